@@ -1,0 +1,67 @@
+// Session: a loaded model, ready to answer. The simplest way to run an ONNX file.
+// Threads: Run may be called concurrently; each call borrows a pooled context.
+// Lifetime: returned tensors belong to the caller.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "minim/status.h"
+#include "minim/tensor.h"
+
+namespace minim {
+
+/// The arithmetic of matrix products and convolutions; everything else stays FP32.
+enum class Precision { kFp32, kBf16 };
+
+struct SessionOptions {
+  /// Threads one Run may use, the caller included.
+  int threads = 1;
+  Precision precision = Precision::kFp32;
+  /// Passes to leave out, by name (see `minim explain`).
+  std::vector<std::string> skip_passes;
+};
+
+/// One input or output as the model declares it. A negative dim is symbolic: its name, if it has
+/// one, is at the same place in `symbols`.
+struct TensorInfo {
+  std::string name;
+  DType dtype = DType::f32;
+  std::vector<int64_t> dims;
+  std::vector<std::string> symbols;
+  /// False when the model does not even declare the rank; `dims` is then empty.
+  bool ranked = true;
+};
+
+class Session {
+ public:
+  virtual ~Session() = default;
+
+  /// Reads an ONNX file. Errors: kNotFound, kDataLoss (malformed), kUnsupported (an operator).
+  static Result<std::shared_ptr<Session>> Load(const std::string& path, SessionOptions options = {});
+  /// The same from bytes; external data is refused.
+  static Result<std::shared_ptr<Session>> FromBytes(std::string_view bytes,
+                                                    SessionOptions options = {});
+
+  virtual const std::vector<TensorInfo>& inputs() const = 0;
+  virtual const std::vector<TensorInfo>& outputs() const = 0;
+
+  /// One view per input, in the order of inputs(). Returns one tensor per output.
+  /// Errors: kInvalidArgument names the input whose dtype or shape disagrees.
+  virtual Result<std::vector<Tensor>> Run(std::span<const ConstView> inputs) const = 0;
+
+  /// The same into caller-owned buffers of the exact dtypes and dims; allocates nothing once warm.
+  virtual Status RunInto(std::span<const ConstView> inputs, std::span<const View> outputs) const = 0;
+
+  /// Prepares plans for these input dims, so that the first Run with them is warm.
+  virtual Status Warm(std::span<const Dims> input_dims) const = 0;
+
+  /// Bytes of the largest arena planned so far.
+  virtual size_t arena_bytes() const = 0;
+  /// Passes run, kernels chosen with reasons, memory: what `minim explain` prints.
+  virtual std::string Explain() const = 0;
+};
+
+}  // namespace minim

@@ -1,0 +1,46 @@
+#include "core/isa.h"
+
+#include <cstdlib>
+#include <iterator>
+
+namespace minim {
+namespace {
+constexpr std::string_view kNames[] = {"portable", "avx2", "avx512", "avx512_vnni"};
+}
+
+std::string_view Name(Isa isa) { return kNames[static_cast<int>(isa)]; }
+
+Result<Isa> IsaFromName(std::string_view name) {
+  for (size_t i = 0; i < std::size(kNames); ++i) {
+    if (kNames[i] == name) return static_cast<Isa>(i);
+  }
+  return InvalidArgument("instruction set '{}' is unknown; expected one of: {}", name,
+                         fmt::join(kNames, ", "));
+}
+
+Isa DetectIsa() {
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512dq");
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni") &&
+                    __builtin_cpu_supports("avx512bf16");
+  if (vnni) return Isa::kAvx512Vnni;
+  if (avx512) return Isa::kAvx512;
+  return avx2 ? Isa::kAvx2 : Isa::kPortable;
+}
+
+Result<Isa> IsaFromEnvironment() {
+  const Isa best = DetectIsa();
+  const char* forced = std::getenv("MINIM_ISA");
+  if (forced == nullptr || *forced == '\0') return best;
+  MINIM_TRY(const Isa isa, IsaFromName(forced));
+  if (isa > best)
+    return Unsupported("MINIM_ISA={} but this CPU runs at most {}; unset it or choose a lower level",
+                       forced, Name(best));
+  return isa;
+}
+
+}  // namespace minim

@@ -1,0 +1,21 @@
+// Instruction-set levels of the CPU kernels.
+#pragma once
+
+#include <string_view>
+
+#include "core/error.h"
+
+namespace minim {
+
+enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Vnni };
+
+/// "portable", "avx2", "avx512", "avx512_vnni".
+std::string_view Name(Isa isa);
+Result<Isa> IsaFromName(std::string_view name);
+/// The best level this CPU and operating system run. kAvx512Vnni includes BF16 dot products.
+Isa DetectIsa();
+/// MINIM_ISA if set (an error if unknown or above what the CPU runs), else DetectIsa(). Reads the
+/// environment: call at start-up only.
+Result<Isa> IsaFromEnvironment();
+
+}  // namespace minim

@@ -1,0 +1,86 @@
+// Shape: the sizes of a value's axes as far as they are known before a run. A Dim is a number, a
+// named symbol ("N"), or unknown. Dims (minim/tensor.h) is the concrete counterpart.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+
+namespace minim {
+
+class Dim {
+ public:
+  Dim() = default;  // unknown
+  Dim(int64_t value) : value_(value) {}
+  static Dim Symbol(std::string name) {
+    Dim dim;
+    dim.symbol_ = std::move(name);
+    return dim;
+  }
+
+  bool known() const { return value_ >= 0; }
+  /// Needs known().
+  int64_t value() const { return value_; }
+  /// Empty unless the dim is a named symbol.
+  const std::string& symbol() const { return symbol_; }
+  /// f(value), or unknown.
+  template <typename F>
+  Dim Map(F&& f) const {
+    return known() ? Dim(f(value_)) : Dim();
+  }
+  /// True if both are the same number or the same named symbol.
+  bool Same(const Dim& other) const {
+    return known() ? value_ == other.value_ : !symbol_.empty() && symbol_ == other.symbol_;
+  }
+  /// True if the two can be equal once symbols are bound.
+  bool Compatible(const Dim& other) const {
+    return !known() || !other.known() || value_ == other.value_;
+  }
+  /// "3", "N" or "?".
+  std::string ToString() const;
+  friend bool operator==(const Dim&, const Dim&) = default;
+
+ private:
+  int64_t value_ = -1;
+  std::string symbol_;
+};
+
+using Shape = std::vector<Dim>;
+
+Shape ToShape(const Dims& dims);
+/// The concrete sizes, if every one is known.
+std::optional<Dims> ToDims(const Shape& shape);
+/// "[N,3,224,224]".
+std::string ToString(const Shape& shape);
+/// Product of the dims, if known.
+std::optional<int64_t> ElementsOf(const Shape& shape);
+
+/// The type of a value: dtype, and shape unless even the rank is unknown.
+struct TensorType {
+  DType dtype = DType::f32;
+  std::optional<Shape> shape;
+
+  bool ranked() const { return shape.has_value(); }
+  int rank() const { return static_cast<int>(shape->size()); }
+  /// True if every dim is a number.
+  bool Static() const { return shape && ToDims(*shape).has_value(); }
+  /// Needs Static().
+  Dims dims() const { return *ToDims(*shape); }
+  /// "f32[N,3]", "f32" for rank 0, "f32[*]" when the rank is unknown.
+  std::string ToString() const;
+  friend bool operator==(const TensorType&, const TensorType&) = default;
+};
+
+/// NumPy broadcasting of shapes: right-aligned, 1 stretches. Errors: kInvalidArgument when two
+/// known dims disagree.
+Result<Shape> BroadcastShapes(const Shape& a, const Shape& b);
+Result<Dims> BroadcastDims(const Dims& a, const Dims& b);
+
+/// Elements between neighbours of each axis in a row-major array.
+Dims RowMajorStrides(const Dims& dims);
+/// Strides by which an array of `dims` is read as if broadcast to `target`; 0 on stretched axes.
+Dims BroadcastStrides(const Dims& dims, const Dims& target);
+
+}  // namespace minim

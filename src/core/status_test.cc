@@ -1,0 +1,34 @@
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+
+namespace minim {
+namespace {
+
+Result<int> Half(int n) {
+  if (n % 2) return InvalidArgument("{} is odd; pass an even number", n);
+  return n / 2;
+}
+
+Result<int> Quarter(int n) {
+  MINIM_TRY(const int half, Half(n));
+  MINIM_TRY(Half(half));
+  return half / 2;
+}
+
+TEST(StatusTest, TryPassesErrorsOn) {
+  EXPECT_EQ(Quarter(12).value(), 3);
+  EXPECT_EQ(Quarter(6).status().message(), "3 is odd; pass an even number");
+  EXPECT_EQ(Quarter(5).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(StatusTest, AnnotateKeepsTheCode) {
+  const Status status = Annotate(NotFound("gone"), "model.onnx");
+  EXPECT_EQ(status.code(), StatusCode::kNotFound);
+  EXPECT_EQ(status.message(), "model.onnx: gone");
+  EXPECT_TRUE(Annotate(Status(), "x").ok());
+  EXPECT_STREQ(StatusCodeName(StatusCode::kDataLoss), "DATA_LOSS");
+}
+
+}  // namespace
+}  // namespace minim

@@ -1,0 +1,55 @@
+#include "minim/tensor.h"
+
+#include <cstdlib>
+#include <new>
+
+#include "core/error.h"
+
+namespace minim {
+
+Dims::Dims(std::span<const int64_t> sizes) : rank_(static_cast<int>(sizes.size())) {
+  MINIM_CHECK(sizes.size() <= static_cast<size_t>(kMaxRank));
+  std::copy(sizes.begin(), sizes.end(), sizes_.begin());
+}
+
+Dims Dims::Filled(int rank, int64_t size) {
+  Dims dims;
+  for (int i = 0; i < rank; ++i) dims.push_back(size);
+  return dims;
+}
+
+void Dims::push_back(int64_t size) {
+  MINIM_CHECK(rank_ < kMaxRank);
+  sizes_[rank_++] = size;
+}
+
+int64_t Dims::Elements(int first, int last) const {
+  int64_t product = 1;
+  for (int i = first; i < last; ++i) product *= sizes_[i];
+  return product;
+}
+
+std::string Dims::ToString() const { return fmt::format("[{}]", fmt::join(begin(), end(), ",")); }
+
+Tensor::Tensor(DType dtype, const Dims& dims) : dtype_(dtype), dims_(dims) {
+  const size_t rounded = (std::max<size_t>(bytes(), 1) + kAlignment - 1) & ~(kAlignment - 1);
+  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
+  if (memory == nullptr) throw std::bad_alloc();
+  std::memset(memory, 0, rounded);
+  buffer_ = std::shared_ptr<std::byte>(memory, [](std::byte* p) { std::free(p); });
+}
+
+Tensor Tensor::Copy(const ConstView& view) {
+  Tensor tensor(view.dtype, view.dims);
+  if (view.bytes() > 0) std::memcpy(tensor.data(), view.data, view.bytes());
+  return tensor;
+}
+
+Tensor Tensor::Reshaped(const Dims& dims) const {
+  MINIM_CHECK(dims.Elements() == size());
+  Tensor result = *this;
+  result.dims_ = dims;
+  return result;
+}
+
+}  // namespace minim
