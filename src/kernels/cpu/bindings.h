@@ -7,5 +7,10 @@ namespace minim {
 
 BindResult ElementwiseAvx2(const KernelRequest& request);
 BindResult ElementwisePortable(const KernelRequest& request);
+BindResult MatMulAvx2(const KernelRequest& request);
+BindResult MatMulPortable(const KernelRequest& request);
+BindResult MatMulPlain(const KernelRequest& request);
+BindResult GemmF32Avx2(const KernelRequest& request);
+BindResult GemmF32Portable(const KernelRequest& request);
 
 }  // namespace minim
