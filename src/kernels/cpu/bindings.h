@@ -1,0 +1,16 @@
+// The bind functions that the rows name; each is defined in its family's file.
+#pragma once
+
+#include "kernels/cpu/table.h"
+
+namespace minim {
+
+BindResult ElementwiseAvx2(const KernelRequest& request);
+BindResult ElementwisePortable(const KernelRequest& request);
+BindResult MatMulAvx2(const KernelRequest& request);
+BindResult MatMulPortable(const KernelRequest& request);
+BindResult MatMulPlain(const KernelRequest& request);
+BindResult GemmF32Avx2(const KernelRequest& request);
+BindResult GemmF32Portable(const KernelRequest& request);
+
+}  // namespace minim
