@@ -12,5 +12,15 @@ BindResult MatMulPortable(const KernelRequest& request);
 BindResult MatMulPlain(const KernelRequest& request);
 BindResult GemmF32Avx2(const KernelRequest& request);
 BindResult GemmF32Portable(const KernelRequest& request);
+BindResult TransposeAny(const KernelRequest& request);
+BindResult ReorderAny(const KernelRequest& request);
+BindResult CopyAny(const KernelRequest& request);
+BindResult ConcatAny(const KernelRequest& request);
+BindResult SplitAny(const KernelRequest& request);
+BindResult SliceAny(const KernelRequest& request);
+BindResult ExpandAny(const KernelRequest& request);
+BindResult TileAny(const KernelRequest& request);
+BindResult GatherAny(const KernelRequest& request);
+BindResult PadAny(const KernelRequest& request);
 
 }  // namespace minim
