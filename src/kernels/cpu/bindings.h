@@ -22,5 +22,19 @@ BindResult ExpandAny(const KernelRequest& request);
 BindResult TileAny(const KernelRequest& request);
 BindResult GatherAny(const KernelRequest& request);
 BindResult PadAny(const KernelRequest& request);
+BindResult ConvAvx2(const KernelRequest& request);
+BindResult ConvPortable(const KernelRequest& request);
+BindResult ConvInputGradAvx2(const KernelRequest& request);
+BindResult ConvInputGradPortable(const KernelRequest& request);
+BindResult ConvWeightGradAvx2(const KernelRequest& request);
+BindResult ConvWeightGradPortable(const KernelRequest& request);
+BindResult ConvTransposeAvx2(const KernelRequest& request);
+BindResult ConvTransposePortable(const KernelRequest& request);
+BindResult MaxPoolPortable(const KernelRequest& request);
+BindResult AveragePoolPortable(const KernelRequest& request);
+BindResult GlobalAveragePoolPortable(const KernelRequest& request);
+BindResult GlobalMaxPoolPortable(const KernelRequest& request);
+BindResult MaxPoolGradPortable(const KernelRequest& request);
+BindResult AveragePoolGradPortable(const KernelRequest& request);
 
 }  // namespace minim
