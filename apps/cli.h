@@ -39,6 +39,7 @@ Result<std::vector<Tensor>> ReadInputs(const Session& session, const std::vector
 Result<std::vector<Dims>> InputDims(const Session& session, const std::vector<std::string>& shapes,
                                     int64_t batch);
 
+void AddTrainCommand(CLI::App& app, int& exit_code);
 void AddRunCommand(CLI::App& app, int& exit_code);
 void AddCompareCommand(CLI::App& app, int& exit_code);
 void AddBenchCommand(CLI::App& app, int& exit_code);
