@@ -68,5 +68,23 @@ BindResult ReduceLogSumAny(const KernelRequest& request);
 BindResult ReduceLogSumExpAny(const KernelRequest& request);
 BindResult ArgMaxAny(const KernelRequest& request);
 BindResult ArgMinAny(const KernelRequest& request);
+BindResult MatMulIntegerAvx2(const KernelRequest& request);
+BindResult MatMulIntegerPortable(const KernelRequest& request);
+BindResult QLinearMatMulAvx2(const KernelRequest& request);
+BindResult QLinearMatMulPortable(const KernelRequest& request);
+BindResult QGemmAvx2(const KernelRequest& request);
+BindResult QGemmPortable(const KernelRequest& request);
+BindResult RowQuantizedMatMulAvx2(const KernelRequest& request);
+BindResult RowQuantizedMatMulPortable(const KernelRequest& request);
+BindResult ConvIntegerAvx2(const KernelRequest& request);
+BindResult ConvIntegerPortable(const KernelRequest& request);
+BindResult QLinearConvAvx2(const KernelRequest& request);
+BindResult QLinearConvPortable(const KernelRequest& request);
+BindResult QuantizeLinearAvx2(const KernelRequest& request);
+BindResult QuantizeLinearPortable(const KernelRequest& request);
+BindResult DequantizeLinearAvx2(const KernelRequest& request);
+BindResult DequantizeLinearPortable(const KernelRequest& request);
+BindResult DynamicQuantizeAvx2(const KernelRequest& request);
+BindResult DynamicQuantizePortable(const KernelRequest& request);
 
 }  // namespace minim
