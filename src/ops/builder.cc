@@ -42,13 +42,24 @@ ValueId Builder::ReduceSum(ValueId a, std::vector<int64_t> axes, bool keepdims) 
   return Emit("ReduceSum", {a, Ints(std::move(axes))}, {{"keepdims", int64_t{keepdims}}});
 }
 
+ValueId Builder::Slice(ValueId a, std::vector<int64_t> starts, std::vector<int64_t> ends,
+                       std::vector<int64_t> axes) {
+  return Emit("Slice", {a, Ints(std::move(starts)), Ints(std::move(ends)), Ints(std::move(axes))});
+}
+
 ValueId Builder::ZerosLike(ValueId like) {
   const TensorType& t = type(like);
-  MINIM_CHECK(t.Static());
-  return Emit("Expand", {Scalar(0, t.dtype), Ints({t.dims().begin(), t.dims().end()})});
+  if (!t.Static()) {  // an earlier error, or a gradient asked for before shapes are known
+    if (status_.ok())
+      status_ = Unsupported("value '{}' has type {}, expected a static shape",
+                            graph_.value(like).name, t.ToString());
+    return Scalar(0, t.dtype);
+  }
+  return Filled(0, t.dtype, t.dims());
 }
 
 ValueId Builder::SumToShapeOf(ValueId value, ValueId like) {
+  if (!type(value).Static() || !type(like).Static()) return ZerosLike(like);  // keeps the error
   const Dims from = type(value).dims(), to = type(like).dims();
   if (from == to) return value;
   const int shift = from.rank() - to.rank();
@@ -61,6 +72,15 @@ ValueId Builder::SumToShapeOf(ValueId value, ValueId like) {
 ValueId GradContext::output_grad(int i) {
   if (output_grads_[i] == kNoValue) output_grads_[i] = ZerosLike(node_.outputs[i]);
   return output_grads_[i];
+}
+
+Result<std::vector<int64_t>> GradContext::ConstantInts(int i) const {
+  const Tensor* tensor = graph_.constant(node_.input(i));
+  if (tensor == nullptr)
+    return Unsupported("{} '{}': its gradient needs input {} to be constant", node_.op, node_.name, i);
+  const Tensor wide = Converted(tensor->view(), DType::i64);
+  const auto span = wide.as<int64_t>();
+  return std::vector<int64_t>(span.begin(), span.end());
 }
 
 }  // namespace minim

@@ -49,6 +49,13 @@ class Builder {
   ValueId Reshape(ValueId a, const Dims& dims);
   ValueId Transpose(ValueId a, std::vector<int64_t> perm);
   ValueId ReduceSum(ValueId a, std::vector<int64_t> axes, bool keepdims);
+  /// a[starts:ends] along `axes`, in steps of 1.
+  ValueId Slice(ValueId a, std::vector<int64_t> starts, std::vector<int64_t> ends,
+                std::vector<int64_t> axes);
+  /// A tensor of `dims` that holds `value` everywhere.
+  ValueId Filled(double value, DType dtype, const Dims& dims) {
+    return Emit("Expand", {Scalar(value, dtype), Ints({dims.begin(), dims.end()})});
+  }
   /// Zeros of the type of `like`, whose shape must be known.
   ValueId ZerosLike(ValueId like);
   /// Sums `value` over the axes along which `like` was broadcast to its shape.
@@ -75,6 +82,8 @@ class GradContext : public Builder {
   bool has_input(int i) const { return node_.input(i) != kNoValue; }
   ValueId input(int i) const { return node_.input(i); }
   ValueId output(int i) const { return node_.output(i); }
+  /// The elements of an integer input that must be constant. Errors: kUnsupported names the input.
+  Result<std::vector<int64_t>> ConstantInts(int i) const;
   bool has_output_grad(int i) const { return output_grads_[i] != kNoValue; }
   /// Zeros if nothing downstream depends on the output.
   ValueId output_grad(int i);

@@ -39,9 +39,20 @@ Result<int> InferContext::Axis(int64_t axis, int rank) const {
   return static_cast<int>(axis < 0 ? axis + rank : axis);
 }
 
-Status InferSameAsFirst(InferContext& op) { return op.SetOutput(0, op.input(0)); }
+Status InferContext::SameDType(int a, int b) const {
+  const DType left = graph_.type(node_.input(a)).dtype, right = graph_.type(node_.input(b)).dtype;
+  if (left == right) return {};
+  return Error("input {} is {} and input {} is {}, expected one dtype", a, Name(left), b,
+               Name(right));
+}
 
-namespace {
+Status InferContext::HasRank(int i, int rank) const {
+  const TensorType& type = input(i);
+  if (!type.ranked() || type.rank() == rank) return {};
+  return Error("input {} has shape {}, expected rank {}", i, minim::ToString(*type.shape), rank);
+}
+
+Status InferSameAsFirst(InferContext& op) { return op.SetOutput(0, op.input(0)); }
 
 Status InferBroadcastAs(InferContext& op, DType dtype) {
   Shape shape;
@@ -53,6 +64,14 @@ Status InferBroadcastAs(InferContext& op, DType dtype) {
     shape = *std::move(merged);
   }
   return op.SetOutput(0, dtype, std::move(shape));
+}
+
+namespace {
+
+Status SameDTypes(const InferContext& op) {
+  for (int i = 1; i < op.input_count(); ++i)
+    if (op.has_input(i)) MINIM_TRY(op.SameDType(0, i));
+  return {};
 }
 
 Status CheckArity(const OpDef& def, const Node& node) {
@@ -83,8 +102,15 @@ Status CheckRequiredInputs(const OpDef& def, const Node& node) {
 
 }  // namespace
 
-Status InferBroadcast(InferContext& op) { return InferBroadcastAs(op, op.dtype(0)); }
-Status InferBroadcastBool(InferContext& op) { return InferBroadcastAs(op, DType::bool_); }
+Status InferBroadcast(InferContext& op) {
+  MINIM_TRY(SameDTypes(op));
+  return InferBroadcastAs(op, op.dtype(0));
+}
+
+Status InferBroadcastBool(InferContext& op) {
+  MINIM_TRY(SameDTypes(op));
+  return InferBroadcastAs(op, DType::bool_);
+}
 
 Status InferNode(Graph& graph, const Node& node, std::vector<int>* awaited) {
   const OpDef* def = FindOp(node);

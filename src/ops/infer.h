@@ -42,6 +42,11 @@ class InferContext {
   /// `axis` in [-rank, rank) made non-negative.
   Result<int> Axis(int64_t axis, int rank) const;
 
+  /// An error unless inputs `a` and `b` have one dtype.
+  Status SameDType(int a, int b) const;
+  /// An error unless input `i`, where its rank is known, has rank `rank`.
+  Status HasRank(int i, int rank) const;
+
   const std::vector<TensorType>& outputs() const { return outputs_; }
   /// Input positions whose values the shapes wait for.
   const std::vector<int>& awaited() const { return awaited_; }
@@ -55,10 +60,12 @@ class InferContext {
 
 /// Common forms of inference.
 Status InferSameAsFirst(InferContext& op);
-/// Output 0 is the broadcast of all inputs, in input 0's dtype.
+/// Output 0 is the broadcast of all inputs, which share one dtype.
 Status InferBroadcast(InferContext& op);
 /// Output 0 is the broadcast of all inputs, in bool.
 Status InferBroadcastBool(InferContext& op);
+/// Output 0 is the broadcast of all inputs, in `dtype`; inputs may differ in dtype.
+Status InferBroadcastAs(InferContext& op, DType dtype);
 
 /// Infers one node and writes the types of its outputs. `awaited`, if given, receives the input
 /// positions whose values are needed first. Errors: kUnsupported for an unknown op,

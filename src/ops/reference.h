@@ -67,6 +67,14 @@ class RefContext {
   RefTensor& Output(int i);
   /// The same for a shape that inference could not know.
   RefTensor& Output(int i, const Dims& dims);
+  /// An output already allocated.
+  RefTensor& MutableOutput(int i) { return outputs_[i]; }
+  /// "Op 'name': ..." for what only the values show.
+  template <typename... Args>
+  Status Error(fmt::format_string<Args...> format, Args&&... args) const {
+    return InvalidArgument("{} '{}': {}", node_.op, node_.name,
+                           fmt::format(format, std::forward<Args>(args)...));
+  }
   Result<std::vector<RefTensor>> TakeOutputs() &&;
 
  private:
@@ -86,6 +94,9 @@ Result<std::vector<Tensor>> EvaluateNode(const Node& node, const std::vector<con
 /// their next values follow the outputs.
 Result<std::vector<Tensor>> EvaluateGraph(const Graph& graph, const std::vector<Tensor>& inputs,
                                           const std::vector<Tensor>& states = {});
+
+/// Output 0 is input 0's elements, in order, under the inferred dims.
+Status CopyReference(RefContext& op);
 
 /// Visits every index of `dims` in row-major order: f(flat, index).
 template <typename F>
