@@ -86,5 +86,7 @@ BindResult DequantizeLinearAvx2(const KernelRequest& request);
 BindResult DequantizeLinearPortable(const KernelRequest& request);
 BindResult DynamicQuantizeAvx2(const KernelRequest& request);
 BindResult DynamicQuantizePortable(const KernelRequest& request);
+BindResult LstmAvx2(const KernelRequest& request);
+BindResult LstmPortable(const KernelRequest& request);
 
 }  // namespace minim

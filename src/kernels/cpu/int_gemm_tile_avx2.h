@@ -18,9 +18,7 @@ struct IntTile {
       const __m256i b1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + kPanel));
 #pragma GCC unroll 8
       for (int i = 0; i < rows; ++i) {
-        int32_t pair;
-        std::memcpy(&pair, a + i * t.a_row, sizeof(pair));
-        const __m256i x = _mm256_set1_epi32(pair);
+        const __m256i x = _mm256_broadcastd_epi32(_mm_loadu_si32(a + i * t.a_row));
         sum[i][0] = _mm256_add_epi32(sum[i][0], _mm256_madd_epi16(x, b0));
         sum[i][1] = _mm256_add_epi32(sum[i][1], _mm256_madd_epi16(x, b1));
       }
