@@ -63,9 +63,10 @@ TEST(BatchPoliciesTest, Table) {
     queue.latency = Latency();
     const BatchDecision decision = FindBatchPolicy(row.policy)->next(kOptions, queue, now);
     EXPECT_EQ(decision.rows, row.expected_rows) << row.policy << ": " << row.what;
-    if (row.expected_rows == 0)
+    if (row.expected_rows == 0) {
       EXPECT_EQ(decision.until - now, milliseconds(row.expected_wait_ms))
           << row.policy << ": " << row.what;
+    }
   }
 }
 
@@ -80,8 +81,8 @@ TEST(BatchPoliciesTest, EveryPolicyKeepsTheCapAndEndsItsWait) {
                               .latency = Latency()};
         const BatchDecision decision = policy.next(kOptions, queue, now);
         EXPECT_LE(decision.rows, std::min<int64_t>(rows, 50)) << policy.name;
-        if (decision.rows == 0) EXPECT_GT(decision.until, now) << policy.name;
-        if (age >= 100) EXPECT_GT(decision.rows, 0) << policy.name;
+        if (decision.rows == 0) { EXPECT_GT(decision.until, now) << policy.name; }
+        if (age >= 100) { EXPECT_GT(decision.rows, 0) << policy.name; }
       }
     }
   }

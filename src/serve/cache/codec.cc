@@ -39,10 +39,11 @@ bool Take(std::string_view& bytes, T& value) {
 }
 
 std::string Flatten(const std::vector<Tensor>& tensors) {
-  size_t size = 4;
+  size_t size = 8;
   for (const Tensor& tensor : tensors) size += 2 + 8 * kMaxRank + tensor.bytes();
   std::string bytes;
   bytes.reserve(size);
+  bytes += kPlain;
   Append(bytes, static_cast<uint32_t>(tensors.size()));
   for (const Tensor& tensor : tensors) {
     Append(bytes, static_cast<uint8_t>(tensor.dtype()));
@@ -120,14 +121,11 @@ std::string AnswerCodec::Encode(const std::vector<Tensor>& tensors) {
   raw_bytes_ += plain.size();
   std::string packed;
   if (WorthTrying(plain.size())) {
-    packed = Pack(plain);
+    packed = Pack(std::string_view(plain).substr(1));
     patience_ = packed.empty() ? std::min(patience_ * 2 + 1, kMaxPatience) : 0;
     skip_ = patience_.load();
   }
-  if (packed.empty()) {
-    packed = std::move(plain);
-    packed.insert(packed.begin(), kPlain);
-  }
+  if (packed.empty()) packed = std::move(plain);
   stored_bytes_ += packed.size();
   return packed;
 }
