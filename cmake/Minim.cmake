@@ -18,6 +18,10 @@ add_library(minim_options INTERFACE)
 # No contraction: a*b+c must not change between instruction sets.
 target_compile_options(minim_options INTERFACE -ffp-contract=off)
 set(MINIM_WARNINGS -Wall -Wextra -Wno-missing-field-initializers)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+  # False alarms of GCC 12 on std::string and std::optional (PR 105651, 105562).
+  list(APPEND MINIM_WARNINGS -Wno-restrict -Wno-maybe-uninitialized)
+endif()
 if(MINIM_WERROR)
   list(APPEND MINIM_WARNINGS -Werror)
 endif()

@@ -227,7 +227,7 @@ TEST_F(ServerTest, TimeoutsAndFailuresAreAnswered) {
   model("2").Block(true);
   auto busy = std::async(std::launch::async,
                          [&] { return Ask("POST", "/v2/models/double/infer", Body(1, 2)); });
-  model("2").WaitUntilEntered(1);
+  model("2").WaitUntilEntered(2);
   EXPECT_EQ(StatusOf(Ask("POST", "/v2/models/double/infer",
                          Body(3, 4, R"(,"parameters":{"timeout":20000})"))),
             408);

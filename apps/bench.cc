@@ -1,0 +1,114 @@
+// minim bench: latency of a model on this machine.
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "apps/cli.h"
+#include "core/dtype.h"
+#include "core/philox.h"
+#include "core/stats.h"
+
+namespace minim {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+  ModelOptions model;
+  std::vector<std::string> shapes;
+  int64_t batch = 1;
+  double seconds = 2;
+  bool json = false;
+};
+
+struct Timing {
+  double median = 0, p10 = 0, p90 = 0;  // microseconds
+  double load_ms = 0, first_ms = 0;
+  size_t arena_bytes = 0;
+  size_t runs = 0;
+};
+
+double Since(Clock::time_point start, double unit) {
+  return std::chrono::duration<double>(Clock::now() - start).count() * unit;
+}
+
+std::vector<Tensor> RandomInputs(const Session& session, const std::vector<Dims>& dims) {
+  std::vector<Tensor> inputs;
+  const Philox rng(1);
+  uint64_t drawn = 0;
+  for (size_t i = 0; i < dims.size(); ++i) {
+    Tensor values(DType::f32, dims[i]);
+    const bool ints = IsInteger(session.inputs()[i].dtype);
+    for (float& v : values.as<float>()) v = ints ? std::floor(rng.Uniform(drawn++) * 8) : rng.Uniform(drawn++);
+    inputs.push_back(Converted(values.view(), session.inputs()[i].dtype));
+  }
+  return inputs;
+}
+
+Result<Timing> Measure(const Options& options) {
+  Timing timing;
+  const auto load_start = Clock::now();
+  MINIM_TRY(const std::shared_ptr<Session> session, LoadModel(options.model));
+  MINIM_TRY(const std::vector<Dims> dims, InputDims(*session, options.shapes, options.batch));
+  timing.load_ms = Since(load_start, 1e3);
+  const std::vector<Tensor> inputs = RandomInputs(*session, dims);
+  std::vector<ConstView> views;
+  for (const Tensor& input : inputs) views.push_back(input.view());
+  const auto first_start = Clock::now();
+  MINIM_TRY(std::vector<Tensor> outputs, session->Run(views));
+  timing.first_ms = Since(first_start, 1e3);
+  std::vector<View> buffers;
+  for (Tensor& output : outputs) buffers.push_back(output.view());
+  MINIM_TRY(session->RunInto(views, buffers));
+  std::vector<double> samples;
+  for (const auto start = Clock::now(); Since(start, 1) < options.seconds || samples.size() < 5;) {
+    const auto run_start = Clock::now();
+    MINIM_TRY(session->RunInto(views, buffers));
+    samples.push_back(Since(run_start, 1e6));
+  }
+  timing.runs = samples.size();
+  timing.median = Percentile(samples, 0.5);
+  timing.p10 = Percentile(samples, 0.1);
+  timing.p90 = Percentile(samples, 0.9);
+  timing.arena_bytes = session->arena_bytes();
+  return timing;
+}
+
+int Bench(const Options& options) {
+  const auto timing = Measure(options);
+  if (!timing.ok()) return Report(timing.status());
+  if (options.json) {
+    fmt::print("{}\n", nlohmann::json({{"median_us", timing->median},
+                                       {"p10_us", timing->p10},
+                                       {"p90_us", timing->p90},
+                                       {"runs", timing->runs},
+                                       {"arena_bytes", timing->arena_bytes},
+                                       {"load_ms", timing->load_ms},
+                                       {"first_ms", timing->first_ms},
+                                       {"threads", options.model.threads},
+                                       {"batch", options.batch},
+                                       {"precision", options.model.precision}})
+                           .dump());
+    return 0;
+  }
+  fmt::print("median {:.1f} us, p10 {:.1f}, p90 {:.1f} ({} runs)\n", timing->median, timing->p10,
+             timing->p90, timing->runs);
+  fmt::print("arena {} bytes, load {:.1f} ms, first run {:.1f} ms\n", timing->arena_bytes,
+             timing->load_ms, timing->first_ms);
+  return 0;
+}
+
+}  // namespace
+
+void AddBenchCommand(CLI::App& app, int& exit_code) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = AddVerb(app, "bench", "Measure a model's latency",
+                           "minim bench model.onnx --threads 1 --batch 8 --json", exit_code,
+                           [o] { return Bench(*o); });
+  AddModelOptions(*verb, o->model);
+  verb->add_option("--batch", o->batch, "Size of a symbolic leading dim")->capture_default_str();
+  verb->add_option("--shape", o->shapes, "NAME=1x3x224x224");
+  verb->add_option("--seconds", o->seconds, "How long to measure")->capture_default_str();
+  verb->add_flag("--json", o->json, "One JSON object instead of text");
+}
+
+}  // namespace minim

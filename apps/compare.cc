@@ -1,0 +1,213 @@
+#include "apps/compare.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "apps/cli.h"
+#include "core/dtype.h"
+#include "onnx/onnx.h"
+#include "ops/op_def.h"
+
+namespace minim {
+namespace {
+
+namespace fs = std::filesystem;
+
+double StorageEpsilon(DType dtype) {
+  switch (dtype) {
+    case DType::f16: return 0x1p-9;
+    case DType::bf16: return 0x1p-6;
+    default: return 0;
+  }
+}
+
+bool Close(double actual, double expected, double rtol, double atol) {
+  if (std::isnan(expected)) return std::isnan(actual);
+  if (std::isinf(expected)) return actual == expected;
+  return std::fabs(actual - expected) <= atol + rtol * std::fabs(expected);
+}
+
+Result<Tensor> ReadTensor(const Path& path) {
+  MINIM_TRY(const std::string bytes, ReadFile(path));
+  auto tensor = ParseTensorProto(bytes);
+  if (!tensor.ok()) return Annotate(tensor.status(), path.filename().string());
+  return tensor;
+}
+
+// input_0.pb, input_1.pb, ... in order.
+Result<std::vector<Tensor>> ReadNumbered(const Path& folder, std::string_view stem) {
+  std::vector<Tensor> tensors;
+  for (int i = 0; fs::exists(folder / fmt::format("{}_{}.pb", stem, i)); ++i) {
+    MINIM_TRY(Tensor tensor, ReadTensor(folder / fmt::format("{}_{}.pb", stem, i)));
+    tensors.push_back(std::move(tensor));
+  }
+  return tensors;
+}
+
+bool IsRandom(const Graph& graph) {
+  return std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
+    const OpDef* def = FindOp(node);
+    return def != nullptr && Has(def->traits, OpTrait::kRandom) &&
+           !(node.Is("Dropout") && node.input(2) == kNoValue);
+  });
+}
+
+Status CompareOutputs(const Session& session, const std::vector<Tensor>& actual,
+                      const std::vector<Tensor>& expected, const Tolerance& tolerance,
+                      bool shapes_only) {
+  if (expected.size() > actual.size())
+    return Internal("{} outputs recorded, the model has {}", expected.size(), actual.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const bool same_type = actual[i].dtype() == expected[i].dtype() &&
+                           actual[i].dims() == expected[i].dims();
+    if (shapes_only && same_type) continue;
+    const std::string mismatch = FindMismatch(actual[i], expected[i], tolerance);
+    if (!mismatch.empty()) return Internal("output '{}': {}", session.outputs()[i].name, mismatch);
+  }
+  return {};
+}
+
+Status RunData(const Session& session, std::vector<Tensor> inputs,
+               const std::vector<Tensor>& expected, const Tolerance& tolerance, bool shapes_only) {
+  std::vector<ConstView> views;
+  for (const Tensor& input : inputs) views.push_back(input.view());
+  MINIM_TRY(const std::vector<Tensor> actual, session.Run(views));
+  return CompareOutputs(session, actual, expected, tolerance, shapes_only);
+}
+
+CaseResult Outcome(const Status& status) {
+  if (status.ok()) return {};
+  if (status.code() == StatusCode::kUnsupported) return {CaseResult::kSkipped, status.message()};
+  return {CaseResult::kFailed, status.message()};
+}
+
+Status RunDataSets(const Path& model, const Path& folder, const Tolerance& tolerance) {
+  MINIM_TRY(const std::shared_ptr<Session> session, Session::Load(model));
+  MINIM_TRY(const Graph graph, ImportOnnx(model));
+  const bool random = IsRandom(graph);
+  int sets = 0;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (!entry.path().filename().string().starts_with("test_data_set_")) continue;
+    MINIM_TRY(std::vector<Tensor> inputs, ReadNumbered(entry.path(), "input"));
+    MINIM_TRY(const std::vector<Tensor> outputs, ReadNumbered(entry.path(), "output"));
+    MINIM_TRY(RunData(*session, std::move(inputs), outputs, tolerance, random));
+    ++sets;
+  }
+  if (sets == 0) return NotFound("{}: has no test_data_set_* folder", folder.string());
+  return {};
+}
+
+// light_X.onnx: the input is arange(n)/n.
+Status RunLight(const Path& model, const Tolerance& tolerance) {
+  MINIM_TRY(const std::shared_ptr<Session> session, Session::Load(model));
+  MINIM_TRY(const std::vector<Dims> dims, InputDims(*session, {}, 1));
+  Tensor input(DType::f32, dims[0]);
+  for (int64_t i = 0; i < input.size(); ++i)
+    input.as<float>()[i] = static_cast<float>(static_cast<double>(i) / static_cast<double>(input.size()));
+  MINIM_TRY(const Tensor output,
+            ReadTensor(model.parent_path() / (model.stem().string() + "_output_0.pb")));
+  return RunData(*session, {input}, {output}, tolerance, false);
+}
+
+// The part of a skip reason that many cases share.
+std::string GroupOf(const std::string& reason) {
+  for (std::string_view key : {"operator ", "value '", "element type", "functions", "sparse"}) {
+    const size_t at = reason.find(key);
+    if (at == std::string::npos) continue;
+    if (key == "value '") return reason.substr(std::min(reason.find("is not", at), reason.size()));
+    return reason.substr(at);
+  }
+  return reason.substr(reason.rfind(": ") == std::string::npos ? 0 : reason.rfind(": ") + 2);
+}
+
+struct Tally {
+  int passed = 0, failed = 0, skipped = 0;
+  std::map<std::string, int> skips;
+
+  void Add(const Path& name, const CaseResult& result, bool verbose) {
+    if (result.outcome == CaseResult::kPassed) ++passed;
+    if (result.outcome == CaseResult::kFailed) {
+      ++failed;
+      fmt::print("FAILED {}: {}\n", name.string(), result.reason);
+    }
+    if (result.outcome == CaseResult::kSkipped) {
+      ++skipped;
+      ++skips[GroupOf(result.reason)];
+      if (verbose) fmt::print("skipped {}: {}\n", name.string(), result.reason);
+    }
+  }
+};
+
+}  // namespace
+
+std::string FindMismatch(const Tensor& actual, const Tensor& expected, const Tolerance& tolerance) {
+  if (actual.dtype() != expected.dtype() || !(actual.dims() == expected.dims()))
+    return fmt::format("is {}{}, expected {}{}", Name(actual.dtype()), actual.dims().ToString(),
+                       Name(expected.dtype()), expected.dims().ToString());
+  const double rtol = std::max(tolerance.rtol, StorageEpsilon(expected.dtype()));
+  const Tensor a = Converted(actual.view(), DType::f64), e = Converted(expected.view(), DType::f64);
+  for (int64_t i = 0; i < a.size(); ++i) {
+    if (Close(a.as<double>()[i], e.as<double>()[i], rtol, tolerance.atol)) continue;
+    return fmt::format("element {} of {} is {}, expected {} (rtol {}, atol {})", i,
+                       expected.dims().ToString(), a.as<double>()[i], e.as<double>()[i], rtol,
+                       tolerance.atol);
+  }
+  return "";
+}
+
+CaseResult RunCase(const Path& model, const Path& folder, const Tolerance& tolerance) {
+  return Outcome(RunDataSets(model, folder, tolerance));
+}
+
+int RunSuite(const Path& root, const Tolerance& tolerance, bool verbose) {
+  std::vector<Path> models;
+  for (const auto& entry : fs::recursive_directory_iterator(root)) {
+    const std::string name = entry.path().filename().string();
+    if (name == "model.onnx" || (name.starts_with("light_") && name.ends_with(".onnx")))
+      models.push_back(entry.path());
+  }
+  std::sort(models.begin(), models.end());
+  Tally tally;
+  for (const Path& model : models) {
+    const bool light = model.filename() != "model.onnx";
+    const CaseResult result = light ? Outcome(RunLight(model, tolerance))
+                                    : RunCase(model, model.parent_path(), tolerance);
+    tally.Add(light ? model : model.parent_path(), result, verbose);
+  }
+  std::vector<std::pair<std::string, int>> skips(tally.skips.begin(), tally.skips.end());
+  std::stable_sort(skips.begin(), skips.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  for (const auto& [reason, count] : skips) fmt::print("{:5} skipped: {}\n", count, reason);
+  fmt::print("{} passed, {} failed, {} skipped\n", tally.passed, tally.failed, tally.skipped);
+  return tally.failed;
+}
+
+void AddCompareCommand(CLI::App& app, int& exit_code) {
+  struct Options {
+    std::string model, cases, suite;
+    Tolerance tolerance;
+    bool verbose = false;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = AddVerb(app, "compare", "Compare a model's answers with recorded ones",
+                           "minim compare model.onnx --cases folder/ --rtol 1e-3", exit_code, [o] {
+    if (!o->suite.empty()) return RunSuite(o->suite, o->tolerance, o->verbose) ? kExitFailed : 0;
+    if (o->model.empty() || o->cases.empty())
+      return Report(InvalidArgument("compare needs MODEL and --cases DIR, or --suite DIR"));
+    const Status status = RunDataSets(o->model, o->cases, o->tolerance);
+    if (status.ok()) fmt::print("{}: all outputs match\n", o->model);
+    if (status.code() == StatusCode::kInternal) {
+      fmt::print(stderr, "minim: {}: {}\n", o->model, status.message());
+      return kExitFailed;
+    }
+    return status.ok() ? 0 : Report(status);
+  });
+  verb->add_option("model", o->model, "ONNX file");
+  verb->add_option("--cases", o->cases, "Folder with test_data_set_*/{input,output}_*.pb");
+  verb->add_option("--suite", o->suite, "Folder of ONNX backend cases: run them all");
+  verb->add_option("--rtol", o->tolerance.rtol, "Relative tolerance")->capture_default_str();
+  verb->add_option("--atol", o->tolerance.atol, "Absolute tolerance")->capture_default_str();
+  verb->add_flag("--verbose", o->verbose, "Name every skipped case");
+}
+
+}  // namespace minim

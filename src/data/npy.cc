@@ -1,0 +1,174 @@
+#include "data/npy.h"
+
+#include <zip.h>
+
+#include <charconv>
+#include <memory>
+
+#include "core/dtype.h"
+#include "core/shape.h"
+
+namespace minim {
+namespace {
+
+constexpr std::string_view kMagic("\x93NUMPY", 6);
+
+struct NpyType {
+  std::string_view descr;
+  DType dtype;
+};
+constexpr NpyType kTypes[] = {
+    {"<f8", DType::f64}, {"<f4", DType::f32}, {"<f2", DType::f16}, {"<i8", DType::i64},
+    {"<i4", DType::i32}, {"<i2", DType::i16}, {"|i1", DType::i8},  {"<u8", DType::u64},
+    {"<u4", DType::u32}, {"<u2", DType::u16}, {"|u1", DType::u8},  {"|b1", DType::bool_},
+};
+
+struct Header {
+  std::string descr;
+  bool fortran = false;
+  Dims dims;
+};
+
+// The text after 'key': in the header's Python dictionary.
+std::string_view Field(std::string_view header, std::string_view key) {
+  const size_t at = header.find(key);
+  if (at == std::string_view::npos) return {};
+  const size_t colon = header.find(':', at);
+  if (colon == std::string_view::npos) return {};
+  std::string_view rest = header.substr(colon + 1);
+  rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
+  return rest;
+}
+
+Result<Dims> ParseShape(std::string_view text) {
+  Dims dims;
+  int64_t elements = 1;
+  if (text.empty() || text[0] != '(') return DataLoss(".npy header: no shape");
+  text = text.substr(1, text.find(')') == std::string_view::npos ? 0 : text.find(')') - 1);
+  while (!text.empty()) {
+    text.remove_prefix(std::min(text.find_first_not_of(" ,"), text.size()));
+    if (text.empty()) break;
+    int64_t size = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), size);
+    if (error != std::errc() || size < 0) return DataLoss(".npy header: bad shape");
+    if (dims.rank() == kMaxRank) return Unsupported(".npy: rank above {}", kMaxRank);
+    if (size > 0 && elements > (int64_t{1} << 40) / size) return DataLoss(".npy: shape overflows");
+    elements *= size;
+    dims.push_back(size);
+    text.remove_prefix(static_cast<size_t>(end - text.data()));
+  }
+  return dims;
+}
+
+Result<Header> ParseHeader(std::string_view text) {
+  Header header;
+  const std::string_view descr = Field(text, "'descr'");
+  if (descr.size() < 2 || descr[0] != '\'')
+    return Unsupported(".npy: structured arrays are not supported");
+  header.descr = descr.substr(1, descr.find('\'', 1) - 1);
+  header.fortran = Field(text, "'fortran_order'").starts_with("True");
+  MINIM_TRY(header.dims, ParseShape(Field(text, "'shape'")));
+  return header;
+}
+
+Tensor FromFortran(const Tensor& data, const Dims& dims) {
+  Tensor result(data.dtype(), dims);
+  Dims strides = Dims::Filled(dims.rank(), 1);
+  for (int i = 1; i < dims.rank(); ++i) strides[i] = strides[i - 1] * dims[i - 1];
+  const Dims row_major = RowMajorStrides(dims);
+  const size_t size = SizeOf(data.dtype());
+  for (int64_t flat = 0; flat < result.size(); ++flat) {
+    int64_t rest = flat, offset = 0;
+    for (int i = 0; i < dims.rank(); ++i) {
+      offset += rest / row_major[i] * strides[i];
+      rest %= row_major[i];
+    }
+    std::memcpy(static_cast<std::byte*>(result.data()) + flat * size,
+                static_cast<const std::byte*>(data.data()) + offset * size, size);
+  }
+  return result;
+}
+
+}  // namespace
+
+Result<Tensor> ParseNpy(std::string_view bytes) {
+  if (!bytes.starts_with(kMagic) || bytes.size() < 12)
+    return DataLoss("not an .npy file: the magic bytes are missing");
+  const auto byte = [&](size_t i) { return static_cast<size_t>(static_cast<unsigned char>(bytes[i])); };
+  const bool wide = byte(6) >= 2;
+  const size_t start = wide ? 12 : 10;
+  size_t length = byte(8) | byte(9) << 8;
+  if (wide) length |= byte(10) << 16 | byte(11) << 24;
+  if (length > bytes.size() - start) return DataLoss(".npy: the header is truncated");
+  MINIM_TRY(const Header header, ParseHeader(bytes.substr(start, length)));
+  for (const NpyType& type : kTypes) {
+    if (type.descr != header.descr) continue;
+    const std::string_view data = bytes.substr(start + length);
+    Tensor tensor(type.dtype, header.dims);
+    if (data.size() != tensor.bytes())
+      return DataLoss(".npy: {}{} needs {} bytes, found {}", Name(type.dtype),
+                      header.dims.ToString(), tensor.bytes(), data.size());
+    if (!data.empty()) std::memcpy(tensor.data(), data.data(), data.size());
+    return header.fortran ? FromFortran(tensor, header.dims) : tensor;
+  }
+  return Unsupported(".npy: dtype '{}' is not supported; use little-endian numbers or booleans",
+                     header.descr);
+}
+
+Result<Tensor> ReadNpy(const Path& path) {
+  MINIM_TRY(const std::string bytes, ReadFile(path));
+  auto tensor = ParseNpy(bytes);
+  if (!tensor.ok()) return Annotate(tensor.status(), path.string());
+  return tensor;
+}
+
+std::string SerializeNpy(const ConstView& view) {
+  std::string_view descr = "<f4";
+  for (const NpyType& type : kTypes)
+    if (type.dtype == view.dtype) descr = type.descr;
+  if (view.dtype == DType::bf16) return SerializeNpy(Converted(view, DType::f32).view());
+  std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}",
+                                   descr, fmt::join(view.dims.begin(), view.dims.end(), ", "),
+                                   view.dims.rank() == 1 ? "," : "");
+  header.resize((10 + header.size() + 1 + 63) / 64 * 64 - 10 - 1, ' ');
+  header += '\n';
+  std::string bytes(kMagic);
+  bytes += {'\x01', '\x00', static_cast<char>(header.size() & 255),
+            static_cast<char>(header.size() >> 8)};
+  bytes += header;
+  bytes.append(static_cast<const char*>(view.data), view.bytes());
+  return bytes;
+}
+
+Status WriteNpy(const Path& path, const ConstView& view) {
+  return WriteFileAtomic(path, SerializeNpy(view));
+}
+
+Result<std::vector<NamedTensor>> ReadNpz(const Path& path) {
+  int code = 0;
+  const std::unique_ptr<zip_t, void (*)(zip_t*)> archive(
+      zip_open(path.c_str(), ZIP_RDONLY, &code), [](zip_t* z) { zip_discard(z); });
+  if (!archive) return DataLoss("{}: is no .npz archive that can be opened", path.string());
+  std::vector<NamedTensor> tensors;
+  const zip_int64_t count = zip_get_num_entries(archive.get(), 0);
+  for (zip_int64_t i = 0; i < count; ++i) {
+    zip_stat_t info;
+    if (zip_stat_index(archive.get(), static_cast<zip_uint64_t>(i), 0, &info) != 0 ||
+        info.size > (size_t{1} << 34))
+      return DataLoss("{}: entry {} is unreadable or too large", path.string(), i);
+    const std::unique_ptr<zip_file_t, int (*)(zip_file_t*)> file(
+        zip_fopen_index(archive.get(), static_cast<zip_uint64_t>(i), 0), zip_fclose);
+    std::string bytes(info.size, '\0');
+    if (!file || zip_fread(file.get(), bytes.data(), bytes.size()) !=
+                     static_cast<zip_int64_t>(bytes.size()))
+      return DataLoss("{}: '{}' is truncated", path.string(), info.name);
+    auto tensor = ParseNpy(bytes);
+    if (!tensor.ok()) return Annotate(tensor.status(), fmt::format("{}: {}", path.string(), info.name));
+    std::string name = info.name;
+    if (name.ends_with(".npy")) name.resize(name.size() - 4);
+    tensors.push_back({std::move(name), *std::move(tensor)});
+  }
+  return tensors;
+}
+
+}  // namespace minim

@@ -1,0 +1,39 @@
+#include "data/npy.h"
+
+#include <gtest/gtest.h>
+
+namespace minim {
+namespace {
+
+TEST(NpyTest, RoundTripsEveryDType) {
+  for (DType dtype : {DType::f64, DType::f32, DType::f16, DType::i64, DType::u8, DType::bool_}) {
+    const Tensor tensor(dtype, {2, 3});
+    const auto back = ParseNpy(SerializeNpy(tensor.view()));
+    ASSERT_TRUE(back.ok()) << back.status().message();
+    EXPECT_EQ(back->dtype(), dtype);
+    EXPECT_EQ(back->dims(), tensor.dims());
+  }
+  EXPECT_EQ(ParseNpy(SerializeNpy(Tensor::Scalar(2.5f).view()))->as<float>()[0], 2.5f);
+  EXPECT_EQ(ParseNpy(SerializeNpy(Tensor(DType::i8, {7}).view()))->dims(), Dims({7}));
+}
+
+TEST(NpyTest, FortranOrderIsTransposed) {
+  std::string bytes = SerializeNpy(Tensor::From<float>({2, 2}, {1, 2, 3, 4}).view());
+  bytes.replace(bytes.find("False"), 5, "True ");
+  const Tensor tensor = ParseNpy(bytes).value();
+  EXPECT_EQ(tensor.as<float>()[1], 3);
+}
+
+TEST(NpyTest, HostileFilesAreErrors) {
+  const std::string good = SerializeNpy(Tensor(DType::f32, {4}).view());
+  for (size_t n = 0; n < good.size(); ++n) EXPECT_FALSE(ParseNpy(good.substr(0, n)).ok()) << n;
+  std::string pickled = good;
+  pickled.replace(pickled.find("<f4"), 3, "|O8");
+  EXPECT_EQ(ParseNpy(pickled).status().code(), StatusCode::kUnsupported);
+  std::string huge = good;
+  huge.replace(huge.find("(4,)"), 4, "(-4)");
+  EXPECT_FALSE(ParseNpy(huge).ok());
+}
+
+}  // namespace
+}  // namespace minim

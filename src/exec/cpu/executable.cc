@@ -1,0 +1,170 @@
+#include "exec/cpu/executable.h"
+
+#include <algorithm>
+
+#include "ops/reference.h"
+
+namespace minim {
+namespace {
+
+// Outputs of the optimizers take over the tensors they update: after rate and count come groups of
+// tensors X, G, V (and H); the outputs are the groups without G.
+int OptimizerInPlace(const Node& node, int output) {
+  const int groups = node.op == "Adam" ? 4 : 3;
+  const int tensors = (static_cast<int>(node.inputs.size()) - 2) / groups;
+  const int group = output / tensors, index = output % tensors;
+  const int source_group = group == 0 ? 0 : group + 1;
+  return 2 + source_group * tensors + index;
+}
+
+StepTraits TraitsOf(const Node& node, const BoundStep& bound) {
+  StepTraits traits;
+  const OpDef* def = FindOp(node);
+  if (def != nullptr && Has(def->traits, OpTrait::kAlias)) {
+    traits.kind = StepKind::kAlias;
+    return traits;
+  }
+  if (bound.kernel == nullptr) {
+    traits.kind = StepKind::kHost;
+    return traits;
+  }
+  traits.scratch_bytes = bound.kernel->scratch_bytes();
+  if (node.domain == kTrainingDomain) {
+    traits.in_place_input = [node](int output) { return OptimizerInPlace(node, output); };
+  } else {
+    const int input = bound.kernel->in_place_input();
+    traits.in_place_input = [input](int output) { return output == 0 ? input : -1; };
+  }
+  return traits;
+}
+
+bool IsAlias(const Node& node) {
+  const OpDef* def = FindOp(node);
+  return def != nullptr && Has(def->traits, OpTrait::kAlias);
+}
+
+}  // namespace
+
+std::byte* ExecContext::Arena(size_t bytes) {
+  if (bytes > arena_bytes_ || !arena_.defined()) {
+    arena_ = Tensor(DType::u8, {static_cast<int64_t>(bytes)});
+    arena_bytes_ = bytes;
+  }
+  return static_cast<std::byte*>(arena_.data());
+}
+
+void** ExecContext::Pointers(size_t count) {
+  if (pointers_.size() < count) pointers_.resize(count);
+  return pointers_.data();
+}
+
+void** ExecContext::CallPointers(size_t count) {
+  if (call_pointers_.size() < count) call_pointers_.resize(count);
+  return call_pointers_.data();
+}
+
+Result<std::unique_ptr<Executable>> Executable::Build(Graph graph, std::shared_ptr<Runtime> runtime,
+                                                      int threads) {
+  std::unique_ptr<Executable> result(new Executable(std::move(runtime)));
+  std::vector<StepTraits> traits;
+  for (const Node& node : graph.nodes) {
+    BoundStep bound;
+    if (IsAlias(node)) bound.how = "alias";
+    else bound = BindNode(graph, node, *result->runtime_, threads);
+    traits.push_back(TraitsOf(node, bound));
+    result->bound_.push_back(std::move(bound));
+    result->most_pointers_ =
+        std::max(result->most_pointers_, node.inputs.size() + node.outputs.size());
+  }
+  result->plan_ = BuildPlan(std::move(graph), traits);
+  result->constants_.assign(result->plan_.graph.values.size(), nullptr);
+  for (const auto& [id, tensor] : result->plan_.graph.constants)
+    result->constants_[id] = tensor.data();
+  return result;
+}
+
+void* Executable::Resolve(const Slot& slot, std::byte* arena, const RunArgs& args) const {
+  switch (slot.place) {
+    case Place::kArena: return arena + slot.where;
+    case Place::kConstant: return const_cast<void*>(constants_[slot.where]);
+    case Place::kInput: return const_cast<void*>(args.inputs[slot.where]);
+    case Place::kOutput: return args.outputs[slot.where];
+    case Place::kState: return args.states[slot.where];
+    case Place::kNone: break;
+  }
+  return nullptr;
+}
+
+Status Executable::RunHost(const Step& step, void* const* inputs, void* const* outputs) const {
+  const Node& node = plan_.graph.nodes[step.node];
+  std::vector<Tensor> copies(node.inputs.size());
+  std::vector<const Tensor*> pointers(node.inputs.size(), nullptr);
+  for (size_t i = 0; i < node.inputs.size(); ++i) {
+    if (node.inputs[i] == kNoValue) continue;
+    const TensorType& type = plan_.graph.type(node.inputs[i]);
+    copies[i] = Tensor::Copy({inputs[i], type.dtype, type.dims()});
+    pointers[i] = &copies[i];
+  }
+  MINIM_TRY(const std::vector<Tensor> results, EvaluateNode(node, pointers));
+  for (size_t o = 0; o < node.outputs.size(); ++o) {
+    if (node.outputs[o] == kNoValue) continue;
+    if (results[o].dims() != plan_.graph.type(node.outputs[o]).dims())
+      return Internal("{} '{}': produced {}, planned {}", node.op, node.name,
+                      results[o].dims().ToString(),
+                      plan_.graph.type(node.outputs[o]).ToString());
+    if (results[o].bytes() > 0) std::memcpy(outputs[o], results[o].data(), results[o].bytes());
+  }
+  return {};
+}
+
+Status Executable::Run(ExecContext& context, const RunArgs& args) const {
+  std::byte* arena = context.Arena(plan_.arena_bytes);
+  void** pointers = context.Pointers(most_pointers_);
+  for (const Step& step : plan_.steps) {
+    if (step.kind == StepKind::kAlias) continue;
+    if (step.kind == StepKind::kCopy) {
+      const TensorType& type = plan_.graph.type(step.copy_from);
+      const size_t bytes = static_cast<size_t>(type.dims().Elements()) * SizeOf(type.dtype);
+      void* to = Resolve(step.copy_to, arena, args);
+      const void* from = Resolve(plan_.slots[step.copy_from], arena, args);
+      if (bytes > 0 && to != from) std::memcpy(to, from, bytes);
+      continue;
+    }
+    const Node& node = plan_.graph.nodes[step.node];
+    void** inputs = pointers;
+    void** outputs = pointers + node.inputs.size();
+    for (size_t i = 0; i < node.inputs.size(); ++i)
+      inputs[i] = node.inputs[i] == kNoValue ? nullptr
+                                             : Resolve(plan_.slots[node.inputs[i]], arena, args);
+    for (size_t i = 0; i < node.outputs.size(); ++i)
+      outputs[i] = node.outputs[i] == kNoValue ? nullptr
+                                               : Resolve(plan_.slots[node.outputs[i]], arena, args);
+    if (step.kind == StepKind::kHost) {
+      MINIM_TRY(RunHost(step, inputs, outputs));
+      continue;
+    }
+    bound_[step.node].kernel->Run({.inputs = {inputs, node.inputs.size()},
+                                   .outputs = {outputs, node.outputs.size()},
+                                   .scratch = arena + step.scratch_offset,
+                                   .threads = args.threads});
+  }
+  return {};
+}
+
+std::string Executable::Explain() const {
+  std::string text;
+  for (size_t i = 0; i < bound_.size(); ++i) {
+    const Node& node = plan_.graph.nodes[i];
+    text += node.op + "(";
+    for (size_t k = 0; k < node.inputs.size(); ++k)
+      text += (k ? ", " : "") +
+              (node.inputs[k] == kNoValue ? "_" : plan_.graph.type(node.inputs[k]).ToString());
+    text += ") -> ";
+    text += node.output(0) == kNoValue ? "_" : plan_.graph.type(node.output(0)).ToString();
+    text += "  " + bound_[i].how + "\n";
+  }
+  return text + fmt::format("arena {} bytes (at least {} live at once)\n", plan_.arena_bytes,
+                            plan_.live_bytes);
+}
+
+}  // namespace minim

@@ -1,0 +1,63 @@
+// Executable: a plan with its kernels bound, ready to run on any number of contexts.
+// Threads: Run may be called concurrently with distinct contexts and outputs.
+#pragma once
+
+#include "exec/cpu/bind.h"
+#include "passes/pass.h"
+#include "plan/plan.h"
+
+namespace minim {
+
+/// What one caller needs while running: an arena that grows to the largest plan it has met, and
+/// pointer tables. One run at a time.
+class ExecContext {
+ public:
+  /// At least `bytes`, 64-byte aligned.
+  std::byte* Arena(size_t bytes);
+  /// At least `count` entries.
+  void** Pointers(size_t count);
+  /// Another such table, for the caller of an executable.
+  void** CallPointers(size_t count);
+  size_t arena_bytes() const { return arena_bytes_; }
+
+ private:
+  Tensor arena_;
+  size_t arena_bytes_ = 0;
+  std::vector<void*> pointers_;
+  std::vector<void*> call_pointers_;
+};
+
+struct RunArgs {
+  std::span<const void* const> inputs;
+  std::span<void* const> outputs;
+  std::span<void* const> states;
+  ThreadBudget threads;
+};
+
+class Executable {
+ public:
+  /// Needs static types everywhere in `graph`.
+  static Result<std::unique_ptr<Executable>> Build(Graph graph, std::shared_ptr<Runtime> runtime,
+                                                   int threads);
+
+  /// Errors: only from steps that the reference runs.
+  Status Run(ExecContext& context, const RunArgs& args) const;
+
+  const Plan& plan() const { return plan_; }
+  const Graph& graph() const { return plan_.graph; }
+  /// One line a step: op, types, implementation.
+  std::string Explain() const;
+
+ private:
+  Executable(std::shared_ptr<Runtime> runtime) : runtime_(std::move(runtime)) {}
+  void* Resolve(const Slot& slot, std::byte* arena, const RunArgs& args) const;
+  Status RunHost(const Step& step, void* const* inputs, void* const* outputs) const;
+
+  std::shared_ptr<Runtime> runtime_;
+  Plan plan_;
+  std::vector<BoundStep> bound_;  // by node
+  std::vector<const void*> constants_;  // by ValueId
+  size_t most_pointers_ = 0;
+};
+
+}  // namespace minim

@@ -1,0 +1,19 @@
+#include "exec/runtime.h"
+
+#include <mutex>
+
+namespace minim {
+
+Result<std::shared_ptr<Runtime>> Runtime::Default() {
+  static std::mutex mutex;
+  static std::weak_ptr<Runtime> current;
+  std::lock_guard lock(mutex);
+  if (auto runtime = current.lock()) return runtime;
+  MINIM_TRY(const Isa isa, IsaFromEnvironment());
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  auto runtime = std::make_shared<Runtime>(isa, cores - 1);
+  current = runtime;
+  return runtime;
+}
+
+}  // namespace minim

@@ -1,0 +1,38 @@
+#include "graph/text.h"
+
+#include <gtest/gtest.h>
+
+namespace minim {
+namespace {
+
+constexpr const char* kText = R"(graph "net/1"(x: f32[N,4], "a b": i64) -> (y, z) {
+  const w: f32[2] = [1.5, -inf]
+  const i: i64[1] = [9223372036854775807]
+  state "step" (s -> s2: f32)
+  y: f32[N,4], _ = com.microsoft.Thing(x, _, w) {alpha=0.5, axes=[1, -1], f=[0.5, 1.0], mode="q\"x", names=["u", "v"], t=tensor u8[2] [1, 255]} "node one"
+  z: f32[*] = If("a b") {then_branch=graph "t"() -> (r) {
+    const r: f32 = [1.0]
+  }}
+  s2: f32 = Identity(s)
+}
+)";
+
+TEST(TextTest, ParsesBackToTheSameText) {
+  const auto graph = ParseText(kText);
+  ASSERT_TRUE(graph.ok()) << graph.status().message();
+  EXPECT_EQ(ToText(*graph), kText);
+  EXPECT_EQ(graph->nodes[0].attributes.Float("alpha", 0), 0.5f);
+  EXPECT_EQ(graph->nodes[1].subgraphs.at("then_branch")->constants.size(), 1u);
+}
+
+TEST(TextTest, ErrorsNameTheLine) {
+  const auto broken = ParseText("graph \"g\"(x: f32) -> (y) {\n y = Relu(q)\n}");
+  EXPECT_NE(broken.status().message().find("'q'"), std::string::npos);
+  for (const char* text : {"", "graph", "graph \"g\"(x: f33) -> () {}", "graph \"g\"() -> (y) {}",
+                           "graph \"g\"() -> () { const c: f32[2] = [1] }",
+                           "graph \"g\"() -> () {} trailing"})
+    EXPECT_FALSE(ParseText(text).ok()) << text;
+}
+
+}  // namespace
+}  // namespace minim

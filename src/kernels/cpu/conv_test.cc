@@ -1,0 +1,136 @@
+// Convolution, its gradients and ConvTranspose against one double-precision definition.
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "kernels/cpu/test_support.h"
+#include "kernels/cpu/window.h"
+
+namespace minim {
+namespace {
+
+struct ConvCase {
+  const char* name;
+  Dims x, w;
+  int64_t groups;
+  std::vector<int64_t> strides, dilations, pads;
+};
+
+const ConvCase kCases[] = {
+    {"3x3", {2, 3, 9, 11}, {5, 3, 3, 3}, 1, {1, 1}, {1, 1}, {1, 1, 1, 1}},
+    {"stride", {1, 4, 10, 13}, {18, 4, 3, 3}, 1, {2, 3}, {1, 1}, {0, 1, 2, 1}},
+    {"dilated", {1, 2, 12, 40}, {3, 2, 3, 2}, 1, {1, 1}, {2, 3}, {2, 0, 2, 3}},
+    {"1x1", {2, 17, 5, 7}, {33, 17, 1, 1}, 1, {1, 1}, {1, 1}, {0, 0, 0, 0}},
+    {"groups", {2, 6, 8, 8}, {4, 3, 3, 3}, 2, {1, 1}, {1, 1}, {1, 1, 1, 1}},
+    {"depthwise", {1, 8, 20, 21}, {8, 1, 3, 3}, 8, {1, 1}, {1, 1}, {1, 1, 1, 1}},
+    {"depthwise stride", {2, 5, 14, 15}, {10, 1, 5, 5}, 5, {2, 2}, {1, 1}, {2, 2, 2, 2}},
+    {"1d", {3, 2, 50}, {4, 2, 5}, 1, {2}, {1}, {2, 2}},
+    {"3d", {1, 2, 4, 5, 6}, {3, 2, 2, 3, 2}, 1, {1, 2, 1}, {1, 1, 2}, {1, 1, 1, 0, 1, 1}},
+    {"large", {1, 40, 20, 20}, {24, 40, 3, 3}, 1, {1, 1}, {1, 1}, {1, 1, 1, 1}},
+    {"wide pad", {1, 1, 2, 2}, {1, 1, 3, 3}, 1, {1, 1}, {1, 1}, {4, 4, 4, 4}},
+};
+
+Attributes AttributesFor(const ConvCase& c) {
+  return {{"group", c.groups}, {"strides", c.strides}, {"dilations", c.dilations}, {"pads", c.pads}};
+}
+
+Dims OutDims(const ConvCase& c) {
+  Dims out{c.x[0], c.w[0]};
+  const int rank = c.x.rank() - 2;
+  for (int i = 0; i < rank; ++i) {
+    const int64_t reach = (c.w[2 + i] - 1) * c.dilations[i] + 1;
+    out.push_back((c.x[2 + i] + c.pads[i] + c.pads[rank + i] - reach) / c.strides[i] + 1);
+  }
+  return out;
+}
+
+// Calls f(x index, w index, y index) for every product of the convolution.
+void ForEachProduct(const ConvCase& c, const std::function<void(int64_t, int64_t, int64_t)>& f) {
+  const Window w = *WindowOf(AttributesFor(c), c.x, OutDims(c), c.w.span().subspan(2));
+  const int64_t m = c.w[0], per_group = m / c.groups, channels = c.w[1];
+  for (int64_t n = 0; n < c.x[0]; ++n)
+    for (int64_t o = 0; o < m; ++o)
+      for (int64_t p = 0; p < w.out_size(); ++p)
+        for (int64_t ch = 0; ch < channels; ++ch)
+          for (int64_t t = 0; t < w.taps(); ++t) {
+            const int64_t out[3] = {p / (w.out[1] * w.out[2]), p / w.out[2] % w.out[1], p % w.out[2]};
+            const int64_t tap[3] = {t / (w.kernel[1] * w.kernel[2]), t / w.kernel[2] % w.kernel[1], t % w.kernel[2]};
+            int64_t at = 0;
+            bool inside = true;
+            for (int i = 0; i < 3; ++i) {
+              const int64_t x = out[i] * w.stride[i] - w.begin[i] + tap[i] * w.dilation[i];
+              inside = inside && x >= 0 && x < w.in[i];
+              at = at * w.in[i] + x;
+            }
+            if (!inside) continue;
+            const int64_t channel = o / per_group * channels + ch;
+            f((n * c.x[1] + channel) * w.in_size() + at, (o * channels + ch) * w.taps() + t,
+              (n * m + o) * w.out_size() + p);
+          }
+}
+
+void ExpectAllLevels(KernelCase& test, const std::vector<double>& expected, const std::string& what) {
+  for (int threads : {1, 2}) {
+    test.threads = threads;
+    for (Isa isa : TestLevels()) {
+      std::memset(test.outputs[0].data(), 0xFF, test.outputs[0].bytes());
+      RunCase(test, isa);
+      ExpectNear(test.outputs[0].as<float>(), expected, 1e-5, 1e-4, what);
+    }
+  }
+}
+
+TEST(ConvTest, ForwardWithBiasResidualAndActivation) {
+  for (const ConvCase& c : kCases) {
+    const Tensor x = Uniform(c.x, 1), w = Uniform(c.w, 2), b = Uniform({c.w[0]}, 3);
+    const Dims out = OutDims(c);
+    const Tensor z = Uniform(out, 4);
+    std::vector<double> plain(out.Elements()), fused(out.Elements());
+    ForEachProduct(c, [&](int64_t i, int64_t j, int64_t k) { plain[k] += double(x.as<float>()[i]) * w.as<float>()[j]; });
+    const int64_t pixels = out.Elements(2, out.rank());
+    for (size_t i = 0; i < plain.size(); ++i)
+      fused[i] = std::max(0.0, plain[i] + b.as<float>()[i / pixels % c.w[0]] + z.as<float>()[i]);
+    KernelCase test{.op = "Conv", .attributes = AttributesFor(c), .inputs = {x, w}, .outputs = {Tensor(DType::f32, out)}};
+    ExpectAllLevels(test, plain, c.name);
+    test.constants = {1};
+    ExpectAllLevels(test, plain, std::string(c.name) + " constant");
+    KernelCase all = test;
+    all.op = "FusedConv";
+    all.attributes.Set("activation", std::string("Relu"));
+    all.inputs = {x, w, b, z};
+    ExpectAllLevels(all, fused, std::string(c.name) + " fused");
+  }
+}
+
+TEST(ConvTest, Gradients) {
+  for (const ConvCase& c : kCases) {
+    const Tensor x = Uniform(c.x, 1), w = Uniform(c.w, 2), dy = Uniform(OutDims(c), 3);
+    std::vector<double> dx(c.x.Elements()), dw(c.w.Elements());
+    ForEachProduct(c, [&](int64_t i, int64_t j, int64_t k) {
+      dx[i] += double(dy.as<float>()[k]) * w.as<float>()[j];
+      dw[j] += double(dy.as<float>()[k]) * x.as<float>()[i];
+    });
+    KernelCase input{.op = "ConvInputGrad", .attributes = AttributesFor(c), .inputs = {dy, w}, .outputs = {Tensor(DType::f32, c.x)}};
+    ExpectAllLevels(input, dx, std::string(c.name) + " dX");
+    KernelCase weight{.op = "ConvWeightGrad", .attributes = AttributesFor(c), .inputs = {dy, x}, .outputs = {Tensor(DType::f32, c.w)}};
+    ExpectAllLevels(weight, dw, std::string(c.name) + " dW");
+    KernelCase transpose = input;
+    transpose.op = "ConvTranspose";
+    ExpectAllLevels(transpose, dx, std::string(c.name) + " transpose");
+  }
+}
+
+TEST(ConvTest, AutoPadAndEmptyBatch) {
+  KernelCase test{.op = "Conv", .attributes = {{"auto_pad", "SAME_LOWER"}, {"strides", std::vector<int64_t>{2}}},
+                  .inputs = {Tensor::From<float>({1, 1, 4}, {1, 2, 3, 4}), Tensor::From<float>({1, 1, 3}, {1, 10, 100})},
+                  .outputs = {Tensor(DType::f32, {1, 1, 2})}};
+  ExpectAllLevels(test, {210, 432}, "SAME_LOWER");
+  test.attributes.Set("auto_pad", std::string("SAME_UPPER"));
+  ExpectAllLevels(test, {321, 43}, "SAME_UPPER");
+  KernelCase empty{.op = "Conv", .inputs = {Tensor(DType::f32, {0, 1, 4}), Tensor(DType::f32, {1, 1, 3})},
+                   .outputs = {Tensor(DType::f32, {0, 1, 2})}};
+  ExpectAllLevels(empty, {}, "empty");
+}
+
+}  // namespace
+}  // namespace minim

@@ -1,0 +1,380 @@
+#include <algorithm>
+
+#include "core/shape.h"
+#include "kernels/cpu/elementwise.h"
+
+namespace minim {
+namespace {
+
+constexpr int kMaxRegisters = 128;
+
+struct OpParams {
+  std::string_view op;
+  std::string_view names[2];
+  double defaults[2];
+};
+
+constexpr OpParams kParams[] = {
+    {"HardSigmoid", {"alpha", "beta"}, {0.2f, 0.5f}},
+    {"LeakyRelu", {"alpha"}, {0.01f}},
+    {"Elu", {"alpha"}, {1}},
+    {"Celu", {"alpha"}, {1}},
+    {"Selu", {"alpha", "gamma"}, {1.67326319217681884765625f, 1.05070102214813232421875f}},
+    {"ThresholdedRelu", {"alpha"}, {1}},
+    {"Shrink", {"lambd", "bias"}, {0.5f, 0}},
+};
+
+struct Value {
+  int reg = -1;
+  DType dtype = DType::f32;
+};
+
+// One pass over the instructions, then register slots by last use.
+class Compiler {
+ public:
+  Compiler(const KernelRequest& request, const TileSet& tiles) : request_(request), tiles_(tiles) {}
+
+  Result<TileProgram> Compile() {
+    MINIM_TRY(CheckDescs());
+    MINIM_TRY(AddInputs());
+    MINIM_TRY(AddInstructions());
+    AddStores();
+    if (static_cast<int>(program_.registers.size()) > kMaxRegisters)
+      return Unsupported("{} registers; at most {}", program_.registers.size(), kMaxRegisters);
+    ChooseInPlace();
+    AssignSlots();
+    return std::move(program_);
+  }
+
+ private:
+  Status CheckDescs() {
+    if (request_.outputs.empty()) return Unsupported("no output");
+    layout_ = request_.outputs[0].layout;
+    out_dims_ = request_.outputs[0].dims;
+    for (const TensorDesc& output : request_.outputs) {
+      if (!(output.dims == out_dims_)) return Unsupported("outputs of different dims");
+    }
+    for (const TensorDesc& input : request_.inputs) {
+      if (input.present && input.layout != layout_ && input.dims.Elements() != 1)
+        return Unsupported("operands of different layouts");
+    }
+    program_.elements = out_dims_.Elements();
+    return {};
+  }
+
+  // Channels-last operands broadcast along the axes as they lie in memory.
+  Dims MemoryDims(const Dims& dims) const {
+    if (layout_ == Layout::kRowMajor) return dims;
+    Dims padded = Dims::Filled(out_dims_.rank(), 1);
+    for (int i = 0; i < dims.rank(); ++i)
+      padded[out_dims_.rank() - dims.rank() + i] = dims[i];
+    Dims moved;
+    for (int i = 0; i < padded.rank(); ++i) {
+      if (i != 1) moved.push_back(padded[i]);
+    }
+    moved.push_back(padded[1]);
+    return moved;
+  }
+
+  Status AddInputs() {
+    const Dims target = MemoryDims(out_dims_);
+    for (size_t i = 0; i < request_.inputs.size(); ++i) {
+      const TensorDesc& input = request_.inputs[i];
+      if (!input.present) {
+        values_.push_back({});
+        continue;
+      }
+      const Dims dims = MemoryDims(input.dims);
+      const Result<Dims> common = BroadcastDims(dims, target);
+      if (!common.ok() || !(*common == target))
+        return Unsupported("input {} of dims {} does not broadcast to {}", i,
+                           input.dims.ToString(), out_dims_.ToString());
+      values_.push_back({AddLoad(static_cast<int>(i), input.dtype, dims, target), input.dtype});
+    }
+    return {};
+  }
+
+  int AddLoad(int index, DType dtype, const Dims& dims, const Dims& target) {
+    const Lane lane = LaneOf(dtype);
+    TileLoad load{.input = index, .element_bytes = SizeOf(dtype)};
+    if (LaneDType(lane) != dtype) load.convert = tiles_.load(dtype);
+    load.scalar = dims.Elements() == 1;
+    load.direct = !load.scalar && dims.Elements() == target.Elements();
+    Collapse(target, BroadcastStrides(dims, target), &load);
+    const int reg = NewRegister(lane);
+    if (load.direct && load.convert == nullptr) program_.registers[reg].input = index;
+    load.reg = reg;
+    program_.loads.push_back(load);
+    return reg;
+  }
+
+  // Merges neighbouring axes that are walked as one.
+  static void Collapse(const Dims& target, const Dims& strides, TileLoad* load) {
+    for (int i = 0; i < target.rank(); ++i) {
+      if (target[i] == 1) continue;
+      const int last = load->dims.rank() - 1;
+      if (last >= 0 && load->strides[last] == strides[i] * target[i]) {
+        load->dims[last] *= target[i];
+        load->strides[last] = strides[i];
+      } else {
+        load->dims.push_back(target[i]);
+        load->strides.push_back(strides[i]);
+      }
+    }
+  }
+
+  int NewRegister(Lane lane) {
+    program_.registers.push_back({.lane = lane});
+    return static_cast<int>(program_.registers.size()) - 1;
+  }
+
+  Status AddInstructions() {
+    if (request_.program == nullptr) {
+      std::vector<Value> operands;
+      for (size_t i = 0; i < request_.inputs.size(); ++i) operands.push_back(values_[i]);
+      MINIM_TRY(const Value result, AddOp(request_.op, operands, AttributesOf(request_),
+                                          request_.outputs[0].dtype));
+      results_ = {result};
+      return {};
+    }
+    for (const ElementwiseInstruction& instruction : request_.program->instructions) {
+      std::vector<Value> operands;
+      for (int reg : instruction.operands) operands.push_back(reg < 0 ? Value{} : values_[reg]);
+      MINIM_TRY(const Value result, AddOp(instruction.op, operands, instruction.attributes,
+                                          instruction.dtype));
+      values_.push_back(result);
+    }
+    for (int reg : request_.program->outputs) results_.push_back(values_[reg]);
+    return {};
+  }
+
+  Result<Value> AddOp(std::string_view op, const std::vector<Value>& operands,
+                      const Attributes& attributes, DType dtype) {
+    if (op == "Cast" || op == "CastLike" || op == "Identity") return AddCast(operands[0], dtype);
+    if (op == "Clip") return AddClip(operands, attributes, dtype);
+    if (op == "Where") return AddWhere(operands, dtype);
+    if (op == "Max" || op == "Min" || op == "Sum" || op == "Mean")
+      return AddVariadic(op, operands, dtype);
+    double params[4] = {};
+    std::string_view name = op;
+    FillParams(op, attributes, params);
+    if (op == "BitShift")
+      name = attributes.String("direction", "LEFT") == "LEFT" ? "ShiftLeft" : "ShiftRight";
+    if (op == "Gelu" && attributes.String("approximate", "none") == "tanh") name = "GeluTanh";
+    return AddTile(name, operands, params, dtype);
+  }
+
+  static void FillParams(std::string_view op, const Attributes& attributes, double* params) {
+    for (const OpParams& row : kParams) {
+      if (row.op != op) continue;
+      for (int i = 0; i < 2 && !row.names[i].empty(); ++i)
+        params[i] = attributes.Float(row.names[i], static_cast<float>(row.defaults[i]));
+    }
+    if (op == "Mod") params[0] = static_cast<double>(attributes.Int("fmod", 0));
+    if (op == "IsInf") {
+      params[0] = static_cast<double>(attributes.Int("detect_positive", 1));
+      params[1] = static_cast<double>(attributes.Int("detect_negative", 1));
+    }
+  }
+
+  Value InLane(Value value, Lane lane) {
+    const Lane from = program_.registers[value.reg].lane;
+    if (from == lane) return value;
+    const int reg = NewRegister(lane);
+    program_.steps.push_back({.function = tiles_.convert(from, lane), .src = {value.reg, -1, -1},
+                              .dst = reg});
+    return {reg, LaneDType(lane)};
+  }
+
+  Value AddCast(Value value, DType dtype) { return Wrapped({InLane(value, LaneOf(dtype)).reg, dtype}, value.dtype); }
+
+  // Narrow results inside a chain are cut to their width, so that chains equal single ops.
+  Value Wrapped(Value value, DType from) {
+    const DType dtype = value.dtype;
+    const bool narrow = IsInteger(dtype) && SizeOf(dtype) < 8;
+    if (!narrow || from == dtype) return value;
+    if (request_.program == nullptr) return value;  // the store wraps
+    const Lane lane = LaneOf(dtype);
+    const int stored = NewRegister(lane), loaded = NewRegister(lane);
+    program_.steps.push_back({.function = tiles_.store(dtype), .src = {value.reg, -1, -1},
+                              .dst = stored});
+    program_.steps.push_back({.function = tiles_.load(dtype), .src = {stored, -1, -1},
+                              .dst = loaded});
+    return {loaded, dtype};
+  }
+
+  Result<Value> AddTile(std::string_view name, const std::vector<Value>& operands,
+                        const double* params, DType dtype) {
+    std::vector<Value> present;
+    for (const Value& value : operands) {
+      if (value.reg >= 0) present.push_back(value);
+    }
+    if (present.empty() || present.size() > 3) return Unsupported("{}: {} operands", name, present.size());
+    const Lane lane = program_.registers[present[0].reg].lane;
+    const TileOp* op = FindOp(name, lane);
+    if (op == nullptr)
+      return Unsupported("{} on {} has no tile function", name, Name(present[0].dtype));
+    TileStep step{.function = op->function};
+    for (size_t i = 0; i < present.size(); ++i) step.src[i] = InLane(present[i], lane).reg;
+    std::copy_n(params, 4, step.params);
+    step.dst = NewRegister(op->to_bool ? Lane::kBool : lane);
+    program_.steps.push_back(step);
+    if (op->to_bool) return Value{step.dst, DType::bool_};
+    if (LaneOf(dtype) != lane) return AddCast({step.dst, LaneDType(lane)}, dtype);
+    return Wrapped({step.dst, dtype}, LaneDType(lane));
+  }
+
+  const TileOp* FindOp(std::string_view name, Lane lane) const {
+    for (const TileOp& op : tiles_.ops) {
+      if (op.op == name && op.lane == lane) return &op;
+    }
+    return nullptr;
+  }
+
+  Result<Value> AddVariadic(std::string_view op, const std::vector<Value>& operands, DType dtype) {
+    const double params[4] = {};
+    const std::string_view step = (op == "Sum" || op == "Mean") ? "Add" : op;
+    Value sum = operands[0];
+    for (size_t i = 1; i < operands.size(); ++i) {
+      MINIM_TRY(const Value next, AddTile(step, {sum, operands[i]}, params, dtype));
+      sum = next;
+    }
+    if (op == "Mean") return AddScaled(sum, static_cast<double>(operands.size()), dtype);
+    return sum;
+  }
+
+  Result<Value> AddScaled(Value sum, double count, DType dtype) {
+    const double params[4] = {count};
+    return AddTile("DivBy", {sum}, params, dtype);
+  }
+
+  Result<Value> AddClip(const std::vector<Value>& operands, const Attributes& attributes,
+                        DType dtype) {
+    const double none[4] = {};
+    Value value = operands[0];
+    constexpr std::string_view kSteps[] = {"ClipLow", "ClipHigh"};
+    constexpr std::string_view kByAttribute[] = {"AtLeast", "AtMost"};
+    constexpr std::string_view kNames[] = {"min", "max"};
+    for (size_t i = 0; i < 2; ++i) {
+      if (operands.size() > i + 1 && operands[i + 1].reg >= 0) {
+        MINIM_TRY(const Value next, AddTile(kSteps[i], {value, operands[i + 1]}, none, dtype));
+        value = next;
+      } else if (attributes.Has(kNames[i])) {
+        const double params[4] = {attributes.Float(kNames[i], 0)};
+        MINIM_TRY(const Value next, AddTile(kByAttribute[i], {value}, params, dtype));
+        value = next;
+      }
+    }
+    return value;
+  }
+
+  Result<Value> AddWhere(const std::vector<Value>& operands, DType dtype) {
+    if (operands.size() != 3) return Unsupported("Where: {} operands", operands.size());
+    const Lane lane = LaneOf(dtype);
+    const TileOp* op = FindOp("Where", lane);
+    TileStep step{.function = op->function};
+    step.src[0] = InLane(operands[0], Lane::kBool).reg;
+    step.src[1] = InLane(operands[1], lane).reg;
+    step.src[2] = InLane(operands[2], lane).reg;
+    step.dst = NewRegister(lane);
+    program_.steps.push_back(step);
+    return Value{step.dst, dtype};
+  }
+
+  // A result whose memory form is its lane's is written in place by its own step.
+  void AddStores() {
+    for (size_t i = 0; i < results_.size(); ++i) {
+      const DType dtype = request_.outputs[i].dtype;
+      program_.output_bytes.push_back(SizeOf(dtype));
+      const Value value = InLane(results_[i], LaneOf(dtype));
+      TileRegister& reg = program_.registers[value.reg];
+      const bool computed = std::any_of(program_.steps.begin(), program_.steps.end(),
+                                        [&](const TileStep& s) { return s.dst == value.reg; });
+      if (LaneDType(reg.lane) == dtype && computed && reg.output < 0) {
+        reg.output = static_cast<int>(i);
+      } else {
+        program_.stores.push_back({static_cast<int>(i), value.reg, tiles_.store(dtype)});
+      }
+    }
+  }
+
+  int LastUse(int reg) const {
+    int last = -1;
+    for (size_t i = 0; i < program_.steps.size(); ++i) {
+      for (int src : program_.steps[i].src) {
+        if (src == reg) last = static_cast<int>(i);
+      }
+    }
+    for (const TileStore& store : program_.stores) {
+      if (store.reg == reg) last = static_cast<int>(program_.steps.size());
+    }
+    return last;
+  }
+
+  int Definition(int output) const {
+    for (size_t i = 0; i < program_.steps.size(); ++i) {
+      if (program_.registers[program_.steps[i].dst].output == output) return static_cast<int>(i);
+    }
+    return static_cast<int>(program_.steps.size());
+  }
+
+  // Output 0 may overwrite an input of its own shape and type that nothing reads afterwards.
+  void ChooseInPlace() {
+    const int written = Definition(0);
+    for (const TileLoad& load : program_.loads) {
+      const TensorDesc& input = request_.inputs[load.input];
+      const bool same = load.direct && input.dtype == request_.outputs[0].dtype;
+      if (!same) continue;
+      if (program_.registers[load.reg].input >= 0 && LastUse(load.reg) > written) continue;
+      program_.in_place = load.input;
+      return;
+    }
+  }
+
+  void AssignSlots() {
+    std::vector<int> free_slots;
+    const auto take = [&] {
+      if (free_slots.empty()) return program_.slots++;
+      const int slot = free_slots.back();
+      free_slots.pop_back();
+      return slot;
+    };
+    for (TileRegister& reg : program_.registers)
+      program_.slot_bytes = std::max(program_.slot_bytes, LaneBytes(reg.lane) * kTile);
+    for (const TileLoad& load : program_.loads) {
+      TileRegister& reg = program_.registers[load.reg];
+      if (reg.input < 0) reg.slot = take();
+    }
+    for (size_t i = 0; i < program_.steps.size(); ++i) {
+      TileRegister& dst = program_.registers[program_.steps[i].dst];
+      if (dst.output < 0) dst.slot = take();
+      for (int src : program_.steps[i].src) {
+        if (src < 0 || LastUse(src) != static_cast<int>(i)) continue;
+        TileRegister& reg = program_.registers[src];
+        const bool scalar = IsScalarLoad(src);  // loaded once, so it keeps its slot
+        const bool seen = std::find(free_slots.begin(), free_slots.end(), reg.slot) != free_slots.end();
+        if (reg.slot >= 0 && !scalar && !seen) free_slots.push_back(reg.slot);
+      }
+    }
+  }
+
+  bool IsScalarLoad(int reg) const {
+    return std::any_of(program_.loads.begin(), program_.loads.end(),
+                       [&](const TileLoad& load) { return load.reg == reg && load.scalar; });
+  }
+
+  const KernelRequest& request_;
+  const TileSet& tiles_;
+  TileProgram program_;
+  std::vector<Value> values_, results_;
+  Dims out_dims_;
+  Layout layout_ = Layout::kRowMajor;
+};
+
+}  // namespace
+
+Result<TileProgram> CompileElementwise(const KernelRequest& request, const TileSet& tiles) {
+  return Compiler(request, tiles).Compile();
+}
+
+}  // namespace minim

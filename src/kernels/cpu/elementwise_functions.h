@@ -1,0 +1,136 @@
+// FP32 functions in plain arithmetic that compilers vectorise. Included by files of different
+// instruction-set levels: everything is in an unnamed namespace, and nothing depends on fused
+// multiply-add, so each level gives the same bits.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+namespace minim {
+namespace {
+
+[[maybe_unused]] inline float Power2(int32_t n) {  // -126 <= n <= 127
+  return std::bit_cast<float>((n + 127) << 23);
+}
+
+struct ExpParts {
+  float r;    // in +-ln2/2
+  int32_t n;  // x = r + n ln2
+};
+
+[[maybe_unused]] inline ExpParts ReduceExp(float x) {
+  const float shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the sum rounds to an integer
+  const float n = shifted - 12582912.0f;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  return {r, std::bit_cast<int32_t>(shifted) - 0x4B400000};
+}
+
+/// (exp(r) - 1 - r) / r^2 for |r| <= ln2/2.
+[[maybe_unused]] inline float ExpTail(float r) {
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  return p * r + 5.0000001201e-1f;
+}
+
+[[maybe_unused]] inline float ExpF(float x) {
+  const float low = x < -104.0f ? -104.0f : x;
+  const float clamped = low > 89.0f ? 89.0f : low;
+  const ExpParts e = ReduceExp(clamped);
+  const float y = (ExpTail(e.r) * e.r * e.r + e.r) + 1.0f;
+  const int32_t n = x != x ? 0 : e.n;
+  const int32_t half = n >> 1;  // two factors reach subnormals and infinity
+  return y * Power2(half) * Power2(n - half);
+}
+
+[[maybe_unused]] inline float Expm1F(float x) {
+  const float low = x < -20.0f ? -20.0f : x;
+  const float clamped = low > 89.0f ? 89.0f : low;
+  const ExpParts e = ReduceExp(clamped);
+  const float p = ExpTail(e.r) * e.r * e.r + e.r;
+  const int32_t n = x != x ? 0 : e.n;
+  const float half = Power2(n - 1);  // half the scale: 2^128 is no float
+  return n == 0 ? p : 2.0f * (half * p + (half - 0.5f));
+}
+
+[[maybe_unused]] inline float LogF(float x) {
+  const bool small = x < 1.17549435e-38f;
+  const float scaled = small ? x * 8388608.0f : x;
+  const int32_t bits = std::bit_cast<int32_t>(scaled);
+  const int32_t offset = bits - 0x3F3504F3;  // mantissa in [sqrt(1/2), sqrt(2))
+  const int32_t e = (offset >> 23) - (small ? 23 : 0);
+  const float m = std::bit_cast<float>((offset & 0x007FFFFF) + 0x3F3504F3) - 1.0f;
+  const float z = m * m;
+  float p = 7.0376836292e-2f;
+  p = p * m - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  const float ef = static_cast<float>(e);
+  const float tail = (p * m * z + ef * -2.12194440e-4f) - 0.5f * z;
+  const float value = (m + tail) + ef * 0.693359375f;
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float nonzero = x == 0.0f ? -infinity : value;
+  const float positive = x < 0.0f ? nan : nonzero;
+  return (x != x || x == infinity) ? x : positive;
+}
+
+/// log(1 + u) for u in [0, 1].
+[[maybe_unused]] inline float Log1pF(float u) {
+  const float w = 1.0f + u;
+  return LogF(w) + (u - (w - 1.0f)) / w;
+}
+
+[[maybe_unused]] inline float TanhF(float x) {
+  const float magnitude = std::fabs(x);
+  const float clamped = magnitude > 10.0f ? 10.0f : magnitude;
+  const float e = Expm1F(2.0f * clamped);
+  return std::copysign(e / (e + 2.0f), x);
+}
+
+[[maybe_unused]] inline float SigmoidF(float x) { return 1.0f / (1.0f + ExpF(-x)); }
+
+[[maybe_unused]] inline float ErfF(float x) {
+  const float t = std::fabs(x), s = x * x;
+  float big = (-1.72853470e-5f * t + 3.83197126e-4f) * s + (-3.88396438e-3f * t + 2.42546219e-2f);
+  big = big * t - 1.06777877e-1f;
+  big = big * t - 6.34846687e-1f;
+  big = big * t - 1.28717512e-1f;
+  big = big * t - t;
+  const float bounded = t > 4.0f ? -20.0f : big;  // the polynomial turns back up far out
+  const float outer = std::copysign(1.0f - ExpF(bounded), x);
+  float inner = -5.96761703e-4f;
+  inner = inner * s + 4.99119423e-3f;
+  inner = inner * s - 2.67681349e-2f;
+  inner = inner * s + 1.12819925e-1f;
+  inner = inner * s - 3.76125336e-1f;
+  inner = inner * s + 1.28379166e-1f;
+  const float near = inner * x + x;
+  return x != x ? x : (t > 0.927734375f ? outer : near);
+}
+
+// The same names over float and double, so one expression serves both lanes.
+inline float Exp(float x) { return ExpF(x); }
+inline double Exp(double x) { return std::exp(x); }
+inline float Expm1(float x) { return Expm1F(x); }
+inline double Expm1(double x) { return std::expm1(x); }
+inline float Log(float x) { return LogF(x); }
+inline double Log(double x) { return std::log(x); }
+inline float Log1p(float x) { return Log1pF(x); }
+inline double Log1p(double x) { return std::log1p(x); }
+inline float Tanh(float x) { return TanhF(x); }
+inline double Tanh(double x) { return std::tanh(x); }
+inline float Erf(float x) { return ErfF(x); }
+inline double Erf(double x) { return std::erf(x); }
+
+}  // namespace
+}  // namespace minim

@@ -1,0 +1,2 @@
+#define MINIM_TILES PortableTiles
+#include "kernels/cpu/elementwise_tiles_impl.h"

@@ -1,0 +1,218 @@
+#include "kernels/cpu/elementwise.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "kernels/cpu/test_support.h"
+
+namespace minim {
+namespace {
+
+using Unary = double (*)(double);
+
+struct UnaryCase {
+  const char* op;
+  Unary definition;
+  float low, high;
+  double relative, absolute;
+};
+
+double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+double Softplus(double x) { return x > 30 ? x : std::log1p(std::exp(x)); }
+
+const UnaryCase kUnary[] = {
+    {"Neg", [](double x) { return -x; }, -5, 5, 0, 0},
+    {"Abs", [](double x) { return std::fabs(x); }, -5, 5, 0, 0},
+    {"Sqrt", [](double x) { return std::sqrt(x); }, 0, 5, 6e-8, 0},
+    {"Exp", [](double x) { return std::exp(x); }, -110, 95, 3e-7, 1.5e-45},
+    {"Log", [](double x) { return std::log(x); }, 1e-6f, 10, 3e-7, 1e-8},
+    {"Reciprocal", [](double x) { return 1 / x; }, 1, 10, 6e-8, 0},
+    {"Floor", [](double x) { return std::floor(x); }, -9, 9, 0, 0},
+    {"Ceil", [](double x) { return std::ceil(x); }, -9, 9, 0, 0},
+    {"Round", [](double x) { return std::nearbyint(x); }, -9, 9, 0, 0},
+    {"Sign", [](double x) { return double((x > 0) - (x < 0)); }, -9, 9, 0, 0},
+    {"Sin", [](double x) { return std::sin(x); }, -9, 9, 1.2e-7, 0},
+    {"Atanh", [](double x) { return std::atanh(x); }, -0.9f, 0.9f, 3e-7, 0},
+    {"Tanh", [](double x) { return std::tanh(x); }, -12, 12, 5e-7, 1e-12},
+    {"Erf", [](double x) { return std::erf(x); }, -5, 5, 5e-7, 0},
+    {"Sigmoid", Sigmoid, -100, 100, 5e-7, 1e-38},
+    {"Relu", [](double x) { return x < 0 ? 0 : x; }, -5, 5, 0, 0},
+    {"LeakyRelu", [](double x) { return x < 0 ? 0.01f * x : x; }, -5, 5, 1e-7, 0},
+    {"Elu", [](double x) { return x < 0 ? std::expm1(x) : x; }, -30, 5, 5e-7, 0},
+    {"Selu",
+     [](double x) { return 1.05070102214813 * (x < 0 ? 1.67326319217682 * std::expm1(x) : x); },
+     -30, 5, 6e-7, 0},
+    {"Celu", [](double x) { return x < 0 ? std::expm1(x) : x; }, -30, 5, 5e-7, 0},
+    {"Softplus", Softplus, -50, 50, 6e-7, 1e-38},
+    {"Softsign", [](double x) { return x / (1 + std::fabs(x)); }, -5, 5, 2e-7, 0},
+    {"HardSigmoid", [](double x) { return std::clamp(0.2f * x + 0.5, 0., 1.); }, -5, 5, 0, 2e-7},
+    {"HardSwish", [](double x) { return x * std::clamp(x / 6 + 0.5, 0., 1.); }, -5, 5, 2e-7, 4e-7},
+    {"Gelu", [](double x) { return 0.5 * x * (1 + std::erf(x * std::sqrt(0.5))); }, -6, 6, 6e-7,
+     8e-7},
+    {"Mish", [](double x) { return x * std::tanh(Softplus(x)); }, -30, 30, 9e-7, 1e-12},
+    {"ThresholdedRelu", [](double x) { return x > 1 ? x : 0; }, -5, 5, 0, 0},
+    {"Shrink", [](double x) { return x < -0.5 || x > 0.5 ? x : 0; }, -5, 5, 0, 0},
+};
+
+TEST(ElementwiseTest, UnaryOpsMatchTheirDefinitions) {
+  for (const UnaryCase& row : kUnary) {
+    KernelCase test{.op = row.op, .inputs = {Uniform({3, 1111}, 7, row.low, row.high)},
+                    .outputs = {Tensor(DType::f32, {3, 1111})}};
+    std::vector<double> expected;
+    for (float x : test.inputs[0].as<float>()) expected.push_back(row.definition(x));
+    std::vector<Tensor> per_level;
+    for (Isa isa : TestLevels()) {
+      RunCase(test, isa);
+      ExpectNear(test.outputs[0].as<float>(), expected, row.relative, row.absolute, row.op);
+      per_level.push_back(test.outputs[0].Clone());
+    }
+    EXPECT_TRUE(SameBytes(per_level.front(), per_level.back())) << row.op << " differs by level";
+  }
+}
+
+TEST(ElementwiseTest, SpecialValues) {
+  const float inf = INFINITY, nan = NAN;
+  KernelCase test{.op = "Exp", .inputs = {Tensor::From<float>({7}, {nan, inf, -inf, 0, -0.f, 89, -105})},
+                  .outputs = {Tensor(DType::f32, {7})}};
+  const auto check = [&](const char* op, std::vector<double> expected) {
+    test.op = op;
+    for (Isa isa : TestLevels()) {
+      RunCase(test, isa);
+      ExpectNear(test.outputs[0].as<float>(), expected, 1e-6, 1e-12, op);
+    }
+  };
+  check("Exp", {nan, inf, 0, 1, 1, inf, 0});
+  check("Log", {nan, inf, nan, -inf, -inf, std::log(89.), nan});
+  check("Tanh", {nan, 1, -1, 0, 0, 1, -1});
+  check("Erf", {nan, 1, -1, 0, 0, 1, -1});
+  check("Sigmoid", {nan, 1, 0, 0.5, 0.5, 1, 0});
+  check("Relu", {nan, inf, 0, 0, 0, 89, 0});
+  check("Softplus", {nan, inf, 0, std::log(2.), std::log(2.), 89, 0});
+}
+
+TEST(ElementwiseTest, BinaryBroadcasts) {
+  const Dims dims{2, 3, 5, 7};
+  for (const Dims& other : {Dims{2, 3, 5, 7}, Dims{}, Dims{7}, Dims{3, 1, 1}, Dims{2, 1, 5, 1},
+                            Dims{1, 3, 1, 7}}) {
+    KernelCase test{.op = "Sub", .inputs = {Uniform(dims, 1), Uniform(other, 2)},
+                    .outputs = {Tensor(DType::f32, dims)}};
+    const auto a = test.inputs[0].as<float>(), b = test.inputs[1].as<float>();
+    std::vector<double> expected;
+    for (int64_t i = 0; i < dims.Elements(); ++i) {
+      const int64_t at[4] = {i / 105, i / 35 % 3, i / 7 % 5, i % 7};
+      int64_t offset = 0;
+      for (int axis = 0; axis < other.rank(); ++axis) {
+        const int64_t index = at[4 - other.rank() + axis];
+        offset = offset * other[axis] + (other[axis] == 1 ? 0 : index);
+      }
+      expected.push_back(a[i] - b[offset]);
+    }
+    for (Isa isa : TestLevels()) {
+      RunCase(test, isa);
+      ExpectNear(test.outputs[0].as<float>(), expected, 0, 0, other.ToString());
+    }
+  }
+}
+
+TEST(ElementwiseTest, IntegersAreExactAndWrap) {
+  KernelCase test{.op = "Mul",
+                  .inputs = {Tensor::From<int32_t>({3}, {2147483647, -7, 9}),
+                             Tensor::From<int32_t>({3}, {2, 3, 0})},
+                  .outputs = {Tensor(DType::i32, {3})}};
+  RunCase(test, Isa::kAvx2);
+  EXPECT_THAT(std::vector<int32_t>(test.outputs[0].as<int32_t>().begin(), test.outputs[0].as<int32_t>().end()),
+              (std::vector<int32_t>{-2, -21, 0}));
+  test.op = "Div";
+  RunCase(test, Isa::kPortable);
+  EXPECT_EQ(test.outputs[0].as<int32_t>()[1], -2);
+  test.op = "Mod";
+  RunCase(test, Isa::kPortable);
+  EXPECT_EQ(test.outputs[0].as<int32_t>()[1], 2);
+  KernelCase big{.op = "Add",
+                 .inputs = {Tensor::From<int64_t>({1}, {(int64_t{1} << 60) + 1}),
+                            Tensor::From<int64_t>({1}, {1})},
+                 .outputs = {Tensor(DType::i64, {1})}};
+  RunCase(big, Isa::kPortable);
+  EXPECT_EQ(big.outputs[0].as<int64_t>()[0], (int64_t{1} << 60) + 2);
+}
+
+TEST(ElementwiseTest, ComparisonWhereAndCast) {
+  KernelCase less{.op = "Less", .inputs = {Uniform({37}, 1), Uniform({37}, 2)},
+                  .outputs = {Tensor(DType::bool_, {37})}};
+  RunCase(less, Isa::kAvx2);
+  KernelCase where{.op = "Where", .inputs = {less.outputs[0], less.inputs[0], less.inputs[1]},
+                   .outputs = {Tensor(DType::f32, {37})}};
+  RunCase(where, Isa::kAvx2);
+  for (int i = 0; i < 37; ++i) {
+    const float a = less.inputs[0].as<float>()[i], b = less.inputs[1].as<float>()[i];
+    EXPECT_EQ(where.outputs[0].as<float>()[i], std::min(a, b));
+  }
+  for (DType dtype : {DType::f16, DType::bf16, DType::i8, DType::f64, DType::i64}) {
+    KernelCase cast{.op = "Cast", .inputs = {Uniform({2050}, 3, -100, 100)},
+                    .outputs = {Tensor(dtype, {2050})}};
+    RunCase(cast, Isa::kAvx2);
+    EXPECT_TRUE(SameBytes(cast.outputs[0], Converted(cast.inputs[0].view(), dtype))) << Name(dtype);
+    KernelCase back{.op = "Cast", .inputs = {cast.outputs[0]}, .outputs = {Tensor(DType::f32, {2050})}};
+    RunCase(back, Isa::kAvx2);
+    EXPECT_TRUE(SameBytes(back.outputs[0], Converted(cast.outputs[0].view(), DType::f32)));
+  }
+}
+
+TEST(ElementwiseTest, VariadicAndClipPropagateNan) {
+  KernelCase max{.op = "Max",
+                 .inputs = {Tensor::From<float>({3}, {1, NAN, 3}), Tensor::From<float>({3}, {2, 0, NAN}),
+                            Tensor::From<float>({1}, {-1})},
+                 .outputs = {Tensor(DType::f32, {3})}};
+  for (Isa isa : TestLevels()) {
+    RunCase(max, isa);
+    ExpectNear(max.outputs[0].as<float>(), {2, NAN, NAN}, 0, 0, "Max");
+  }
+  KernelCase clip{.op = "Clip", .inputs = {max.inputs[0], Tensor(), Tensor::Scalar<float>(2)},
+                  .outputs = {Tensor(DType::f32, {3})}};
+  RunCase(clip, Isa::kPortable);
+  ExpectNear(clip.outputs[0].as<float>(), {1, NAN, 2}, 0, 0, "Clip");
+}
+
+// y = relu(a * x + b) in bf16 with two outputs, on two threads.
+TEST(ElementwiseTest, FusedProgram) {
+  ElementwiseProgram program{.input_count = 3,
+                             .instructions = {{"Mul", {0, 1}}, {"Add", {3, 2}}, {"Relu", {4}}},
+                             .outputs = {5, 4}};
+  const Tensor x = Converted(Uniform({70000}, 1).view(), DType::bf16);
+  KernelCase test{.op = "FusedElementwise", .inputs = {x, Tensor::Scalar<float>(3), Uniform({70000}, 2)},
+                  .outputs = {Tensor(DType::bf16, {70000}), Tensor(DType::f32, {70000})},
+                  .program = &program, .threads = 2};
+  for (Isa isa : TestLevels()) {
+    RunCase(test, isa);
+    for (int i = 0; i < 70000; ++i) {
+      const float sum = static_cast<float>(x.as<BFloat16>()[i]) * 3 + test.inputs[2].as<float>()[i];
+      ASSERT_EQ(test.outputs[1].as<float>()[i], sum);
+      ASSERT_EQ(test.outputs[0].as<BFloat16>()[i], BFloat16(std::max(sum, 0.f)));
+    }
+  }
+}
+
+TEST(ElementwiseTest, InPlaceOnlyWhenNothingReadsLater) {
+  ElementwiseProgram program{.input_count = 2,
+                             .instructions = {{"Relu", {0}}, {"Add", {2, 0}}},
+                             .outputs = {2, 3}};
+  KernelCase test{.op = "FusedElementwise", .inputs = {Uniform({8}, 1), Uniform({8}, 2)},
+                  .outputs = {Tensor(DType::f32, {8}), Tensor(DType::f32, {8})}, .program = &program};
+  EXPECT_EQ(BoundCase(test, Isa::kPortable).kernel().in_place_input(), 1);
+  KernelCase relu{.op = "Relu", .inputs = {Uniform({8}, 1)}, .outputs = {Tensor(DType::f32, {8})}};
+  EXPECT_EQ(BoundCase(relu, Isa::kPortable).kernel().in_place_input(), 0);
+}
+
+TEST(ElementwiseTest, ZeroElementsAndUnknownOp) {
+  KernelCase test{.op = "Add", .inputs = {Tensor(DType::f32, {0, 4}), Tensor(DType::f32, {4})},
+                  .outputs = {Tensor(DType::f32, {0, 4})}};
+  RunCase(test, Isa::kPortable);
+  KernelCase bad{.op = "Sqrt", .inputs = {Tensor(DType::i64, {2})}, .outputs = {Tensor(DType::i64, {2})}};
+  BoundCase bound(bad, Isa::kPortable);
+  EXPECT_EQ(bound.status().code(), StatusCode::kUnsupported);
+}
+
+}  // namespace
+}  // namespace minim

@@ -1,0 +1,52 @@
+// FP32 matrix product on packed or plain row-major B. The order of every sum depends on K alone, so
+// results do not depend on the number of threads.
+#pragma once
+
+#include "kernels/cpu/activation.h"
+
+namespace minim {
+
+inline constexpr int64_t kPanel = 16;  // columns of B packed together
+
+/// C[m,n] = A * B (+ C if accumulate), then the epilogue. A has strides (a_row, a_column). B is
+/// packed (ceil(n/16) panels of k x 16) or, when `packed` is null, row-major with stride b_row.
+struct GemmArgs {
+  int64_t m = 0, n = 0, k = 0;
+  const float* a = nullptr;
+  int64_t a_row = 0, a_column = 1;
+  const float* packed = nullptr;
+  int64_t panel_stride = 0;  // floats between packed panels; k * 16 unless stated
+  const float* b = nullptr;
+  int64_t b_row = 0;
+  float* c = nullptr;
+  int64_t c_row = 0;
+  bool accumulate = false;
+  const Epilogue* epilogue = nullptr;
+};
+
+/// The functions of one instruction-set level.
+struct GemmLevel {
+  std::string_view name;
+  void (*multiply)(const GemmArgs& args);
+  /// Packs panels [first, last) of B with element strides (row, column) to `packed`.
+  void (*pack)(const float* b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first,
+               int64_t last, float* packed);
+  /// y[0,n) = epilogue at (row, column 0) of y.
+  void (*finish)(const Epilogue& epilogue, int64_t rows, int64_t columns, float* c, int64_t c_row);
+};
+
+const GemmLevel& GemmPortable();
+const GemmLevel& GemmAvx2();
+
+inline int64_t PanelsOf(int64_t n) { return (n + kPanel - 1) / kPanel; }
+inline size_t PackedFloats(int64_t k, int64_t n) {
+  return static_cast<size_t>(PanelsOf(n) * kPanel * k);
+}
+
+/// multiply(), cut into at most threads.threads pieces along columns or rows.
+void ParallelGemm(const GemmLevel& level, const GemmArgs& args, const ThreadBudget& threads);
+/// The sub-product of rows [row, row + rows) and panels from `panel`, `columns` wide.
+GemmArgs GemmBlock(const GemmArgs& args, int64_t row, int64_t rows, int64_t panel, int64_t columns,
+                   Epilogue* epilogue);
+
+}  // namespace minim

@@ -1,0 +1,214 @@
+// The matrix product of one level. The including file defines Tile<rows, panels>::Run first and
+// MINIM_GEMM / MINIM_GEMM_NAME.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/cpu/elementwise_functions.h"
+#include "kernels/cpu/gemm.h"
+
+namespace minim {
+namespace {
+
+constexpr int64_t kRowBlock = 96;     // rows of A kept in L2 ...
+constexpr int64_t kDepthBlock = 384;  // ... by this depth; one panel of B is then 24 KiB
+
+inline float Activate(const Activation& act, float x) {
+  switch (act.kind) {
+    case Activation::kRelu: return x < 0 ? 0 : x;
+    case Activation::kLeakyRelu: return x < 0 ? act.a * x : x;
+    case Activation::kClip: return x < act.a ? act.a : (x > act.b ? act.b : x);
+    case Activation::kSigmoid: return 1.0f / (1.0f + ExpF(-x));
+    case Activation::kTanh: return TanhF(x);
+    case Activation::kHardSigmoid: {
+      const float y = act.a * x + act.b;
+      return y < 0 ? 0 : (y > 1 ? 1 : y);
+    }
+    case Activation::kElu: return x < 0 ? act.a * Expm1F(x) : x;
+    default: return x;
+  }
+}
+
+template <Activation::Kind kind>
+void ActivateRow(const Activation& act, float* y, int64_t n) {
+  const Activation fixed{kind, act.a, act.b};
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) y[i] = Activate(fixed, y[i]);
+}
+
+void ActivateRow(const Activation& act, float* y, int64_t n) {
+  switch (act.kind) {
+    case Activation::kNone: return;
+    case Activation::kRelu: return ActivateRow<Activation::kRelu>(act, y, n);
+    case Activation::kLeakyRelu: return ActivateRow<Activation::kLeakyRelu>(act, y, n);
+    case Activation::kClip: return ActivateRow<Activation::kClip>(act, y, n);
+    case Activation::kSigmoid: return ActivateRow<Activation::kSigmoid>(act, y, n);
+    case Activation::kTanh: return ActivateRow<Activation::kTanh>(act, y, n);
+    case Activation::kHardSigmoid: return ActivateRow<Activation::kHardSigmoid>(act, y, n);
+    case Activation::kElu: return ActivateRow<Activation::kElu>(act, y, n);
+  }
+}
+
+void FinishRow(const Epilogue& e, int64_t row, int64_t n, float* y) {
+  const float alpha = e.alpha, beta = e.beta;
+  const float row_bias = e.row_bias ? beta * e.row_bias[row] : 0.0f;
+  if (alpha != 1 || row_bias != 0) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) y[i] = alpha * y[i] + row_bias;
+  }
+  if (e.column_bias) {
+    const float* bias = e.column_bias;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) y[i] += beta * bias[i];
+  }
+  if (e.residual) {
+    const float* residual = e.residual + row * e.residual_stride;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) y[i] += beta * residual[i];
+  }
+  ActivateRow(e.activation, y, n);
+}
+
+void Finish(const Epilogue& e, int64_t rows, int64_t columns, float* c, int64_t c_row) {
+  if (e.empty()) return;
+  for (int64_t row = 0; row < rows; ++row) FinishRow(e, row, columns, c + row * c_row);
+}
+
+struct TileArea {
+  const float* a;
+  int64_t a_row, a_column;
+  const float* b;
+  int64_t b_row, panel_stride, k;
+  float* c;
+  int64_t c_row;
+  bool accumulate;
+};
+
+template <int rows, int panels>
+struct Tile;
+
+}  // namespace
+}  // namespace minim
+
+#include MINIM_GEMM_TILE
+
+namespace minim {
+namespace {
+
+// A tile whose last panel has fewer than 16 columns goes through a buffer.
+template <int rows, int panels>
+void RunTile(const TileArea& area, int64_t columns) {
+  if (columns == panels * kPanel) return Tile<rows, panels>::Run(area);
+  alignas(64) float buffer[rows * panels * kPanel];
+  TileArea edge = area;
+  edge.c = buffer;
+  edge.c_row = panels * kPanel;
+  edge.accumulate = false;
+  Tile<rows, panels>::Run(edge);
+  for (int i = 0; i < rows; ++i) {
+    float* c = area.c + i * area.c_row;
+    const float* from = buffer + i * edge.c_row;
+    if (area.accumulate) {
+      for (int64_t j = 0; j < columns; ++j) c[j] += from[j];
+    } else {
+      for (int64_t j = 0; j < columns; ++j) c[j] = from[j];
+    }
+  }
+}
+
+void RunRows(const TileArea& area, int64_t rows, int64_t columns) {
+  switch (rows) {
+    case 1: return RunTile<1, 1>(area, columns);
+    case 2: return RunTile<2, 1>(area, columns);
+    case 3: return RunTile<3, 1>(area, columns);
+    case 4: return RunTile<4, 1>(area, columns);
+    case 5: return RunTile<5, 1>(area, columns);
+    default: return RunTile<6, 1>(area, columns);
+  }
+}
+
+// The last, narrow panel of an unpacked B, copied so that tiles may read 16 columns.
+void CopyNarrow(const float* b, int64_t b_row, int64_t k, int64_t columns, float* dst) {
+  for (int64_t i = 0; i < k; ++i) {
+    for (int64_t j = 0; j < kPanel; ++j) dst[i * kPanel + j] = j < columns ? b[i * b_row + j] : 0;
+  }
+}
+
+struct Block {
+  int64_t row, rows, depth, k;
+  bool accumulate, last;
+};
+
+void MultiplyPanels(const GemmArgs& args, const Block& block) {
+  alignas(64) float narrow[kDepthBlock * kPanel];
+  const int64_t stride = args.panel_stride ? args.panel_stride : args.k * kPanel;
+  const int64_t panels = PanelsOf(args.n);
+  for (int64_t p = 0; p < panels;) {
+    const int64_t column = p * kPanel;
+    const bool wide = block.rows <= 2 && args.packed != nullptr && p + 4 <= panels;
+    const int64_t columns = std::min(args.n - column, wide ? 4 * kPanel : kPanel);
+    TileArea area{args.a + block.row * args.a_row + block.depth * args.a_column, args.a_row,
+                  args.a_column, nullptr, kPanel, stride, block.k,
+                  args.c + block.row * args.c_row + column, args.c_row, block.accumulate};
+    if (args.packed) {
+      area.b = args.packed + p * stride + block.depth * kPanel;
+    } else if (columns < kPanel) {
+      CopyNarrow(args.b + block.depth * args.b_row + column, args.b_row, block.k, columns, narrow);
+      area.b = narrow;
+    } else {
+      area.b = args.b + block.depth * args.b_row + column;
+      area.b_row = args.b_row;
+    }
+    if (wide) {
+      block.rows == 1 ? RunTile<1, 4>(area, columns) : RunTile<2, 4>(area, columns);
+    } else {
+      for (int64_t i = 0; i < block.rows; i += 6) {
+        TileArea rows = area;
+        rows.a += i * args.a_row;
+        rows.c += i * args.c_row;
+        RunRows(rows, std::min<int64_t>(6, block.rows - i), columns);
+      }
+    }
+    if (block.last && args.epilogue)
+      Finish(args.epilogue->At(block.row, column), block.rows, columns, area.c, args.c_row);
+    p += wide ? 4 : 1;
+  }
+}
+
+void Multiply(const GemmArgs& args) {
+  const int64_t depths = std::max<int64_t>(1, (args.k + kDepthBlock - 1) / kDepthBlock);
+  for (int64_t row = 0; row < args.m; row += kRowBlock) {
+    for (int64_t d = 0; d < depths; ++d) {
+      const int64_t depth = d * kDepthBlock;
+      MultiplyPanels(args, {row, std::min(kRowBlock, args.m - row), depth,
+                            std::min(kDepthBlock, args.k - depth), args.accumulate || d > 0,
+                            d + 1 == depths});
+    }
+  }
+}
+
+void Pack(const float* b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first,
+          int64_t last, float* packed) {
+  for (int64_t p = first; p < last; ++p) {
+    const int64_t columns = std::min(kPanel, n - p * kPanel);
+    const float* src = b + p * kPanel * column;
+    float* dst = packed + p * kPanel * k;
+    if (columns == kPanel && column == 1) {
+      for (int64_t i = 0; i < k; ++i) std::memcpy(dst + i * kPanel, src + i * row, kPanel * 4);
+    } else {
+      for (int64_t i = 0; i < k; ++i) {
+        for (int64_t j = 0; j < kPanel; ++j)
+          dst[i * kPanel + j] = j < columns ? src[i * row + j * column] : 0;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+const GemmLevel& MINIM_GEMM() {
+  static constexpr GemmLevel kLevel = {MINIM_GEMM_NAME, Multiply, Pack, Finish};
+  return kLevel;
+}
+
+}  // namespace minim

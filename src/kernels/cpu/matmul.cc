@@ -1,0 +1,279 @@
+// MatMul, FusedMatMul, Gemm and FusedGemm over the packed FP32 product; 2-byte floats are widened.
+#include <algorithm>
+
+#include "core/shape.h"
+#include "kernels/cpu/bindings.h"
+#include "kernels/cpu/gemm.h"
+
+namespace minim {
+namespace {
+
+constexpr int64_t kFewRows = 8;  // below this, packing a run-time B costs more than it saves
+
+struct Shape2 {
+  int64_t batches = 1, m = 0, n = 0, k = 0;
+  int64_t a_row = 0, a_column = 1, b_row = 0, b_column = 1;
+  std::vector<int64_t> a_offset, b_offset;  // elements, per batch
+  int64_t b_matrices = 1;
+};
+
+struct Plan {
+  Shape2 shape;
+  const GemmLevel* level = nullptr;
+  Epilogue epilogue;              // without run-time pointers
+  enum { kNoC, kColumn, kRow, kFull, kScalar } c_kind = kNoC;
+  float beta = 1;
+  std::shared_ptr<const std::byte> packed;  // all of B, when constant
+  DType a_dtype = DType::f32, b_dtype = DType::f32, c_dtype = DType::f32;
+  int64_t a_count = 0, b_count = 0, y_count = 0;
+  size_t a_bytes = 0, b_bytes = 0, y_bytes = 0, bias_bytes = 0, pack_bytes = 0;  // scratch parts
+  bool pack_at_run = false;
+};
+
+size_t WidenBytes(DType dtype, int64_t count) {
+  return dtype == DType::f32 ? 0 : AlignUp(count * sizeof(float));
+}
+
+const float* Widen(const void* src, DType dtype, int64_t count, std::byte* scratch) {
+  if (dtype == DType::f32) return static_cast<const float*>(src);
+  ConvertElements({src, dtype, Dims{count}}, {scratch, DType::f32, Dims{count}});
+  return reinterpret_cast<const float*>(scratch);
+}
+
+void RunBatch(const Plan& plan, GemmArgs gemm, int64_t batch, const float* a, const float* b,
+              float* pack, const ThreadBudget& threads) {
+  const Shape2& s = plan.shape;
+  gemm.a = a + s.a_offset[batch];
+  gemm.c += batch * s.m * s.n;
+  if (plan.packed) {
+    const int64_t matrix = s.b_offset[batch] / std::max<int64_t>(1, s.k * s.n);
+    gemm.packed = reinterpret_cast<const float*>(plan.packed.get()) + matrix * PackedFloats(s.k, s.n);
+  } else if (plan.pack_at_run) {
+    threads.ParallelRange(PanelsOf(s.n), 64, [&](int64_t first, int64_t last) {
+      plan.level->pack(b + s.b_offset[batch], s.b_row, s.b_column, s.k, s.n, first, last, pack);
+    });
+    gemm.packed = pack;
+  } else {
+    gemm.b = b + s.b_offset[batch];
+    gemm.b_row = s.b_row;
+  }
+  ParallelGemm(*plan.level, gemm, threads);
+}
+
+void Run(const Plan& plan, const KernelArgs& args) {
+  const Shape2& s = plan.shape;
+  auto* scratch = static_cast<std::byte*>(args.scratch);
+  const float* a = Widen(args.inputs[0], plan.a_dtype, plan.a_count, scratch);
+  scratch += plan.a_bytes;
+  const float* b = plan.packed ? nullptr : Widen(args.inputs[1], plan.b_dtype, plan.b_count, scratch);
+  scratch += plan.b_bytes;
+  float* y = plan.y_bytes ? reinterpret_cast<float*>(scratch) : Out<float>(args, 0);
+  scratch += plan.y_bytes;
+  Epilogue epilogue = plan.epilogue;
+  if (plan.c_kind != Plan::kNoC) {
+    const int64_t count = plan.c_kind == Plan::kFull     ? s.m * s.n
+                          : plan.c_kind == Plan::kColumn ? s.n
+                          : plan.c_kind == Plan::kRow    ? s.m
+                                                         : 1;
+    const float* c = Widen(args.inputs[2], plan.c_dtype, count, scratch);
+    if (plan.c_kind == Plan::kColumn) epilogue.column_bias = c;
+    if (plan.c_kind == Plan::kRow) epilogue.row_bias = c;
+    if (plan.c_kind == Plan::kFull) epilogue.residual = c, epilogue.residual_stride = s.n;
+    if (plan.c_kind == Plan::kScalar) {
+      float* row = reinterpret_cast<float*>(scratch + AlignUp(sizeof(float)));
+      std::fill_n(row, s.n, c[0]);
+      epilogue.column_bias = row;
+    }
+  }
+  scratch += plan.bias_bytes;
+  GemmArgs gemm{.m = s.m, .n = s.n, .k = s.k, .a_row = s.a_row, .a_column = s.a_column, .c = y,
+                .c_row = s.n, .epilogue = epilogue.empty() ? nullptr : &epilogue};
+  const int pieces = static_cast<int>(std::min<int64_t>(args.threads.threads, s.batches));
+  if (s.batches >= args.threads.threads && pieces > 1) {
+    args.threads.ParallelFor(pieces, [&](int i) {
+      auto* pack = reinterpret_cast<float*>(scratch + i * plan.pack_bytes);
+      for (int64_t batch = s.batches * i / pieces; batch < s.batches * (i + 1) / pieces; ++batch)
+        RunBatch(plan, gemm, batch, a, b, pack, {});
+    });
+  } else {
+    for (int64_t batch = 0; batch < s.batches; ++batch)
+      RunBatch(plan, gemm, batch, a, b, reinterpret_cast<float*>(scratch), args.threads);
+  }
+  if (plan.y_bytes)
+    ConvertElements({y, DType::f32, Dims{plan.y_count}},
+                    {args.outputs[0], plan.a_dtype, Dims{plan.y_count}});
+}
+
+Status CheckTypes(const KernelRequest& request) {
+  MINIM_TRY(RequireRowMajor(request));
+  for (const TensorDesc& input : request.inputs) {
+    if (input.present && (!IsFloat(input.dtype) || input.dtype == DType::f64))
+      return Unsupported("operands are {}; expected f32, f16 or bf16", Name(input.dtype));
+  }
+  if (request.outputs[0].dtype != request.inputs[0].dtype)
+    return Unsupported("the output's dtype differs from the first operand's");
+  return {};
+}
+
+// Right-aligned batch axes; a matrix of fewer batches repeats.
+void FillBatches(const Dims& a, const Dims& b, const Dims& batch, Shape2* s) {
+  s->batches = batch.Elements();
+  const Dims a_strides = BroadcastStrides(a, batch), b_strides = BroadcastStrides(b, batch);
+  s->b_matrices = b.Elements();
+  for (int64_t i = 0; i < s->batches; ++i) {
+    int64_t rest = i, a_at = 0, b_at = 0;
+    for (int axis = batch.rank() - 1; axis >= 0; --axis) {
+      a_at += rest % batch[axis] * a_strides[axis];
+      b_at += rest % batch[axis] * b_strides[axis];
+      rest /= batch[axis];
+    }
+    s->a_offset.push_back(a_at * s->m * s->k);
+    s->b_offset.push_back(b_at * s->k * s->n);
+  }
+}
+
+Dims Leading(const Dims& dims) {
+  return Dims(dims.span().first(std::max(0, dims.rank() - 2)));
+}
+
+Result<Shape2> MatMulShape(const KernelRequest& request, bool trans_a, bool trans_b) {
+  Dims a = request.inputs[0].dims, b = request.inputs[1].dims;
+  if (a.rank() == 0 || b.rank() == 0) return Unsupported("a scalar operand");
+  if (a.rank() == 1) a = Dims{1, a[0]};
+  if (b.rank() == 1) b = Dims{b[0], 1};
+  Shape2 s;
+  const int ra = a.rank(), rb = b.rank();
+  s.m = a[ra - (trans_a ? 1 : 2)];
+  s.k = a[ra - (trans_a ? 2 : 1)];
+  s.n = b[rb - (trans_b ? 2 : 1)];
+  if (b[rb - (trans_b ? 1 : 2)] != s.k)
+    return Unsupported("{} times {}: the inner dims differ", a.ToString(), b.ToString());
+  s.a_row = trans_a ? 1 : s.k;
+  s.a_column = trans_a ? s.m : 1;
+  s.b_row = trans_b ? 1 : s.n;
+  s.b_column = trans_b ? s.k : 1;
+  MINIM_TRY(const Dims batch, BroadcastDims(Leading(a), Leading(b)));
+  FillBatches(Leading(a), Leading(b), batch, &s);
+  if (s.b_matrices == 1 && !trans_a && Leading(a).Elements() == s.batches && s.batches > 0) {
+    s.m *= s.batches;  // one tall product
+    s.batches = 1;
+  }
+  return s;
+}
+
+BindResult Finish(const KernelRequest& request, Plan plan) {
+  const Shape2& s = plan.shape;
+  plan.a_dtype = request.inputs[0].dtype;
+  plan.b_dtype = request.inputs[1].dtype;
+  plan.a_count = request.inputs[0].dims.Elements();
+  plan.b_count = request.inputs[1].dims.Elements();
+  plan.y_count = request.outputs[0].dims.Elements();
+  plan.a_bytes = WidenBytes(plan.a_dtype, plan.a_count);
+  plan.y_bytes = WidenBytes(plan.a_dtype, plan.y_count);
+  if (HasInput(request, 2)) plan.bias_bytes = AlignUp(4 + 4 * std::max(s.m, s.n) * (plan.c_kind == Plan::kFull ? std::min(s.m, s.n) : 1)) + kAlignment;
+  if (const TensorDesc& b = request.inputs[1]; b.constant != nullptr) {
+    const size_t matrix = PackedFloats(s.k, s.n);
+    const std::string key = fmt::format("gemm16.{}.{}.{}.{}", s.k, s.n, s.b_row, s.b_column);
+    plan.packed = request.packs->GetOrPack(
+        b.ConstantView(), key, s.b_matrices * matrix * sizeof(float), [&](std::byte* bytes) {
+          const Tensor wide = Converted(b.ConstantView(), DType::f32);
+          for (int64_t i = 0; i < s.b_matrices; ++i)
+            plan.level->pack(wide.as<float>().data() + i * s.k * s.n, s.b_row, s.b_column, s.k, s.n,
+                             0, PanelsOf(s.n), reinterpret_cast<float*>(bytes) + i * matrix);
+        });
+  } else {
+    plan.b_bytes = WidenBytes(plan.b_dtype, plan.b_count);
+    plan.pack_at_run = s.b_column != 1 || s.m > kFewRows;
+    if (plan.pack_at_run) plan.pack_bytes = AlignUp(PackedFloats(s.k, s.n) * sizeof(float));
+  }
+  const size_t packs = plan.pack_bytes * std::min<int64_t>(std::max(1, request.threads), std::max<int64_t>(1, s.batches));
+  const size_t scratch = plan.a_bytes + plan.b_bytes + plan.y_bytes + plan.bias_bytes + packs;
+  std::string name = fmt::format("gemm {} 6x16, B {}", plan.level->name,
+                                 plan.packed ? "packed once" : plan.pack_at_run ? "packed per run" : "in place");
+  return MakeKernel(std::move(name), [plan = std::move(plan)](const KernelArgs& args) { Run(plan, args); },
+                    scratch);
+}
+
+BindResult BindMatMul(const KernelRequest& request, const GemmLevel& level) {
+  MINIM_TRY(CheckTypes(request));
+  const Attributes& attributes = AttributesOf(request);
+  if (attributes.Int("transBatchA", 0) || attributes.Int("transBatchB", 0))
+    return Unsupported("transposed batch axes");
+  Plan plan{.level = &level};
+  MINIM_TRY(plan.shape, MatMulShape(request, attributes.Int("transA", 0), attributes.Int("transB", 0)));
+  plan.epilogue.alpha = attributes.Float("alpha", 1);
+  return Finish(request, std::move(plan));
+}
+
+BindResult BindGemm(const KernelRequest& request, const GemmLevel& level) {
+  MINIM_TRY(CheckTypes(request));
+  const Attributes& attributes = AttributesOf(request);
+  Plan plan{.level = &level};
+  MINIM_TRY(plan.shape, MatMulShape(request, attributes.Int("transA", 0), attributes.Int("transB", 0)));
+  plan.epilogue.alpha = attributes.Float("alpha", 1);
+  plan.epilogue.beta = attributes.Float("beta", 1);
+  MINIM_TRY(plan.epilogue.activation, ActivationOf(attributes));
+  if (HasInput(request, 2) && plan.epilogue.beta != 0) {
+    const Dims& c = request.inputs[2].dims;
+    plan.c_dtype = request.inputs[2].dtype;
+    const int64_t rows = c.rank() == 2 ? c[0] : 1, columns = c.rank() ? c[c.rank() - 1] : 1;
+    const Shape2& s = plan.shape;
+    const bool full_rows = rows == s.m, full_columns = columns == s.n;
+    if (c.rank() > 2 || (!full_rows && rows != 1) || (!full_columns && columns != 1))
+      return Unsupported("C of dims {} does not broadcast", c.ToString());
+    if (rows == 1 && columns == 1) plan.c_kind = Plan::kScalar;
+    if (rows == 1 && full_columns) plan.c_kind = Plan::kColumn;
+    else if (columns == 1 && full_rows) plan.c_kind = Plan::kRow;
+    else if (full_rows && full_columns) plan.c_kind = Plan::kFull;
+  }
+  return Finish(request, std::move(plan));
+}
+
+// Any arithmetic type, plain loops: f64 and the integer types, which wrap.
+template <typename T>
+void PlainMatMul(const Shape2& s, const T* a, const T* b, T* y) {
+  using Sum = std::conditional_t<std::is_integral_v<T>, std::make_unsigned<T>, std::type_identity<T>>::type;
+  for (int64_t batch = 0; batch < s.batches; ++batch) {
+    const T* pa = a + s.a_offset[batch];
+    const T* pb = b + s.b_offset[batch];
+    for (int64_t i = 0; i < s.m; ++i) {
+      for (int64_t j = 0; j < s.n; ++j) {
+        Sum sum = 0;
+        for (int64_t k = 0; k < s.k; ++k)
+          sum += static_cast<Sum>(pa[i * s.a_row + k * s.a_column]) *
+                 static_cast<Sum>(pb[k * s.b_row + j * s.b_column]);
+        *y++ = static_cast<T>(sum);
+      }
+    }
+  }
+}
+
+template <typename T>
+BindResult MakePlain(Shape2 shape) {
+  return MakeKernel("matmul plain", [shape = std::move(shape)](const KernelArgs& args) {
+    PlainMatMul(shape, In<T>(args, 0), In<T>(args, 1), Out<T>(args, 0));
+  });
+}
+
+}  // namespace
+
+BindResult MatMulAvx2(const KernelRequest& request) { return BindMatMul(request, GemmAvx2()); }
+BindResult MatMulPortable(const KernelRequest& request) { return BindMatMul(request, GemmPortable()); }
+BindResult GemmF32Avx2(const KernelRequest& request) { return BindGemm(request, GemmAvx2()); }
+BindResult GemmF32Portable(const KernelRequest& request) { return BindGemm(request, GemmPortable()); }
+
+BindResult MatMulPlain(const KernelRequest& request) {
+  MINIM_TRY(RequireRowMajor(request));
+  MINIM_TRY(RequireInputs(request, 0, 2, request.outputs[0].dtype));
+  MINIM_TRY(Shape2 shape, MatMulShape(request, false, false));
+  switch (request.outputs[0].dtype) {
+    case DType::f64: return MakePlain<double>(std::move(shape));
+    case DType::i32: return MakePlain<int32_t>(std::move(shape));
+    case DType::i64: return MakePlain<int64_t>(std::move(shape));
+    case DType::u32: return MakePlain<uint32_t>(std::move(shape));
+    case DType::u64: return MakePlain<uint64_t>(std::move(shape));
+    default: return Unsupported("dtype {}", Name(request.outputs[0].dtype));
+  }
+}
+
+}  // namespace minim

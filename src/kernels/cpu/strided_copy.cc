@@ -1,0 +1,105 @@
+#include "kernels/cpu/strided_copy.h"
+
+#include <algorithm>
+
+namespace minim {
+namespace {
+
+std::vector<CopyAxis> Collapse(const std::vector<CopyAxis>& axes) {
+  std::vector<CopyAxis> result;
+  for (const CopyAxis& axis : axes) {
+    if (axis.size == 1) continue;
+    if (!result.empty() && result.back().src == axis.src * axis.size &&
+        result.back().dst == axis.dst * axis.size) {
+      result.back() = {result.back().size * axis.size, axis.src, axis.dst};
+    } else {
+      result.push_back(axis);
+    }
+  }
+  return result;
+}
+
+template <typename T>
+void CopyBlock(const CopyAxis& rows, const CopyAxis& columns, const std::byte* src, std::byte* dst) {
+  const T* s = reinterpret_cast<const T*>(src);
+  T* d = reinterpret_cast<T*>(dst);
+  constexpr int64_t kBlock = 16;  // both sides of a transposition stay in cache
+  for (int64_t i0 = 0; i0 < rows.size; i0 += kBlock) {
+    const int64_t i1 = std::min(rows.size, i0 + kBlock);
+    for (int64_t j0 = 0; j0 < columns.size; j0 += kBlock) {
+      const int64_t j1 = std::min(columns.size, j0 + kBlock);
+      for (int64_t i = i0; i < i1; ++i) {
+        for (int64_t j = j0; j < j1; ++j)
+          d[i * rows.dst + j * columns.dst] = s[i * rows.src + j * columns.src];
+      }
+    }
+  }
+}
+
+}  // namespace
+
+StridedCopy::StridedCopy(std::vector<CopyAxis> axes, size_t element_bytes, int64_t src_offset,
+                         int64_t dst_offset)
+    : bytes_(element_bytes), src_offset_(src_offset), dst_offset_(dst_offset) {
+  outer_ = Collapse(axes);
+  for (const CopyAxis& axis : axes) {
+    if (axis.size == 0) outer_count_ = 0;
+  }
+  columns_ = {1, 1, 1};
+  rows_ = {1, 0, 0};
+  if (!outer_.empty()) {
+    columns_ = outer_.back();
+    outer_.pop_back();
+  }
+  const bool run = columns_.src == 1 && columns_.dst == 1;
+  // A transposition: pair the innermost axis with the one contiguous in the source.
+  const auto unit = std::find_if(outer_.begin(), outer_.end(),
+                                 [](const CopyAxis& axis) { return axis.src == 1; });
+  if (!run && unit != outer_.end()) {
+    rows_ = *unit;
+    outer_.erase(unit);
+  } else if (!outer_.empty()) {
+    rows_ = outer_.back();
+    outer_.pop_back();
+  }
+  for (const CopyAxis& axis : outer_) outer_count_ *= axis.size;
+}
+
+void StridedCopy::RunInner(const std::byte* src, std::byte* dst) const {
+  if (columns_.src == 1 && columns_.dst == 1) {
+    for (int64_t i = 0; i < rows_.size; ++i)
+      std::memcpy(dst + i * rows_.dst * static_cast<int64_t>(bytes_),
+                  src + i * rows_.src * static_cast<int64_t>(bytes_), columns_.size * bytes_);
+    return;
+  }
+  switch (bytes_) {
+    case 1: return CopyBlock<uint8_t>(rows_, columns_, src, dst);
+    case 2: return CopyBlock<uint16_t>(rows_, columns_, src, dst);
+    case 4: return CopyBlock<uint32_t>(rows_, columns_, src, dst);
+    default: return CopyBlock<uint64_t>(rows_, columns_, src, dst);
+  }
+}
+
+void StridedCopy::RunOuter(const std::byte* src, std::byte* dst, int64_t first,
+                           int64_t last) const {
+  const auto bytes = static_cast<int64_t>(bytes_);
+  for (int64_t i = first; i < last; ++i) {
+    int64_t rest = i, s = src_offset_, d = dst_offset_;
+    for (size_t axis = outer_.size(); axis-- > 0;) {
+      const int64_t at = rest % outer_[axis].size;
+      rest /= outer_[axis].size;
+      s += at * outer_[axis].src;
+      d += at * outer_[axis].dst;
+    }
+    RunInner(src + s * bytes, dst + d * bytes);
+  }
+}
+
+void StridedCopy::Run(const void* src, void* dst, const ThreadBudget& threads) const {
+  const int64_t inner = std::max<int64_t>(1, rows_.size * columns_.size);
+  threads.ParallelRange(outer_count_, 65536 / inner + 1, [&](int64_t first, int64_t last) {
+    RunOuter(static_cast<const std::byte*>(src), static_cast<std::byte*>(dst), first, last);
+  });
+}
+
+}  // namespace minim

@@ -1,0 +1,96 @@
+// The CPU kernel table: every row of every family, best first, and what a bind function needs.
+#pragma once
+
+#include <span>
+#include <utility>
+
+#include "core/dtype.h"
+#include "kernels/kernel.h"
+
+namespace minim {
+
+/// The largest error a row may show against the double-precision definition. kUlp: in units of the
+/// last place of the result; kDot: times epsilon times the sum of |a||b|.
+struct Bound {
+  enum Kind : uint8_t { kExact, kUlp, kDot } kind = kExact;
+  double factor = 0;
+};
+constexpr Bound Exact() { return {}; }
+constexpr Bound Ulp(double n) { return {Bound::kUlp, n}; }
+constexpr Bound Dot(double c) { return {Bound::kDot, c}; }
+
+using BindResult = Result<std::unique_ptr<Kernel>>;
+using BindFunction = BindResult (*)(const KernelRequest&);
+
+inline constexpr int kAnyDType = -1;
+
+struct KernelRow {
+  std::string_view op;
+  Isa isa;
+  int dtype;  // of the first present input; kAnyDType fits all
+  BindFunction bind;
+  std::string_view name;
+  Bound bound;
+};
+
+std::span<const KernelRow> CpuKernelTable();
+
+/// A kernel that is a function object: run(const KernelArgs&) const.
+template <typename F>
+class FunctionKernel final : public Kernel {
+ public:
+  FunctionKernel(std::string description, F run, size_t scratch, int in_place)
+      : run_(std::move(run)),
+        description_(std::move(description)),
+        scratch_(scratch),
+        in_place_(in_place) {}
+  void Run(const KernelArgs& args) const override { run_(args); }
+  size_t scratch_bytes() const override { return scratch_; }
+  int in_place_input() const override { return in_place_; }
+  std::string Describe() const override { return description_; }
+
+ private:
+  F run_;
+  std::string description_;
+  size_t scratch_;
+  int in_place_;
+};
+
+template <typename F>
+std::unique_ptr<Kernel> MakeKernel(std::string description, F run, size_t scratch = 0,
+                                   int in_place = -1) {
+  return std::make_unique<FunctionKernel<F>>(std::move(description), std::move(run), scratch,
+                                             in_place);
+}
+
+/// The request's attributes; an empty set when it has none.
+const Attributes& AttributesOf(const KernelRequest& request);
+inline bool HasInput(const KernelRequest& request, size_t i) {
+  return i < request.inputs.size() && request.inputs[i].present;
+}
+inline bool HasOutput(const KernelRequest& request, size_t i) {
+  return i < request.outputs.size() && request.outputs[i].present;
+}
+/// The values of a constant integer input (i32 or i64). Errors: kUnsupported when not constant.
+Result<std::vector<int64_t>> ConstantInts(const KernelRequest& request, size_t input);
+/// A negative axis counts from the end.
+inline int NormalAxis(int64_t axis, int rank) {
+  return static_cast<int>(axis < 0 ? axis + rank : axis);
+}
+/// Errors: kUnsupported unless every present input and output is row-major.
+Status RequireRowMajor(const KernelRequest& request);
+/// Errors: kUnsupported unless inputs [first, last) that are present have `dtype`.
+Status RequireInputs(const KernelRequest& request, size_t first, size_t last, DType dtype);
+
+inline size_t AlignUp(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+template <typename T>
+const T* In(const KernelArgs& args, size_t i) {
+  return i < args.inputs.size() ? static_cast<const T*>(args.inputs[i]) : nullptr;
+}
+template <typename T>
+T* Out(const KernelArgs& args, size_t i) {
+  return i < args.outputs.size() ? static_cast<T*>(args.outputs[i]) : nullptr;
+}
+
+}  // namespace minim

@@ -1,0 +1,136 @@
+#include "ops/infer.h"
+
+#include <algorithm>
+
+#include "core/dtype.h"
+
+namespace minim {
+
+const Tensor* InferContext::ConstantInput(int i) {
+  const Tensor* tensor = graph_.constant(node_.input(i));
+  if (tensor == nullptr) awaited_.push_back(i);
+  return tensor;
+}
+
+std::optional<std::vector<int64_t>> InferContext::IntsInput(int i) {
+  const Tensor* tensor = ConstantInput(i);
+  if (tensor == nullptr) return std::nullopt;
+  const Tensor wide = Converted(tensor->view(), DType::i64);
+  const auto span = wide.as<int64_t>();
+  return std::vector<int64_t>(span.begin(), span.end());
+}
+
+const Graph* InferContext::Subgraph(std::string_view name) const {
+  const auto it = node_.subgraphs.find(std::string(name));
+  return it == node_.subgraphs.end() ? nullptr : it->second.get();
+}
+
+Status InferContext::SetOutput(int i, TensorType type) {
+  if (i >= output_count()) return {};
+  if (type.shape && type.shape->size() > static_cast<size_t>(kMaxRank))
+    return Error("rank {} exceeds the limit of {}", type.shape->size(), kMaxRank);
+  outputs_[i] = std::move(type);
+  return {};
+}
+
+Result<int> InferContext::Axis(int64_t axis, int rank) const {
+  if (axis < -rank || axis >= rank)
+    return Error("axis {} is outside [{}, {}] for rank {}", axis, -rank, rank - 1, rank);
+  return static_cast<int>(axis < 0 ? axis + rank : axis);
+}
+
+Status InferContext::SameDType(int a, int b) const {
+  const DType left = graph_.type(node_.input(a)).dtype, right = graph_.type(node_.input(b)).dtype;
+  if (left == right) return {};
+  return Error("input {} is {} and input {} is {}, expected one dtype", a, Name(left), b,
+               Name(right));
+}
+
+Status InferContext::HasRank(int i, int rank) const {
+  const TensorType& type = input(i);
+  if (!type.ranked() || type.rank() == rank) return {};
+  return Error("input {} has shape {}, expected rank {}", i, minim::ToString(*type.shape), rank);
+}
+
+Status InferSameAsFirst(InferContext& op) { return op.SetOutput(0, op.input(0)); }
+
+Status InferBroadcastAs(InferContext& op, DType dtype) {
+  Shape shape;
+  for (int i = 0; i < op.input_count(); ++i) {
+    if (!op.has_input(i)) continue;
+    if (!op.input(i).ranked()) return op.SetUnknown(0, dtype);
+    auto merged = BroadcastShapes(shape, *op.input(i).shape);
+    if (!merged.ok()) return op.Error("{}", merged.status().message());
+    shape = *std::move(merged);
+  }
+  return op.SetOutput(0, dtype, std::move(shape));
+}
+
+namespace {
+
+Status SameDTypes(const InferContext& op) {
+  for (int i = 1; i < op.input_count(); ++i)
+    if (op.has_input(i)) MINIM_TRY(op.SameDType(0, i));
+  return {};
+}
+
+Status CheckArity(const OpDef& def, const Node& node) {
+  const int count = static_cast<int>(node.inputs.size());
+  if (count >= def.min_inputs && (def.max_inputs < 0 || count <= def.max_inputs)) return {};
+  return InvalidArgument("{} '{}': has {} inputs, expected {}", node.op, node.name, count,
+                         def.max_inputs < 0            ? fmt::format("at least {}", def.min_inputs)
+                         : def.min_inputs == def.max_inputs ? fmt::format("{}", def.min_inputs)
+                                                       : fmt::format("{} to {}", def.min_inputs,
+                                                                     def.max_inputs));
+}
+
+Status CheckDType(const OpDef& def, const Graph& graph, const Node& node) {
+  if (def.dtypes.empty() || node.input(0) == kNoValue) return {};
+  const DType dtype = graph.type(node.input(0)).dtype;
+  if (std::find(def.dtypes.begin(), def.dtypes.end(), dtype) != def.dtypes.end()) return {};
+  return InvalidArgument("{} '{}': does not take {} as its first input", node.op, node.name,
+                         Name(dtype));
+}
+
+Status CheckRequiredInputs(const OpDef& def, const Node& node) {
+  for (int i = 0; i < def.min_inputs; ++i) {
+    if (node.input(i) == kNoValue)
+      return InvalidArgument("{} '{}': input {} is missing", node.op, node.name, i);
+  }
+  return {};
+}
+
+}  // namespace
+
+Status InferBroadcast(InferContext& op) {
+  MINIM_TRY(SameDTypes(op));
+  return InferBroadcastAs(op, op.dtype(0));
+}
+
+Status InferBroadcastBool(InferContext& op) {
+  MINIM_TRY(SameDTypes(op));
+  return InferBroadcastAs(op, DType::bool_);
+}
+
+Status InferNode(Graph& graph, const Node& node, std::vector<int>* awaited) {
+  const OpDef* def = FindOp(node);
+  if (def == nullptr)
+    return Unsupported("node '{}': operator {}{}{} is not known", node.name, node.domain,
+                       node.domain.empty() ? "" : ".", node.op);
+  MINIM_TRY(CheckArity(*def, node));
+  MINIM_TRY(CheckRequiredInputs(*def, node));
+  MINIM_TRY(CheckDType(*def, graph, node));
+  InferContext context(graph, node);
+  MINIM_TRY(def->infer(context));
+  for (size_t i = 0; i < node.outputs.size(); ++i)
+    if (node.outputs[i] != kNoValue) graph.value(node.outputs[i]).type = context.outputs()[i];
+  if (awaited != nullptr) *awaited = context.awaited();
+  return {};
+}
+
+Status InferGraph(Graph& graph) {
+  for (const Node& node : graph.nodes) MINIM_TRY(InferNode(graph, node));
+  return {};
+}
+
+}  // namespace minim

@@ -1,0 +1,145 @@
+// Generated tests: every sample of every op is parsed, inferred and evaluated; gradients are
+// checked against central differences in f64.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/dtype.h"
+#include "core/philox.h"
+#include "ops/builder.h"
+#include "ops/infer.h"
+#include "ops/reference.h"
+#include "ops/samples.h"
+
+namespace minim {
+namespace {
+
+class OpTest : public testing::TestWithParam<const OpDef*> {};
+
+TEST_P(OpTest, HasSamplesAndOneDefinition) {
+  const OpDef& op = *GetParam();
+  EXPECT_FALSE(SampleLines(op).empty());
+  EXPECT_NE(static_cast<bool>(op.reference), static_cast<bool>(op.expand));
+  EXPECT_TRUE(static_cast<bool>(op.infer));
+}
+
+TEST_P(OpTest, ReferenceMatchesInference) {
+  for (const std::string& line : SampleLines(*GetParam())) {
+    const auto sample = ParseSample(*GetParam(), line, 1);
+    ASSERT_TRUE(sample.ok()) << sample.status().message();
+    const auto outputs = EvaluateGraph(sample->graph, sample->inputs);
+    ASSERT_TRUE(outputs.ok()) << line << ": " << outputs.status().message();
+    for (size_t i = 0; i < outputs->size(); ++i) {
+      const TensorType& type = sample->graph.type(sample->graph.outputs[i]);
+      EXPECT_EQ((*outputs)[i].dtype(), type.dtype) << line;
+      if (!type.Static()) continue;
+      EXPECT_EQ((*outputs)[i].dims(), type.dims()) << line;
+    }
+  }
+}
+
+// The gradient of sum(output * cotangent) for a sample in f64, by the op's rule.
+struct Checked {
+  Graph graph;  // outputs: one gradient per differentiable input
+  std::vector<int> inputs;
+};
+
+Result<Checked> GradientGraph(const OpDef& op, const Sample& sample,
+                              const std::vector<Tensor>& cotangents) {
+  Checked checked{.graph = sample.graph};
+  Graph& graph = checked.graph;
+  const Node node = graph.nodes[0];
+  std::vector<ValueId> grads(node.outputs.size(), kNoValue);
+  size_t next = 0;
+  for (size_t i = 0; i < node.outputs.size(); ++i) {
+    if (node.outputs[i] == kNoValue) continue;
+    const Tensor& cotangent = cotangents[next++];
+    if (cotangent.dtype() == DType::f64) grads[i] = graph.AddConstant("", cotangent);
+  }
+  GradContext context(graph, node, grads);
+  MINIM_TRY(op.gradient(context));
+  MINIM_TRY(context.status());
+  graph.outputs.clear();
+  for (size_t i = 0; i < graph.inputs.size(); ++i) {
+    for (size_t k = 0; k < node.inputs.size(); ++k) {
+      if (node.inputs[k] != graph.inputs[i] || context.input_grads()[k] == kNoValue) continue;
+      graph.outputs.push_back(context.input_grads()[k]);
+      checked.inputs.push_back(static_cast<int>(i));
+    }
+  }
+  return checked;
+}
+
+double WeightedSum(const std::vector<Tensor>& outputs, const std::vector<Tensor>& weights) {
+  double sum = 0;
+  for (size_t o = 0; o < outputs.size(); ++o) {
+    if (outputs[o].dtype() != DType::f64) continue;
+    for (int64_t i = 0; i < outputs[o].size(); ++i)
+      sum += outputs[o].as<double>()[i] * weights[o].as<double>()[i];
+  }
+  return sum;
+}
+
+std::vector<Tensor> RandomLike(const std::vector<Tensor>& outputs) {
+  std::vector<Tensor> weights;
+  uint64_t drawn = 0;
+  for (const Tensor& output : outputs) {
+    weights.push_back(output.Clone());
+    if (output.dtype() != DType::f64) continue;
+    for (double& w : weights.back().as<double>()) w = Philox(7).Uniform(drawn++) * 2 - 1;
+  }
+  return weights;
+}
+
+void CheckInput(const Sample& sample, int input, const Tensor& gradient,
+                const std::vector<Tensor>& weights) {
+  const int64_t count = sample.inputs[input].size();
+  ASSERT_EQ(gradient.dims(), sample.inputs[input].dims()) << sample.text;
+  const int64_t stride = std::max<int64_t>(1, count / 40);  // at most 40 places an input
+  for (int64_t i = 0; i < count; i += stride) {
+    const double step = 1e-5;
+    double sums[2];
+    for (int side = 0; side < 2; ++side) {
+      std::vector<Tensor> inputs = sample.inputs;
+      inputs[input] = inputs[input].Clone();
+      inputs[input].as<double>()[i] += side ? -step : step;
+      sums[side] = WeightedSum(EvaluateGraph(sample.graph, inputs).value(), weights);
+    }
+    const double numeric = (sums[0] - sums[1]) / (2 * step);
+    const double analytic = gradient.as<double>()[i];
+    ASSERT_NEAR(analytic, numeric, 1e-6 * std::max(1.0, std::fabs(numeric)))
+        << sample.text << " input " << input << " element " << i;
+  }
+}
+
+TEST_P(OpTest, GradientMatchesFiniteDifferences) {
+  const OpDef& op = *GetParam();
+  if (!op.gradient) GTEST_SKIP() << "not differentiable";
+  int checked_inputs = 0;
+  for (const std::string& line : SampleLines(op)) {
+    const auto sample = ParseSample(op, line, 3, /*widen=*/true);
+    ASSERT_TRUE(sample.ok()) << sample.status().message();
+    if (sample->inputs.empty() || sample->graph.type(sample->graph.outputs[0]).dtype != DType::f64)
+      continue;
+    const auto outputs = EvaluateGraph(sample->graph, sample->inputs);
+    ASSERT_TRUE(outputs.ok()) << outputs.status().message();
+    const std::vector<Tensor> weights = RandomLike(*outputs);
+    const auto checked = GradientGraph(op, *sample, weights);
+    ASSERT_TRUE(checked.ok()) << line << ": " << checked.status().message();
+    const auto gradients = EvaluateGraph(checked->graph, sample->inputs);
+    ASSERT_TRUE(gradients.ok()) << line << ": " << gradients.status().message();
+    for (size_t i = 0; i < checked->inputs.size(); ++i, ++checked_inputs)
+      CheckInput(*sample, checked->inputs[i], (*gradients)[i], weights);
+  }
+  EXPECT_GT(checked_inputs, 0) << "no sample has a differentiable input";
+}
+
+INSTANTIATE_TEST_SUITE_P(All, OpTest, testing::ValuesIn(AllOps()), [](const auto& info) {
+  std::string name = info.param->domain + "_" + info.param->name;
+  for (char& c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  return name;
+});
+
+}  // namespace
+}  // namespace minim

@@ -1,0 +1,131 @@
+#include <algorithm>
+#include <set>
+
+#include "ops/infer.h"
+#include "passes/passes.h"
+
+namespace minim {
+namespace {
+
+constexpr size_t kMaxChain = 24;    // registers of the tile interpreter stay in L1
+constexpr size_t kMaxInputs = 12;
+
+bool NarrowFloatOrBool(DType dtype) {
+  return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16 || dtype == DType::bool_;
+}
+
+class Fuser {
+ public:
+  Fuser(Graph& graph, const PassContext& context)
+      : graph_(graph), context_(context), uses_(graph.UseCounts()), producers_(graph.Producers()) {
+    for (ValueId id : graph.outputs) uses_[id] += 1;  // outputs end a chain
+  }
+
+  Result<bool> Run() {
+    group_.assign(graph_.nodes.size(), -1);
+    for (size_t i = 0; i < graph_.nodes.size(); ++i)
+      if (Fusible(graph_.nodes[i])) Join(static_cast<int>(i));
+    std::vector<Node> nodes;
+    bool changed = false;
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const int root = group_[i];
+      if (root < 0 || members_[root].size() == 1) {
+        nodes.push_back(graph_.nodes[i]);
+      } else if (root == static_cast<int>(i)) {
+        MINIM_TRY(Node fused, Fuse(members_[root]));
+        nodes.push_back(std::move(fused));
+        changed = true;
+      }
+    }
+    if (changed) graph_.nodes = std::move(nodes);
+    return changed;
+  }
+
+ private:
+  bool Fusible(const Node& node) const {
+    const OpDef* def = FindOp(node);
+    if (def == nullptr || !Has(def->traits, OpTrait::kElementwise) || node.outputs.size() != 1 ||
+        !context_.has_kernel(node.op) || node.Is("FusedElementwise", kMinimDomain))
+      return false;
+    const TensorType& out = graph_.type(node.output(0));
+    if (!NarrowFloatOrBool(out.dtype) || !out.Static()) return false;
+    return std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) {
+      return id == kNoValue ||
+             (NarrowFloatOrBool(graph_.type(id).dtype) && graph_.type(id).Static());
+    });
+  }
+
+  // Starts a group at node i and draws in the groups of producers that only i reads.
+  void Join(int i) {
+    group_[i] = i;
+    members_[i] = {i};
+    const Node& node = graph_.nodes[i];
+    const Dims dims = graph_.type(node.output(0)).dims();
+    for (ValueId id : std::set<ValueId>(node.inputs.begin(), node.inputs.end())) {
+      if (id == kNoValue || producers_[id] < 0) continue;
+      const int producer = group_[producers_[id]];
+      if (producer != producers_[id] || graph_.type(id).dims() != dims) continue;
+      if (uses_[id] != std::count(node.inputs.begin(), node.inputs.end(), id)) continue;
+      if (members_[producer].size() + members_[i].size() > kMaxChain) continue;
+      std::vector<int> merged = members_[i];
+      merged.insert(merged.end(), members_[producer].begin(), members_[producer].end());
+      if (ExternalInputs(merged).size() > kMaxInputs) continue;
+      for (int member : members_[producer]) group_[member] = i;
+      members_.erase(producer);
+      members_[i] = std::move(merged);
+    }
+  }
+
+  std::vector<ValueId> ExternalInputs(const std::vector<int>& members) const {
+    std::set<ValueId> inside;
+    for (int m : members) inside.insert(graph_.nodes[m].output(0));
+    std::vector<ValueId> inputs;
+    for (int m : members) {
+      for (ValueId id : graph_.nodes[m].inputs) {
+        if (id == kNoValue || inside.contains(id)) continue;
+        if (std::find(inputs.begin(), inputs.end(), id) == inputs.end()) inputs.push_back(id);
+      }
+    }
+    return inputs;
+  }
+
+  Result<Node> Fuse(std::vector<int> members) {
+    std::sort(members.begin(), members.end());
+    const std::vector<ValueId> inputs = ExternalInputs(members);
+    auto body = std::make_shared<Graph>();
+    body->name = "body";
+    std::map<ValueId, ValueId> inner;
+    for (ValueId id : inputs)
+      inner[id] = body->AddInput(graph_.value(id).name, graph_.type(id));
+    for (int m : members) {
+      Node copy = graph_.nodes[m];
+      for (ValueId& id : copy.inputs)
+        if (id != kNoValue) id = inner.at(id);
+      const ValueId outer = copy.outputs[0];
+      copy.outputs[0] = inner[outer] = body->AddValue(graph_.value(outer).name, graph_.type(outer));
+      body->nodes.push_back(std::move(copy));
+    }
+    const Node& root = graph_.nodes[members.back()];
+    body->outputs = {inner.at(root.output(0))};
+    Node fused{.op = "FusedElementwise", .domain = std::string(kMinimDomain), .name = root.name};
+    fused.inputs = inputs;
+    fused.outputs = root.outputs;
+    fused.subgraphs["body"] = std::move(body);
+    return fused;
+  }
+
+  Graph& graph_;
+  const PassContext& context_;
+  std::vector<int> uses_;
+  std::vector<int> producers_;
+  std::vector<int> group_;
+  std::map<int, std::vector<int>> members_;
+};
+
+}  // namespace
+
+Result<bool> FuseElementwise(Graph& graph, const PassContext& context) {
+  return Fuser(graph, context).Run();
+}
+
+}  // namespace minim

@@ -1,0 +1,148 @@
+#include <algorithm>
+
+#include "passes/passes.h"
+
+namespace minim {
+namespace {
+
+// Activations that the fused kernels apply, with their attributes in the order of
+// com.microsoft.FusedConv's activation_params.
+struct Activation {
+  std::string_view op;
+  std::vector<std::pair<std::string_view, float>> params;
+};
+const Activation kActivations[] = {
+    {"Relu", {}},
+    {"Sigmoid", {}},
+    {"Tanh", {}},
+    {"LeakyRelu", {{"alpha", 0.01f}}},
+    {"HardSigmoid", {{"alpha", 0.2f}, {"beta", 0.5f}}},
+};
+
+class Epilogue {
+ public:
+  Epilogue(Graph& graph, const PassContext& context) : graph_(graph), context_(context) {}
+
+  bool Run() {
+    bool changed = false;
+    for (bool again = true; again; changed = changed || again) again = Sweep();
+    return changed;
+  }
+
+ private:
+  bool Sweep() {
+    producers_ = graph_.Producers();
+    uses_ = graph_.UseCounts();
+    std::vector<bool> gone(graph_.nodes.size(), false);
+    bool changed = false;
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const Node node = graph_.nodes[i];
+      gone[i] = node.Is("Add") ? FuseBias(node) : FuseActivation(node);
+      if (!gone[i]) continue;
+      changed = true;
+      break;  // producers and uses have moved
+    }
+    size_t index = 0;
+    graph_.RemoveNodes([&](const Node&) { return gone[index++]; });
+    return changed;
+  }
+
+  // The node that makes `id` for this one reader, or null.
+  Node* SoleProducer(ValueId id) {
+    if (id == kNoValue || uses_[id] != 1 || producers_[id] < 0) return nullptr;
+    return &graph_.nodes[producers_[id]];
+  }
+
+  bool Float(ValueId id) const { return graph_.type(id).dtype == DType::f32; }
+
+  // Add(MatMul(x, W), b) with W [K,N], b [N], x of rank 2 becomes Gemm; Add(Conv(x, W), b[C,1,1])
+  // becomes a Conv with bias.
+  bool FuseBias(const Node& add) {
+    for (int side = 0; side < 2; ++side) {
+      Node* producer = SoleProducer(add.input(side));
+      const Tensor* bias = graph_.constant(add.input(1 - side));
+      if (producer == nullptr || bias == nullptr || bias->dtype() != DType::f32) continue;
+      if (producer->Is("MatMul") && MatMulBias(*producer, add, add.input(1 - side), *bias)) return true;
+      if (producer->Is("Conv") && ConvBias(*producer, add, *bias)) return true;
+    }
+    return false;
+  }
+
+  bool MatMulBias(Node& matmul, const Node& add, ValueId bias_id, const Tensor& bias) {
+    const TensorType& x = graph_.type(matmul.input(0));
+    const TensorType& w = graph_.type(matmul.input(1));
+    if (!x.ranked() || x.rank() != 2 || !w.Static() || w.rank() != 2 || !Float(matmul.input(0)))
+      return false;
+    if (bias.dims().rank() != 1 || bias.dims()[0] != w.dims()[1]) return false;
+    matmul.op = "Gemm";
+    matmul.inputs.push_back(bias_id);
+    matmul.outputs = add.outputs;
+    return true;
+  }
+
+  bool ConvBias(Node& conv, const Node& add, const Tensor& bias) {
+    const TensorType& w = graph_.type(conv.input(1));
+    if (conv.input(2) != kNoValue || !w.Static() || !Float(conv.input(0))) return false;
+    const Dims dims = bias.dims();
+    const int spatial = w.rank() - 2;
+    const int64_t channels = w.dims()[0];
+    const bool per_channel = (dims.rank() == spatial + 1 && dims[0] == channels) ||
+                             (dims.rank() == spatial + 2 && dims[0] == 1 && dims[1] == channels);
+    if (!per_channel || bias.size() != channels) return false;
+    conv.inputs.resize(3, kNoValue);
+    conv.inputs[2] = graph_.AddConstant("", bias.Reshaped({channels}));
+    conv.outputs = add.outputs;
+    return true;
+  }
+
+  bool FuseActivation(const Node& node) {
+    std::vector<float> params;
+    if (!ActivationParams(node, params)) return false;
+    Node* producer = SoleProducer(node.input(0));
+    if (producer == nullptr || !Float(node.input(0))) return false;
+    const bool conv = producer->Is("Conv"), gemm = producer->Is("Gemm");
+    const std::string_view fused = conv ? "FusedConv" : "FusedGemm";
+    if ((!conv && !gemm) || !context_.has_kernel(fused)) return false;
+    producer->op = std::string(fused);
+    producer->domain = std::string(kMicrosoftDomain);
+    producer->attributes.Set("activation", node.op);
+    if (conv && !params.empty()) producer->attributes.Set("activation_params", params);
+    if (gemm && params.size() > 0) producer->attributes.Set("activation_alpha", params[0]);
+    if (gemm && params.size() > 1) producer->attributes.Set("activation_beta", params[1]);
+    producer->outputs = node.outputs;
+    return true;
+  }
+
+  bool ActivationParams(const Node& node, std::vector<float>& params) const {
+    if (!node.domain.empty()) return false;
+    if (node.op == "Clip") return ClipParams(node, params);
+    const auto* it = std::find_if(std::begin(kActivations), std::end(kActivations),
+                                  [&](const Activation& a) { return a.op == node.op; });
+    if (it == std::end(kActivations)) return false;
+    for (const auto& [name, fallback] : it->params)
+      params.push_back(node.attributes.Float(name, fallback));
+    return true;
+  }
+
+  bool ClipParams(const Node& node, std::vector<float>& params) const {
+    for (int i = 1; i <= 2; ++i) {
+      const Tensor* bound = node.input(i) == kNoValue ? nullptr : graph_.constant(node.input(i));
+      if (bound == nullptr || bound->dtype() != DType::f32 || bound->size() != 1) return false;
+      params.push_back(bound->as<float>()[0]);
+    }
+    return true;
+  }
+
+  Graph& graph_;
+  const PassContext& context_;
+  std::vector<int> producers_;
+  std::vector<int> uses_;
+};
+
+}  // namespace
+
+Result<bool> FuseEpilogue(Graph& graph, const PassContext& context) {
+  return Epilogue(graph, context).Run();
+}
+
+}  // namespace minim

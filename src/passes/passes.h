@@ -1,0 +1,54 @@
+// Every pass: what it needs, keeps and leaves. Each returns true if the graph changed.
+#pragma once
+
+#include "minim/session.h"
+#include "passes/pass.h"
+
+namespace minim {
+
+/// Removes nodes and constants that no output or state needs.
+Result<bool> EliminateDeadCode(Graph& graph, const PassContext& context);
+
+/// Folds nodes whose inputs are all constant, and Shape/Size of statically shaped values.
+/// Needs: inferred types. Keeps: outputs, dtypes. Leaves: no foldable node. Random ops stay.
+Result<bool> FoldConstants(Graph& graph, const PassContext& context);
+
+/// Replaces ops that have no kernel but an expansion by their expansion.
+Result<bool> ExpandFunctions(Graph& graph, const PassContext& context);
+
+/// Removes Identity, Dropout in inference, and Casts to the same dtype.
+Result<bool> RemoveNoOps(Graph& graph, const PassContext& context);
+
+/// Conv or ConvTranspose followed by an inference BatchNormalization with constant parameters
+/// becomes one convolution.
+Result<bool> FoldBatchNorm(Graph& graph, const PassContext& context);
+
+/// Q/DQ islands around matmul, gemm and convolution become QLinearConv, QLinearMatMul; DQ -> op -> Q
+/// around shape-only ops moves to integers by itself because the ops take any dtype.
+Result<bool> FuseQdq(Graph& graph, const PassContext& context);
+
+/// The exported form of dynamic per-row INT8 (ReduceMax(Abs)/127, Div, Round, Cast, MatMulInteger,
+/// Mul) becomes RowQuantizedMatMul.
+Result<bool> FuseRowQuantized(Graph& graph, const PassContext& context);
+
+/// Bias Add and activation after Conv, Gemm or MatMul move into FusedConv and FusedGemm.
+Result<bool> FuseEpilogue(Graph& graph, const PassContext& context);
+
+/// Trees of element-wise nodes become one FusedElementwise each.
+/// Needs: static shapes.
+Result<bool> FuseElementwise(Graph& graph, const PassContext& context);
+
+/// Gradients of the scalar `loss` with respect to `wrt`, appended to the graph, in order; zeros
+/// where the loss does not depend on a value. Needs: static shapes, semantic ops.
+/// Errors: kUnsupported names an op without a gradient.
+Result<std::vector<ValueId>> Autodiff(Graph& graph, ValueId loss,
+                                      const std::vector<ValueId>& wrt);
+
+/// Inserts Casts so that ops of class kLower compute in `precision` and kFp32 ops in FP32.
+Status Autocast(Graph& graph, DType precision);
+
+/// A copy whose inputs have these dims, with inferred types. Errors: kInvalidArgument names the
+/// input that disagrees with its declared shape or with another use of the same symbol.
+Result<Graph> Specialize(const Graph& graph, const std::vector<Dims>& input_dims);
+
+}  // namespace minim

@@ -1,0 +1,55 @@
+#include <algorithm>
+
+#include "passes/pass.h"
+#include "passes/passes.h"
+
+namespace minim {
+
+// Read top to bottom, this is the compiler.
+const Pipeline kLoadPipeline = {
+    {"remove-no-ops", RemoveNoOps},
+    {"fold-constants", FoldConstants},
+    {"expand-functions", ExpandFunctions},
+    {"fold-batch-norm", FoldBatchNorm},
+    {"fuse-epilogue", FuseEpilogue},
+    {"eliminate-dead-code", EliminateDeadCode},
+};
+
+const Pipeline kSpecializePipeline = {
+    {"fold-shapes", FoldConstants},
+    {"expand-functions", ExpandFunctions},
+    {"fold-constants", FoldConstants},
+    {"fuse-elementwise", FuseElementwise},
+    {"eliminate-dead-code", EliminateDeadCode},
+};
+
+const Pipeline kTrainPipeline = {
+    {"expand-functions", ExpandFunctions},
+    {"fold-constants", FoldConstants},
+    {"eliminate-dead-code", EliminateDeadCode},
+    {"fuse-elementwise", FuseElementwise},
+};
+
+Result<std::vector<PassReport>> RunPipeline(const Pipeline& pipeline, Graph& graph,
+                                            const PassContext& context) {
+  std::vector<PassReport> reports;
+  for (const Pass& pass : pipeline) {
+    PassReport report{.name = pass.name};
+    report.skipped = std::find(context.skip.begin(), context.skip.end(), pass.name) !=
+                     context.skip.end();
+    if (!report.skipped) {
+      const auto start = std::chrono::steady_clock::now();
+      auto changed = pass.run(graph, context);
+      if (!changed.ok()) return Annotate(changed.status(), pass.name);
+      report.changed = *changed;
+      if (report.changed) MINIM_TRY(Annotate(Verify(graph), fmt::format("after {}", pass.name)));
+      report.time = std::chrono::duration_cast<std::chrono::microseconds>(
+          std::chrono::steady_clock::now() - start);
+      if (report.changed && context.dump) context.dump(pass.name, graph);
+    }
+    reports.push_back(report);
+  }
+  return reports;
+}
+
+}  // namespace minim

@@ -1,0 +1,200 @@
+#include "plan/plan.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace minim {
+namespace {
+
+constexpr int kForever = 1 << 30;
+
+class Planner {
+ public:
+  Planner(Graph graph, const std::vector<StepTraits>& traits) : traits_(traits) {
+    plan_.graph = std::move(graph);
+  }
+
+  Plan Run() {
+    const size_t count = plan_.graph.values.size();
+    root_.resize(count);
+    std::iota(root_.begin(), root_.end(), 0);
+    home_.assign(count, {});
+    first_.assign(count, kForever);
+    FindLastUses();
+    PlaceFixed();
+    MergeBuffers();
+    PlaceOutputs();
+    PlaceStates();
+    LayOutArena();
+    AddFinalCopies();
+    return std::move(plan_);
+  }
+
+ private:
+  const Graph& graph() const { return plan_.graph; }
+  size_t BytesOf(ValueId id) const {
+    const TensorType& type = graph().type(id);
+    return static_cast<size_t>(type.dims().Elements()) * SizeOf(type.dtype);
+  }
+  bool Owned(ValueId id) const { return home_[root_[id]].place == Place::kNone; }
+
+  void FindLastUses() {
+    last_.assign(graph().values.size(), -1);
+    for (size_t i = 0; i < graph().nodes.size(); ++i) {
+      for (ValueId id : graph().nodes[i].inputs)
+        if (id != kNoValue) last_[id] = static_cast<int>(i);
+    }
+    // Final copies read outputs and states after the last node.
+    for (ValueId id : graph().outputs) last_[id] = kForever;
+    for (const State& state : graph().states) last_[state.next] = kForever;
+  }
+
+  void PlaceFixed() {
+    for (size_t i = 0; i < graph().inputs.size(); ++i) home_[graph().inputs[i]] = {Place::kInput, i};
+    for (const auto& [id, tensor] : graph().constants)
+      home_[id] = {Place::kConstant, static_cast<size_t>(id)};
+    for (size_t i = 0; i < graph().states.size(); ++i)
+      home_[graph().states[i].read] = {Place::kState, i};
+  }
+
+  // Aliases share their input's buffer; in-place steps take over a buffer nobody reads later.
+  void MergeBuffers() {
+    for (size_t i = 0; i < graph().nodes.size(); ++i) {
+      const Node& node = graph().nodes[i];
+      const int step = static_cast<int>(i);
+      for (ValueId id : node.outputs)
+        if (id != kNoValue) first_[id] = step;
+      if (traits_[i].kind == StepKind::kAlias) {
+        Merge(node.output(0), node.input(0));
+        continue;
+      }
+      for (size_t o = 0; o < node.outputs.size(); ++o) {
+        if (node.outputs[o] == kNoValue) continue;
+        const int input = traits_[i].in_place_input(static_cast<int>(o));
+        if (input >= 0) TryInPlace(step, node, node.outputs[o], node.input(input));
+      }
+    }
+  }
+
+  void Merge(ValueId from, ValueId into) {
+    const ValueId root = root_[into];
+    root_[from] = root;
+    last_[root] = std::max(last_[root], last_[from]);
+  }
+
+  void TryInPlace(int step, const Node& node, ValueId output, ValueId input) {
+    if (input == kNoValue || BytesOf(output) != BytesOf(input)) return;
+    const ValueId root = root_[input];
+    if (last_[root] > step || graph().type(output).dtype != graph().type(input).dtype) return;
+    if (std::count_if(node.inputs.begin(), node.inputs.end(), [&](ValueId id) {
+          return id != kNoValue && root_[id] == root;
+        }) != 1)
+      return;
+    const bool state = home_[root].place == Place::kState && NextOf(home_[root].where) == output;
+    if (Owned(input) || state) Merge(output, input);
+  }
+
+  ValueId NextOf(size_t state) const { return graph().states[state].next; }
+
+  // A graph output is written in place if its buffer is the plan's own and not yet another output's.
+  void PlaceOutputs() {
+    for (size_t i = 0; i < graph().outputs.size(); ++i) {
+      const ValueId id = graph().outputs[i];
+      if (Owned(id) && BytesOf(root_[id]) == BytesOf(id)) home_[root_[id]] = {Place::kOutput, i};
+    }
+  }
+
+  // A next value computed out of place may still go straight to the state's buffer, if all reads
+  // of the old value come before its producer.
+  void PlaceStates() {
+    for (size_t s = 0; s < graph().states.size(); ++s) {
+      const State& state = graph().states[s];
+      const ValueId root = root_[state.next];
+      const bool reads_come_first = last_[state.read] < first_[root];
+      if (Owned(state.next) && reads_come_first && BytesOf(root) == BytesOf(state.read))
+        home_[root] = {Place::kState, s};
+    }
+  }
+
+  void LayOutArena() {
+    std::vector<BufferRequest> requests;
+    std::vector<ValueId> owners;
+    const int end = static_cast<int>(graph().nodes.size());
+    for (size_t id = 0; id < root_.size(); ++id) {
+      if (root_[id] != static_cast<ValueId>(id) || !Owned(id) || first_[id] == kForever) continue;
+      requests.push_back({BytesOf(id), first_[id], std::clamp(last_[id], first_[id], end)});
+      owners.push_back(static_cast<ValueId>(id));
+    }
+    const size_t buffers = requests.size();
+    for (int i = 0; i < end; ++i) {
+      plan_.steps.push_back({.kind = traits_[i].kind, .node = i, .scratch_bytes = traits_[i].scratch_bytes});
+      if (traits_[i].scratch_bytes > 0) requests.push_back({traits_[i].scratch_bytes, i, i});
+    }
+    const MemoryPlan memory = PlanMemory(requests);
+    plan_.arena_bytes = memory.bytes;
+    plan_.live_bytes = memory.live_bytes;
+    for (size_t b = 0; b < buffers; ++b) home_[owners[b]] = {Place::kArena, memory.offsets[b]};
+    size_t next = buffers;
+    for (Step& step : plan_.steps)
+      if (step.scratch_bytes > 0) step.scratch_offset = memory.offsets[next++];
+    plan_.slots.resize(root_.size());
+    for (size_t id = 0; id < root_.size(); ++id) plan_.slots[id] = home_[root_[id]];
+  }
+
+  void AddFinalCopies() {
+    for (size_t i = 0; i < graph().outputs.size(); ++i) {
+      const ValueId id = graph().outputs[i];
+      const Slot slot = plan_.slots[id];
+      if (slot.place == Place::kOutput && slot.where == i) continue;
+      plan_.steps.push_back(
+          {.kind = StepKind::kCopy, .copy_from = id, .copy_to = {Place::kOutput, i}});
+    }
+    for (size_t s = 0; s < graph().states.size(); ++s) {
+      const ValueId id = graph().states[s].next;
+      const Slot slot = plan_.slots[id];
+      if (slot.place == Place::kState && slot.where == s) continue;
+      plan_.steps.push_back(
+          {.kind = StepKind::kCopy, .copy_from = id, .copy_to = {Place::kState, s}});
+    }
+  }
+
+  Plan plan_;
+  const std::vector<StepTraits>& traits_;
+  std::vector<ValueId> root_;
+  std::vector<Slot> home_;
+  std::vector<int> first_;
+  std::vector<int> last_;
+};
+
+std::string SlotText(const Slot& slot) {
+  constexpr std::string_view kNames[] = {"-", "arena", "const", "in", "out", "state"};
+  return fmt::format("{}:{}", kNames[static_cast<int>(slot.place)], slot.where);
+}
+
+}  // namespace
+
+Plan BuildPlan(Graph graph, const std::vector<StepTraits>& traits) {
+  return Planner(std::move(graph), traits).Run();
+}
+
+std::string Plan::ToText() const {
+  constexpr std::string_view kKinds[] = {"kernel", "alias", "copy", "host"};
+  std::string text;
+  for (const Step& step : steps) {
+    text += fmt::format("{:6} ", kKinds[static_cast<int>(step.kind)]);
+    if (step.node < 0) {
+      text += fmt::format("{} -> {}\n", graph.value(step.copy_from).name, SlotText(step.copy_to));
+      continue;
+    }
+    const Node& node = graph.nodes[step.node];
+    text += node.op + "(";
+    for (ValueId id : node.inputs) text += id == kNoValue ? " _" : " " + SlotText(slots[id]);
+    text += " ) ->";
+    for (ValueId id : node.outputs)
+      if (id != kNoValue) text += fmt::format(" {} {}", SlotText(slots[id]), graph.type(id).ToString());
+    text += "\n";
+  }
+  return text + fmt::format("arena {} bytes, at least {} live at once\n", arena_bytes, live_bytes);
+}
+
+}  // namespace minim

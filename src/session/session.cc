@@ -1,0 +1,118 @@
+#include "minim/session.h"
+
+#include <mutex>
+
+#include "exec/program.h"
+#include "onnx/onnx.h"
+#include "session/session_impl.h"
+
+namespace minim {
+namespace {
+
+TensorInfo InfoOf(const Value& value) {
+  TensorInfo info{.name = value.name, .dtype = value.type.dtype};
+  info.ranked = value.type.ranked();
+  if (!info.ranked) return info;
+  for (const Dim& dim : *value.type.shape) {
+    info.dims.push_back(dim.known() ? dim.value() : -1);
+    info.symbols.push_back(dim.symbol());
+  }
+  return info;
+}
+
+class SessionImpl final : public Session {
+ public:
+  SessionImpl(Graph graph, std::vector<PassReport> reports, std::shared_ptr<Runtime> runtime,
+              const SessionOptions& options)
+      : program_(std::move(graph), std::move(runtime),
+                 {.threads = options.threads, .skip_passes = options.skip_passes}),
+        reports_(std::move(reports)) {
+    for (ValueId id : program_.graph().inputs)
+      inputs_.push_back(InfoOf(program_.graph().value(id)));
+    for (ValueId id : program_.graph().outputs)
+      outputs_.push_back(InfoOf(program_.graph().value(id)));
+  }
+
+  const std::vector<TensorInfo>& inputs() const override { return inputs_; }
+  const std::vector<TensorInfo>& outputs() const override { return outputs_; }
+
+  Result<std::vector<Tensor>> Run(std::span<const ConstView> inputs) const override {
+    const Lease lease(*this);
+    return program_.Run(*lease.context, inputs);
+  }
+
+  Status RunInto(std::span<const ConstView> inputs, std::span<const View> outputs) const override {
+    const Lease lease(*this);
+    return program_.RunInto(*lease.context, inputs, outputs);
+  }
+
+  Status Warm(std::span<const Dims> input_dims) const override {
+    return program_.Prepare({input_dims.begin(), input_dims.end()});
+  }
+
+  size_t arena_bytes() const override { return program_.arena_bytes(); }
+
+  std::string Explain() const override {
+    std::string text;
+    for (const PassReport& report : reports_)
+      text += fmt::format("pass {:22} {:>8} us{}\n", report.name, report.time.count(),
+                          report.skipped ? " skipped" : report.changed ? " changed" : "");
+    return text + program_.Explain();
+  }
+
+ private:
+  // A pooled context, returned on destruction.
+  struct Lease {
+    explicit Lease(const SessionImpl& owner) : session(owner) {
+      std::lock_guard lock(session.mutex_);
+      if (!session.idle_.empty()) {
+        context = std::move(session.idle_.back());
+        session.idle_.pop_back();
+      } else {
+        context = std::make_unique<ExecContext>();
+        session.idle_.reserve(++session.contexts_);
+      }
+    }
+    ~Lease() {
+      std::lock_guard lock(session.mutex_);
+      session.idle_.push_back(std::move(context));
+    }
+    const SessionImpl& session;
+    std::unique_ptr<ExecContext> context;
+  };
+
+  mutable Program program_;
+  std::vector<PassReport> reports_;
+  std::vector<TensorInfo> inputs_;
+  std::vector<TensorInfo> outputs_;
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<ExecContext>> idle_;  // guarded by mutex_
+  mutable size_t contexts_ = 0;                             // guarded by mutex_
+};
+
+}  // namespace
+
+Result<std::shared_ptr<Session>> MakeSession(Graph graph, const SessionOptions& options) {
+  if (options.threads < 1)
+    return InvalidArgument("a session needs at least 1 thread, {} were asked for", options.threads);
+  MINIM_TRY(std::shared_ptr<Runtime> runtime, Runtime::Default());
+  if (options.precision == Precision::kBf16) MINIM_TRY(Autocast(graph, DType::bf16));
+  PassContext context;
+  context.has_kernel = HasCpuKernel;
+  context.skip = options.skip_passes;
+  MINIM_TRY(std::vector<PassReport> reports, RunPipeline(kLoadPipeline, graph, context));
+  return std::shared_ptr<Session>(std::make_shared<SessionImpl>(
+      std::move(graph), std::move(reports), std::move(runtime), options));
+}
+
+Result<std::shared_ptr<Session>> Session::Load(const std::string& path, SessionOptions options) {
+  MINIM_TRY(Graph graph, ImportOnnx(path));
+  return MakeSession(std::move(graph), options);
+}
+
+Result<std::shared_ptr<Session>> Session::FromBytes(std::string_view bytes, SessionOptions options) {
+  MINIM_TRY(Graph graph, ParseOnnx(bytes));
+  return MakeSession(std::move(graph), options);
+}
+
+}  // namespace minim
