@@ -173,8 +173,11 @@ class Shrinker {
                              version.string(), error.message());
     for (const Candidate& candidate : candidates_) {
       const Path path = version / candidate.report.file;
-      if (candidate.report.kept) MINIM_TRY(WriteFileAtomic(path, candidate.bytes));
-      else std::filesystem::remove(path, error);
+      if (candidate.report.kept) {
+        MINIM_TRY(WriteFileAtomic(path, candidate.bytes));
+      } else {
+        std::filesystem::remove(path, error);
+      }
     }
     return WriteFileAtomic(version / "report.json", Json().dump(2) + "\n");
   }
