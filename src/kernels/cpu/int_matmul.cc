@@ -171,6 +171,9 @@ Status CheckParts(const KernelRequest& request, const Plan& p) {
     return Unsupported("per-column parameters do not match {} columns", p.s.n);
   if (CountOf(request, p.roles.a_scale) > 1 || CountOf(request, p.roles.y_scale) > 1)
     return Unsupported("scales per row");
+  for (int role : {p.roles.a_scale, p.roles.b_scale, p.roles.y_scale})
+    if (role >= 0 && HasInput(request, role))
+      MINIM_TRY(RequireInputs(request, role, role + 1, DType::f32));
   if (p.result == Result8::kQuantized && !IsByte(p.y_dtype)) return Unsupported("result is {}", Name(p.y_dtype));
   const int64_t b = p.bias_count;
   if (b > 1 && b != p.s.n && b != p.s.m * p.s.n) return Unsupported("bias of {} values", b);
