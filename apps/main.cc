@@ -9,6 +9,7 @@ int main(int argc, char** argv) {
   app.footer("Each verb has --help with an example.");
   int exit_code = 0;
   minim::AddTrainCommand(app, exit_code);
+  minim::AddShrinkCommand(app, exit_code);
   minim::AddServeCommand(app, exit_code);
   minim::AddRunCommand(app, exit_code);
   minim::AddCompareCommand(app, exit_code);

@@ -42,6 +42,16 @@ RefTensor& RefContext::Output(int i, const Dims& dims) {
   return outputs_[i];
 }
 
+Status RefContext::WithAttributes(Attributes attributes,
+                                  const std::function<Status(RefContext&)>& reference) {
+  Node node = node_;
+  node.attributes = std::move(attributes);
+  RefContext inner(node, inputs_, output_types_);
+  MINIM_TRY(reference(inner));
+  outputs_ = std::move(inner.outputs_);
+  return {};
+}
+
 Status CopyReference(RefContext& op) {
   ConvertElements(op.input(0).wide.view(), op.Output(0).wide.view());
   return {};

@@ -75,6 +75,8 @@ class RefContext {
     return InvalidArgument("{} '{}': {}", node_.op, node_.name,
                            fmt::format(format, std::forward<Args>(args)...));
   }
+  /// Runs `reference` on the same inputs and outputs under other attributes.
+  Status WithAttributes(Attributes attributes, const std::function<Status(RefContext&)>& reference);
   Result<std::vector<RefTensor>> TakeOutputs() &&;
 
  private:
