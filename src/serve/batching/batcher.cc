@@ -163,11 +163,12 @@ class Batcher::Impl : public std::enable_shared_from_this<Batcher::Impl> {
 
 Status Batcher::Impl::Submit(BatchJob job) {
   QueuedJob queued{.arrival = Clock::now()};
-  queued.alone = !batchable_ || !job.may_batch;
+  queued.may_slice = batchable_;
   if (batchable_) {
     queued.rows = job.inputs[0].dims()[0];
-    for (const Tensor& input : job.inputs) queued.alone |= input.dims()[0] != queued.rows;
+    for (const Tensor& input : job.inputs) queued.may_slice &= input.dims()[0] == queued.rows;
   }
+  queued.alone = !queued.may_slice || !job.may_batch;
   queued.job = std::move(job);
   const TimePoint deadline = queued.job.deadline;
   std::unique_lock lock(mutex_);
@@ -255,7 +256,7 @@ void Batcher::Impl::RunBatch(std::vector<QueuedJob> batch) {
 
 void Batcher::Impl::RunOne(QueuedJob& queued, TimePoint taken) {
   BatchTimes times{.queue = taken - queued.arrival, .batch_rows = queued.rows};
-  const bool above_cap = batchable_ && !queued.alone && queued.rows > options_.bounds.max_batch;
+  const bool above_cap = queued.may_slice && queued.rows > options_.bounds.max_batch;
   auto outputs = above_cap ? RunSliced(queued, times)
                            : RunModel(queued.job.inputs, queued.rows, times);
   Answer(queued, {std::move(outputs), times});

@@ -84,8 +84,9 @@ TEST(BatcherTest, ARequestAboveTheCapIsSplit) {
   f.options.bounds.max_batch = 4;
   f.Open();
   ExpectRows(f.Send(11, 5).get(), 11, 5);
-  EXPECT_EQ(f.model->largest_, 4);
   EXPECT_EQ(f.model->runs_, 3);
+  ExpectRows(f.Send({.inputs = {Rows(9, 6)}, .may_batch = false}).get(), 9, 6);
+  EXPECT_EQ(f.model->largest_, 4) << "also when it wants no company";
 }
 
 TEST(BatcherTest, DeadlinesFireWhileTheInstanceIsBusy) {
@@ -147,18 +148,18 @@ TEST(BatcherTest, BatchingCanBeSwitchedOffPerRequest) {
 
 TEST(BatcherTest, WarmPreparesEverySizeAndCountsColdRuns) {
   Fixture f;
-  std::atomic<int> cold{0}, runs{0};
   f.options.bounds.max_batch = 12;
-  f.options.on_run = [&](const RunReport& report) {
-    cold += report.cold;
-    runs += 1;
-  };
-  f.Open();
-  ASSERT_TRUE(f.batcher->Warm().ok());
+  ASSERT_TRUE(f.Open().Warm().ok());
   EXPECT_EQ(f.model->warmed_, 12);
+  std::atomic<int> cold{0};
+  f.options.warm_budget = Duration::zero();
+  f.options.on_run = [&](const RunReport& report) { cold += report.cold; };
+  ASSERT_TRUE(f.Open().Warm().ok());
+  EXPECT_EQ(f.model->warmed_, 12 + 5) << "1, 2, 4, 8 and the largest";
+  f.Send(8, 1).get();
+  EXPECT_EQ(cold, 0);
   f.Send(7, 1).get();
-  f.Send({.inputs = {Rows(13, 1)}, .may_batch = false}).get();
-  EXPECT_EQ(runs, 2);
+  f.Send(7, 1).get();
   EXPECT_EQ(cold, 1);
 }
 

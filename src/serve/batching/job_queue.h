@@ -14,7 +14,8 @@ namespace minim::serve {
 struct QueuedJob {
   BatchJob job;
   int64_t rows = 1;
-  bool alone = false;
+  bool alone = false;      // never with others
+  bool may_slice = false;  // every input has `rows` rows
   TimePoint arrival;
 };
 

@@ -1,5 +1,7 @@
 #include "serve/http/connection.h"
 
+#include <array>
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/read.hpp>
@@ -359,6 +361,12 @@ asio::awaitable<bool> Connection::ServeOne() {
     co_return co_await WriteResponse(response, framing->keep_alive, false);
   }
   request.body = std::move(*body);
+  // Unpacked bytes count too.
+  const size_t grown = request.body.size() - std::min(request.body.size(), body_bytes_);
+  if (!AccountBody(grown)) {
+    co_await Refuse(503, kTooManyBytes);
+    co_return false;
+  }
   const bool no_body = request.method == "HEAD";
   const HttpResponse response = co_await CallHandler(request);
   const bool keep_alive = framing->keep_alive && !shared_->draining;
