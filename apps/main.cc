@@ -1,5 +1,6 @@
 // The `minim` binary: one verb a file.
 #include "apps/cli.h"
+#include "apps/serve.h"
 
 int main(int argc, char** argv) {
   CLI::App app("minim trains, shrinks and serves models at the lowest precision that keeps their answers.");
@@ -8,6 +9,8 @@ int main(int argc, char** argv) {
   app.footer("Each verb has --help with an example.");
   int exit_code = 0;
   minim::AddTrainCommand(app, exit_code);
+  minim::AddShrinkCommand(app, exit_code);
+  minim::AddServeCommand(app, exit_code);
   minim::AddRunCommand(app, exit_code);
   minim::AddCompareCommand(app, exit_code);
   minim::AddBenchCommand(app, exit_code);

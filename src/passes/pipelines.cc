@@ -8,6 +8,8 @@ namespace minim {
 // Read top to bottom, this is the compiler.
 const Pipeline kLoadPipeline = {
     {"remove-no-ops", RemoveNoOps},
+    {"fuse-row-quantized", FuseRowQuantized},
+    {"fuse-qdq", FuseQdq},
     {"fold-constants", FoldConstants},
     {"expand-functions", ExpandFunctions},
     {"fold-batch-norm", FoldBatchNorm},

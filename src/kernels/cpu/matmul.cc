@@ -1,24 +1,17 @@
 // MatMul, FusedMatMul, Gemm and FusedGemm over the packed FP32 product; 2-byte floats are widened.
 #include <algorithm>
 
-#include "core/shape.h"
 #include "kernels/cpu/bindings.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/product_shape.h"
 
 namespace minim {
 namespace {
 
 constexpr int64_t kFewRows = 8;  // below this, packing a run-time B costs more than it saves
 
-struct Shape2 {
-  int64_t batches = 1, m = 0, n = 0, k = 0;
-  int64_t a_row = 0, a_column = 1, b_row = 0, b_column = 1;
-  std::vector<int64_t> a_offset, b_offset;  // elements, per batch
-  int64_t b_matrices = 1;
-};
-
 struct Plan {
-  Shape2 shape;
+  ProductShape shape;
   const GemmLevel* level = nullptr;
   Epilogue epilogue;              // without run-time pointers
   enum { kNoC, kColumn, kRow, kFull, kScalar } c_kind = kNoC;
@@ -42,7 +35,7 @@ const float* Widen(const void* src, DType dtype, int64_t count, std::byte* scrat
 
 void RunBatch(const Plan& plan, GemmArgs gemm, int64_t batch, const float* a, const float* b,
               float* pack, const ThreadBudget& threads) {
-  const Shape2& s = plan.shape;
+  const ProductShape& s = plan.shape;
   gemm.a = a + s.a_offset[batch];
   gemm.c += batch * s.m * s.n;
   if (plan.packed) {
@@ -61,7 +54,7 @@ void RunBatch(const Plan& plan, GemmArgs gemm, int64_t batch, const float* a, co
 }
 
 void Run(const Plan& plan, const KernelArgs& args) {
-  const Shape2& s = plan.shape;
+  const ProductShape& s = plan.shape;
   auto* scratch = static_cast<std::byte*>(args.scratch);
   const float* a = Widen(args.inputs[0], plan.a_dtype, plan.a_count, scratch);
   scratch += plan.a_bytes;
@@ -115,54 +108,12 @@ Status CheckTypes(const KernelRequest& request) {
   return {};
 }
 
-// Right-aligned batch axes; a matrix of fewer batches repeats.
-void FillBatches(const Dims& a, const Dims& b, const Dims& batch, Shape2* s) {
-  s->batches = batch.Elements();
-  const Dims a_strides = BroadcastStrides(a, batch), b_strides = BroadcastStrides(b, batch);
-  s->b_matrices = b.Elements();
-  for (int64_t i = 0; i < s->batches; ++i) {
-    int64_t rest = i, a_at = 0, b_at = 0;
-    for (int axis = batch.rank() - 1; axis >= 0; --axis) {
-      a_at += rest % batch[axis] * a_strides[axis];
-      b_at += rest % batch[axis] * b_strides[axis];
-      rest /= batch[axis];
-    }
-    s->a_offset.push_back(a_at * s->m * s->k);
-    s->b_offset.push_back(b_at * s->k * s->n);
-  }
-}
-
-Dims Leading(const Dims& dims) {
-  return Dims(dims.span().first(std::max(0, dims.rank() - 2)));
-}
-
-Result<Shape2> MatMulShape(const KernelRequest& request, bool trans_a, bool trans_b) {
-  Dims a = request.inputs[0].dims, b = request.inputs[1].dims;
-  if (a.rank() == 0 || b.rank() == 0) return Unsupported("a scalar operand");
-  if (a.rank() == 1) a = Dims{1, a[0]};
-  if (b.rank() == 1) b = Dims{b[0], 1};
-  Shape2 s;
-  const int ra = a.rank(), rb = b.rank();
-  s.m = a[ra - (trans_a ? 1 : 2)];
-  s.k = a[ra - (trans_a ? 2 : 1)];
-  s.n = b[rb - (trans_b ? 2 : 1)];
-  if (b[rb - (trans_b ? 1 : 2)] != s.k)
-    return Unsupported("{} times {}: the inner dims differ", a.ToString(), b.ToString());
-  s.a_row = trans_a ? 1 : s.k;
-  s.a_column = trans_a ? s.m : 1;
-  s.b_row = trans_b ? 1 : s.n;
-  s.b_column = trans_b ? s.k : 1;
-  MINIM_TRY(const Dims batch, BroadcastDims(Leading(a), Leading(b)));
-  FillBatches(Leading(a), Leading(b), batch, &s);
-  if (s.b_matrices == 1 && !trans_a && Leading(a).Elements() == s.batches && s.batches > 0) {
-    s.m *= s.batches;  // one tall product
-    s.batches = 1;
-  }
-  return s;
+Result<ProductShape> ShapeOf(const KernelRequest& request, bool trans_a, bool trans_b) {
+  return ShapeOfProduct(request.inputs[0].dims, request.inputs[1].dims, trans_a, trans_b);
 }
 
 BindResult Finish(const KernelRequest& request, Plan plan) {
-  const Shape2& s = plan.shape;
+  const ProductShape& s = plan.shape;
   plan.a_dtype = request.inputs[0].dtype;
   plan.b_dtype = request.inputs[1].dtype;
   plan.a_count = request.inputs[0].dims.Elements();
@@ -200,7 +151,7 @@ BindResult BindMatMul(const KernelRequest& request, const GemmLevel& level) {
   if (attributes.Int("transBatchA", 0) || attributes.Int("transBatchB", 0))
     return Unsupported("transposed batch axes");
   Plan plan{.level = &level};
-  MINIM_TRY(plan.shape, MatMulShape(request, attributes.Int("transA", 0), attributes.Int("transB", 0)));
+  MINIM_TRY(plan.shape, ShapeOf(request, attributes.Int("transA", 0), attributes.Int("transB", 0)));
   plan.epilogue.alpha = attributes.Float("alpha", 1);
   return Finish(request, std::move(plan));
 }
@@ -209,7 +160,7 @@ BindResult BindGemm(const KernelRequest& request, const GemmLevel& level) {
   MINIM_TRY(CheckTypes(request));
   const Attributes& attributes = AttributesOf(request);
   Plan plan{.level = &level};
-  MINIM_TRY(plan.shape, MatMulShape(request, attributes.Int("transA", 0), attributes.Int("transB", 0)));
+  MINIM_TRY(plan.shape, ShapeOf(request, attributes.Int("transA", 0), attributes.Int("transB", 0)));
   plan.epilogue.alpha = attributes.Float("alpha", 1);
   plan.epilogue.beta = attributes.Float("beta", 1);
   MINIM_TRY(plan.epilogue.activation, ActivationOf(attributes));
@@ -217,7 +168,7 @@ BindResult BindGemm(const KernelRequest& request, const GemmLevel& level) {
     const Dims& c = request.inputs[2].dims;
     plan.c_dtype = request.inputs[2].dtype;
     const int64_t rows = c.rank() == 2 ? c[0] : 1, columns = c.rank() ? c[c.rank() - 1] : 1;
-    const Shape2& s = plan.shape;
+    const ProductShape& s = plan.shape;
     const bool full_rows = rows == s.m, full_columns = columns == s.n;
     if (c.rank() > 2 || (!full_rows && rows != 1) || (!full_columns && columns != 1))
       return Unsupported("C of dims {} does not broadcast", c.ToString());
@@ -231,7 +182,7 @@ BindResult BindGemm(const KernelRequest& request, const GemmLevel& level) {
 
 // Any arithmetic type, plain loops: f64 and the integer types, which wrap.
 template <typename T>
-void PlainMatMul(const Shape2& s, const T* a, const T* b, T* y) {
+void PlainMatMul(const ProductShape& s, const T* a, const T* b, T* y) {
   using Sum = std::conditional_t<std::is_integral_v<T>, std::make_unsigned<T>, std::type_identity<T>>::type;
   for (int64_t batch = 0; batch < s.batches; ++batch) {
     const T* pa = a + s.a_offset[batch];
@@ -249,7 +200,7 @@ void PlainMatMul(const Shape2& s, const T* a, const T* b, T* y) {
 }
 
 template <typename T>
-BindResult MakePlain(Shape2 shape) {
+BindResult MakePlain(ProductShape shape) {
   return MakeKernel("matmul plain", [shape = std::move(shape)](const KernelArgs& args) {
     PlainMatMul(shape, In<T>(args, 0), In<T>(args, 1), Out<T>(args, 0));
   });
@@ -265,7 +216,7 @@ BindResult GemmF32Portable(const KernelRequest& request) { return BindGemm(reque
 BindResult MatMulPlain(const KernelRequest& request) {
   MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 2, request.outputs[0].dtype));
-  MINIM_TRY(Shape2 shape, MatMulShape(request, false, false));
+  MINIM_TRY(ProductShape shape, ShapeOf(request, false, false));
   switch (request.outputs[0].dtype) {
     case DType::f64: return MakePlain<double>(std::move(shape));
     case DType::i32: return MakePlain<int32_t>(std::move(shape));

@@ -30,65 +30,66 @@ int64_t PaddedCount(const Window& w, int axis, int64_t at) {
   return std::max<int64_t>(1, (last - first + w.dilation[axis] - 1) / w.dilation[axis]);
 }
 
-// Calls f(output index, spans) for each output position of a plane.
-template <typename F>
-void ForEachOutput(const Window& w, F&& f) {
-  int64_t index = 0;
-  for (int64_t d = 0; d < w.out[0]; ++d) {
-    const Span sd = SpanOf(w, 0, d);
-    for (int64_t h = 0; h < w.out[1]; ++h) {
-      const Span sh = SpanOf(w, 1, h);
-      for (int64_t x = 0; x < w.out[2]; ++x) {
-        const Span spans[3] = {sd, sh, SpanOf(w, 2, x)};
-        const int64_t at[3] = {d, h, x};
-        f(index++, spans, at);
-      }
-    }
-  }
-}
-
-// Calls f(input index) for each input position under the spans.
-template <typename F>
-void ForEachTap(const Window& w, const Span* s, F&& f) {
-  for (int64_t d = s[0].first; d < s[0].last; d += s[0].step) {
-    for (int64_t h = s[1].first; h < s[1].last; h += s[1].step) {
-      const int64_t row = (d * w.in[1] + h) * w.in[2];
-      for (int64_t x = s[2].first; x < s[2].last; x += s[2].step) f(row + x);
-    }
-  }
-}
-
 template <typename T>
 T Lowest() {
   if constexpr (std::is_floating_point_v<T>) return -std::numeric_limits<T>::infinity();
   return std::numeric_limits<T>::lowest();
 }
 
-// The first largest element; NaN wins.
-template <typename C, typename T>
-int64_t ArgMax(const Window& w, const Span* spans, const T* src, C* best) {
-  int64_t at = -1;
-  *best = Lowest<C>();
-  ForEachTap(w, spans, [&](int64_t i) {
-    const C value = static_cast<C>(src[i]);
-    if (at < 0 || value > *best || (value != value && *best == *best)) {
-      *best = value;
-      at = i;
+constexpr int64_t kChunk = 128;  // outputs of one row worked on together
+
+// For outputs [x, x + n) of row (d, h): calls f(first, last, input index of output x, step) per tap
+// row, where outputs [first, last) have that tap inside the image.
+template <typename F>
+void ForEachTapRow(const Window& w, int64_t d, int64_t h, int64_t x, int64_t n, F&& f) {
+  const Span sd = SpanOf(w, 0, d), sh = SpanOf(w, 1, h);
+  for (int64_t id = sd.first; id < sd.last; id += sd.step) {
+    for (int64_t ih = sh.first; ih < sh.last; ih += sh.step) {
+      for (int64_t k = 0; k < w.kernel[2]; ++k) {
+        const int64_t column = x * w.stride[2] - w.begin[2] + k * w.dilation[2];
+        const TapRange valid = ValidRange(column, w.stride[2], w.in[2], n);
+        f(valid.first, valid.last, (id * w.in[1] + ih) * w.in[2] + column, w.stride[2]);
+      }
+    }
+  }
+}
+
+template <typename F>
+void ForEachChunk(const Window& w, F&& f) {
+  for (int64_t row = 0; row < w.out[0] * w.out[1]; ++row) {
+    for (int64_t x = 0; x < w.out[2]; x += kChunk)
+      f(row / w.out[1], row % w.out[1], x, std::min(kChunk, w.out[2] - x), row * w.out[2] + x);
+  }
+}
+
+// The largest elements of a chunk and, if asked, where each first stands; NaN wins.
+template <bool where, typename T, typename C>
+void MaxChunk(const Window& w, const T* src, int64_t d, int64_t h, int64_t x, int64_t n, C* best,
+              int32_t* at) {
+  std::fill_n(best, n, Lowest<C>());
+  if (where) std::fill_n(at, n, -1);
+  ForEachTapRow(w, d, h, x, n, [&](int64_t first, int64_t last, int64_t index, int64_t step) {
+#pragma GCC ivdep
+    for (int64_t i = first; i < last; ++i) {
+      const C value = static_cast<C>(src[index + i * step]);
+      if constexpr (where) {
+        const bool take = (value > best[i]) | (at[i] < 0) | ((value != value) & (best[i] == best[i]));
+        best[i] = take ? value : best[i];
+        at[i] = take ? static_cast<int32_t>(index + i * step) : at[i];
+      } else {
+        best[i] = (value > best[i]) | (value != value) ? value : best[i];
+      }
     }
   });
-  return at;
 }
 
 template <typename T>
 void MaxPlane(const Window& w, const T* src, T* dst) {
   using C = ComputeType<T>;
-  ForEachOutput(w, [&](int64_t i, const Span* spans, const int64_t*) {
-    C best = Lowest<C>();
-    ForEachTap(w, spans, [&](int64_t at) {
-      const C value = static_cast<C>(src[at]);
-      best = (value > best || value != value) ? value : best;
-    });
-    dst[i] = ConvertTo<T>(best);
+  ForEachChunk(w, [&](int64_t d, int64_t h, int64_t x, int64_t n, int64_t to) {
+    C best[kChunk];
+    MaxChunk<false>(w, src, d, h, x, n, best, nullptr);
+    for (int64_t i = 0; i < n; ++i) dst[to + i] = ConvertTo<T>(best[i]);
   });
 }
 
@@ -96,28 +97,41 @@ template <typename T>
 void MaxPlaneWithIndices(const Window& w, const T* src, T* dst, int64_t plane, bool column_major,
                          int64_t* indices) {
   using C = ComputeType<T>;
-  ForEachOutput(w, [&](int64_t i, const Span* spans, const int64_t*) {
-    C best;
-    int64_t at = std::max<int64_t>(0, ArgMax(w, spans, src, &best));
-    dst[i] = ConvertTo<T>(best);
-    if (column_major) {
-      const int64_t x = at % w.in[2], h = at / w.in[2] % w.in[1], d = at / (w.in[2] * w.in[1]);
-      at = (x * w.in[1] + h) * w.in[0] + d;
+  ForEachChunk(w, [&](int64_t d, int64_t h, int64_t x, int64_t n, int64_t to) {
+    C best[kChunk];
+    int32_t where[kChunk];
+    MaxChunk<true>(w, src, d, h, x, n, best, where);
+    for (int64_t i = 0; i < n; ++i) {
+      int64_t at = std::max<int64_t>(0, where[i]);
+      dst[to + i] = ConvertTo<T>(best[i]);
+      if (column_major) {
+        const int64_t ix = at % w.in[2], ih = at / w.in[2] % w.in[1], id = at / (w.in[2] * w.in[1]);
+        at = (ix * w.in[1] + ih) * w.in[0] + id;
+      }
+      indices[to + i] = plane * w.in_size() + at;
     }
-    indices[i] = plane * w.in_size() + at;
   });
+}
+
+// 1 / count for each output of a chunk is not exact, so sums are divided by the count itself.
+int64_t CountAt(const Window& w, bool include_pad, int64_t d, int64_t h, int64_t x) {
+  if (include_pad) return PaddedCount(w, 0, d) * PaddedCount(w, 1, h) * PaddedCount(w, 2, x);
+  return SpanOf(w, 0, d).count() * SpanOf(w, 1, h).count() * SpanOf(w, 2, x).count();
 }
 
 template <typename T>
 void AveragePlane(const Window& w, bool include_pad, const T* src, T* dst) {
   using C = ComputeType<T>;
-  ForEachOutput(w, [&](int64_t i, const Span* spans, const int64_t* at) {
-    C sum = 0;
-    ForEachTap(w, spans, [&](int64_t p) { sum += static_cast<C>(src[p]); });
-    int64_t count = spans[0].count() * spans[1].count() * spans[2].count();
-    if (include_pad)
-      count = PaddedCount(w, 0, at[0]) * PaddedCount(w, 1, at[1]) * PaddedCount(w, 2, at[2]);
-    dst[i] = ConvertTo<T>(count ? sum / static_cast<C>(count) : C{});
+  ForEachChunk(w, [&](int64_t d, int64_t h, int64_t x, int64_t n, int64_t to) {
+    C sum[kChunk] = {};
+    ForEachTapRow(w, d, h, x, n, [&](int64_t first, int64_t last, int64_t index, int64_t step) {
+#pragma GCC ivdep
+      for (int64_t i = first; i < last; ++i) sum[i] += static_cast<C>(src[index + i * step]);
+    });
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t count = CountAt(w, include_pad, d, h, x + i);
+      dst[to + i] = ConvertTo<T>(count ? sum[i] / static_cast<C>(count) : C{});
+    }
   });
 }
 
@@ -165,22 +179,28 @@ BindResult MakeAveragePool(const KernelRequest& request, const Window& w) {
 void MaxPlaneGrad(const Window& w, const float* dy, const float* x, const int64_t* indices,
                   int64_t plane, float* dx) {
   std::fill_n(dx, w.in_size(), 0.0f);
-  ForEachOutput(w, [&](int64_t i, const Span* spans, const int64_t*) {
-    float best;
-    const int64_t at = indices ? indices[i] - plane * w.in_size() : ArgMax(w, spans, x, &best);
-    if (at >= 0 && at < w.in_size()) dx[at] += dy[i];
+  ForEachChunk(w, [&](int64_t d, int64_t h, int64_t column, int64_t n, int64_t from) {
+    float best[kChunk];
+    int32_t where[kChunk];
+    if (indices == nullptr) MaxChunk<true>(w, x, d, h, column, n, best, where);
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t at = indices ? indices[from + i] - plane * w.in_size() : where[i];
+      if (at >= 0 && at < w.in_size()) dx[at] += dy[from + i];
+    }
   });
 }
 
 void AveragePlaneGrad(const Window& w, bool include_pad, const float* dy, float* dx) {
   std::fill_n(dx, w.in_size(), 0.0f);
-  ForEachOutput(w, [&](int64_t i, const Span* spans, const int64_t* at) {
-    int64_t count = spans[0].count() * spans[1].count() * spans[2].count();
-    if (include_pad)
-      count = PaddedCount(w, 0, at[0]) * PaddedCount(w, 1, at[1]) * PaddedCount(w, 2, at[2]);
-    if (count == 0) return;
-    const float share = dy[i] / static_cast<float>(count);
-    ForEachTap(w, spans, [&](int64_t p) { dx[p] += share; });
+  ForEachChunk(w, [&](int64_t d, int64_t h, int64_t x, int64_t n, int64_t from) {
+    float share[kChunk];
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t count = CountAt(w, include_pad, d, h, x + i);
+      share[i] = count ? dy[from + i] / static_cast<float>(count) : 0;
+    }
+    ForEachTapRow(w, d, h, x, n, [&](int64_t first, int64_t last, int64_t index, int64_t step) {
+      for (int64_t i = first; i < last; ++i) dx[index + i * step] += share[i];
+    });
   });
 }
 

@@ -73,13 +73,15 @@ class BoundCase {
   const BoundKernel& bound() const { return **bound_; }
 
   void Run() {
-    std::vector<const void*> in;
-    std::vector<void*> out;
-    for (Tensor& input : case_.inputs) in.push_back(input.data());
-    for (Tensor& output : case_.outputs) out.push_back(output.data());
+    in_.clear();
+    out_.clear();
+    for (Tensor& input : case_.inputs) in_.push_back(input.data());
+    for (Tensor& output : case_.outputs) out_.push_back(output.data());
     if (scratch_.size() > 0) std::memset(scratch_.data(), 0xFF, scratch_.bytes());
-    kernel().Run({in, out, scratch_.data(), {pool_.get(), case_.threads}});
+    RunPrepared();
   }
+  /// Run again with the pointers of the last Run.
+  void RunPrepared() { kernel().Run({in_, out_, scratch_.data(), {pool_.get(), case_.threads}}); }
 
  private:
   KernelCase& case_;
@@ -88,6 +90,8 @@ class BoundCase {
   KernelRequest request_;
   std::unique_ptr<Result<BoundKernel>> bound_;
   Tensor scratch_;
+  std::vector<const void*> in_;
+  std::vector<void*> out_;
   std::unique_ptr<ThreadPool> pool_;
 };
 

@@ -1,0 +1,169 @@
+#include "apps/serve.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <cmath>
+#include <thread>
+
+#include "apps/cli.h"
+#include "serve/cache/prediction_cache.h"
+#include "serve/session_model.h"
+
+namespace minim {
+namespace {
+
+using serve::ServerOptions;
+
+struct Flags {
+  ServerOptions server;
+  double window_ms = 10;
+  double max_wait_ms = 100;
+  double latency_target_ms = 50;
+  double drain_seconds = 30;
+  double grace_seconds = 0;
+  double timeout_seconds = 60;
+  std::string cache_bytes = "256MiB";
+  std::string max_body = "64MiB";
+};
+
+// Signals wait to be fetched: a handler could do next to nothing safely.
+sigset_t StopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  return signals;
+}
+
+std::string AddressText(const std::string& address, uint16_t port) {
+  const bool is_v6 = address.find(':') != std::string::npos;
+  return is_v6 ? fmt::format("http://[{}]:{}", address, port)
+               : fmt::format("http://{}:{}", address, port);
+}
+
+// One line for scripts to wait for, and one for each model.
+void Announce(const ServerOptions& options, const serve::Server& server) {
+  for (const serve::IndexEntry& model : server.models()) {
+    if (model.ready) {
+      fmt::print("model {} version {} ready\n", model.name, model.version);
+    } else {
+      fmt::print(stderr, "minim: model {} not served: {}\n", model.name, model.reason);
+    }
+  }
+  fmt::print("listening on {} (batching {}, {} instance{} per model)\n",
+             AddressText(options.http.address, server.port()), options.batching, options.instances,
+             options.instances == 1 ? "" : "s");
+  std::fflush(stdout);
+}
+
+Result<serve::Duration> ToDuration(double value, double unit_seconds, const char* name) {
+  const double seconds = value * unit_seconds;
+  if (!(seconds >= 0 && seconds <= 86400))
+    return InvalidArgument("{}: found {}, expected 0 to one day", name, value);
+  return std::chrono::round<serve::Duration>(std::chrono::duration<double>(seconds));
+}
+
+Result<ServerOptions> ToOptions(const Flags& flags) {
+  ServerOptions options = flags.server;
+  const auto milliseconds = [](serve::Duration time) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(time);
+  };
+  MINIM_TRY(options.bounds.window, ToDuration(flags.window_ms, 1e-3, "--window-ms"));
+  MINIM_TRY(options.bounds.max_wait, ToDuration(flags.max_wait_ms, 1e-3, "--max-wait-ms"));
+  MINIM_TRY(options.bounds.latency_target,
+            ToDuration(flags.latency_target_ms, 1e-3, "--latency-target-ms"));
+  MINIM_TRY(options.default_timeout, ToDuration(flags.timeout_seconds, 1, "--timeout-seconds"));
+  MINIM_TRY(const serve::Duration drain, ToDuration(flags.drain_seconds, 1, "--drain-seconds"));
+  MINIM_TRY(const serve::Duration grace, ToDuration(flags.grace_seconds, 1, "--grace-seconds"));
+  options.drain_limit = milliseconds(drain);
+  options.grace = milliseconds(grace);
+  MINIM_TRY(const uint64_t cache_bytes, serve::ParseByteCount(flags.cache_bytes));
+  options.cache = cache_bytes == 0 ? "" : fmt::format("memory://?bytes={}", cache_bytes);
+  MINIM_TRY(options.http.max_body_bytes, serve::ParseByteCount(flags.max_body));
+  return options;
+}
+
+void AddPolicyFlags(CLI::App& verb, Flags& flags) {
+  std::vector<std::string> names;
+  std::string help = "When to run:";
+  for (const serve::BatchPolicy& policy : serve::BatchPolicies()) {
+    names.emplace_back(policy.name);
+    help += fmt::format(" {} ({});", policy.name, policy.summary);
+  }
+  serve::BatchOptions& bounds = flags.server.bounds;
+  verb.add_option("--batching", flags.server.batching, help)
+      ->check(CLI::IsMember(names))
+      ->capture_default_str();
+  verb.add_option("--max-batch", bounds.max_batch, "Rows per run at most")->capture_default_str();
+  verb.add_option("--min-batch", bounds.min_batch, "Rows a window waits for, up to the longest wait")
+      ->capture_default_str();
+  verb.add_option("--window-ms", flags.window_ms, "time-window: from the oldest request")
+      ->capture_default_str();
+  verb.add_option("--max-wait-ms", flags.max_wait_ms, "Longest wait for a batch to fill")
+      ->capture_default_str();
+  verb.add_option("--latency-target-ms", flags.latency_target_ms, "adaptive: answer within this")
+      ->capture_default_str();
+}
+
+void AddServerFlags(CLI::App& verb, Flags& flags) {
+  ServerOptions& server = flags.server;
+  verb.add_option("path", server.path, "Model repository, model folder or ONNX file")->required();
+  verb.add_option("--address", server.http.address, "Address to listen on")->capture_default_str();
+  verb.add_option("--port", server.http.port, "Port; 0 takes a free one and prints it")
+      ->capture_default_str();
+  verb.add_option("--instances", server.instances, "Runs at a time, per model and tier")
+      ->capture_default_str();
+  verb.add_option("--http-threads", server.http.threads, "Threads that serve sockets")
+      ->capture_default_str();
+  verb.add_option("--cache-bytes", flags.cache_bytes, "Prediction cache, e.g. 256MiB; 0: none")
+      ->capture_default_str();
+  verb.add_option("--max-body", flags.max_body, "Largest request body")->capture_default_str();
+  verb.add_option("--timeout-seconds", flags.timeout_seconds, "A request's longest stay")
+      ->capture_default_str();
+  verb.add_option("--drain-seconds", flags.drain_seconds,
+                  "On SIGTERM: longest wait for requests in progress")
+      ->capture_default_str();
+  verb.add_option("--grace-seconds", flags.grace_seconds,
+                  "On SIGTERM: go on this long after readiness has failed")
+      ->capture_default_str();
+  verb.add_flag("--bf16", server.offer_bf16, "Also offer the tier bf16, made from model.onnx");
+}
+
+}  // namespace
+
+int RunServe(const ServerOptions& options) {
+  const sigset_t signals = StopSignals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread starts: they inherit it
+  auto server = serve::Server::Start(options, serve::LoadSessionModel);
+  if (!server.ok()) return Report(server.status());
+  Announce(options, **server);
+  int signal = 0;
+  sigwait(&signals, &signal);
+  // A second signal ends the process at once.
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  fmt::print("{}: draining\n", signal == SIGTERM ? "SIGTERM" : "SIGINT");
+  std::fflush(stdout);
+  if ((*server)->Drain()) return 0;
+  return Report(DeadlineExceeded("requests were still in progress after {} s and were dropped",
+                                 options.drain_limit.count() / 1000));
+}
+
+void AddServeCommand(CLI::App& app, int& exit_code) {
+  auto flags = std::make_shared<Flags>();
+  flags->server.http.port = 8000;
+  flags->server.bounds.min_batch = 1;
+  flags->server.instances = std::max(1u, std::thread::hardware_concurrency());
+  CLI::App* verb = AddVerb(
+      app, "serve", "Serve models over HTTP (Open Inference Protocol v2)",
+      "minim serve models/ --port 8000 --batching time-window --window-ms 5\n"
+      "  curl localhost:8000/v2/models/NAME",
+      exit_code, [flags] {
+        const auto options = ToOptions(*flags);
+        return options.ok() ? RunServe(*options) : Report(options.status());
+      });
+  AddServerFlags(*verb, *flags);
+  AddPolicyFlags(*verb, *flags);
+}
+
+}  // namespace minim

@@ -1,0 +1,78 @@
+// Exact integer matrix product: operands widened to 16 bits with their zero points taken off, pairs
+// of products summed in 32 bits. Nothing saturates, so every level gives the same bits.
+#pragma once
+
+#include "kernels/cpu/gemm.h"
+
+namespace minim {
+
+/// C[m,n] = A * B in int32, wrapping. A: rows of `pairs` pairs. B: panels of 16 columns, per pair of
+/// rows 16 x 2 values.
+struct IntGemmArgs {
+  int64_t m = 0, n = 0, pairs = 0;
+  const int16_t* a = nullptr;
+  int64_t a_row = 0;
+  const int16_t* packed = nullptr;
+  int32_t* c = nullptr;
+  int64_t c_row = 0;
+};
+
+/// How a row of integer sums becomes 8-bit output: Requantize(sum * scale) per element.
+struct RequantizeRow {
+  const float* scales = nullptr;  // one, or one per column
+  bool per_column = false;
+  int32_t zero_point = 0;
+};
+
+struct IntLevel {
+  std::string_view name;
+  void (*multiply)(const IntGemmArgs& args);
+  /// dst[i] = src[i] - zero_point, 8-bit source.
+  void (*widen_u8)(const uint8_t* src, int32_t zero_point, int64_t n, int16_t* dst);
+  void (*widen_s8)(const int8_t* src, int32_t zero_point, int64_t n, int16_t* dst);
+  /// Two rows of 16 to one of 16 pairs.
+  void (*interleave)(const int16_t* first, const int16_t* second, int16_t* dst);
+  void (*requantize_u8)(const int32_t* src, const RequantizeRow& row, int64_t n, uint8_t* dst);
+  void (*requantize_s8)(const int32_t* src, const RequantizeRow& row, int64_t n, int8_t* dst);
+  /// dst[i] = Requantize(src[i] / scale, zero_point).
+  void (*quantize_u8)(const float* src, float scale, int32_t zero_point, int64_t n, uint8_t* dst);
+  void (*quantize_s8)(const float* src, float scale, int32_t zero_point, int64_t n, int8_t* dst);
+  /// dst[i] = (src[i] - zero_point) * scale.
+  void (*dequantize_u8)(const uint8_t* src, float scale, int32_t zero_point, int64_t n, float* dst);
+  void (*dequantize_s8)(const int8_t* src, float scale, int32_t zero_point, int64_t n, float* dst);
+  /// Symmetric to +-127; returns the scale, max|src| / 127.
+  float (*quantize_row)(const float* src, int64_t n, int16_t* dst);
+  /// dst[j] = DequantizeSum(src[j], row_scale, scales[j]) + bias[j].
+  void (*dequantize_sums)(const int32_t* src, float row_scale, const RequantizeRow& columns,
+                          const float* bias, int64_t n, float* dst);
+};
+
+const IntLevel& IntPortable();
+const IntLevel& IntAvx2();
+
+inline int64_t PairsOf(int64_t k) { return (k + 1) / 2; }
+inline size_t PackedInt16(int64_t k, int64_t n) {
+  return static_cast<size_t>(PanelsOf(n) * kPanel * PairsOf(k) * 2);
+}
+/// Zero points as a tensor gives them: none, one, or one per row or column.
+struct ZeroPoints {
+  const void* data = nullptr;
+  DType dtype = DType::u8;
+  int64_t count = 0;
+
+  int32_t At(int64_t i) const {
+    if (data == nullptr) return 0;
+    const int64_t at = count > 1 ? i : 0;
+    if (dtype == DType::u8) return static_cast<const uint8_t*>(data)[at];
+    if (dtype == DType::i8) return static_cast<const int8_t*>(data)[at];
+    return static_cast<const int32_t*>(data)[at];
+  }
+};
+
+/// Packs panels [first, last) of B (k x n, element strides row and column).
+void PackIntB(const void* b, DType dtype, int64_t row, int64_t column, int64_t k, int64_t n,
+              const ZeroPoints& zero_points, int64_t first, int64_t last, int16_t* packed);
+/// multiply(), cut by columns or rows over the threads.
+void ParallelIntGemm(const IntLevel& level, const IntGemmArgs& args, const ThreadBudget& threads);
+
+}  // namespace minim

@@ -1,0 +1,201 @@
+// The bodies of IntLevel. Define MINIM_INT, MINIM_INT_NAME and MINIM_INT_TILE first.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/int_gemm.h"
+
+namespace minim {
+namespace {
+
+constexpr int64_t kPairBlock = 384;  // 24 KiB of one panel
+
+struct IntTileArea {
+  const int16_t* a;
+  int64_t a_row;
+  const int16_t* b;
+  int64_t pairs;
+  int32_t* c;
+  int64_t c_row;
+  bool accumulate;
+};
+
+template <int rows>
+struct IntTile;
+
+}  // namespace
+}  // namespace minim
+
+#include MINIM_INT_TILE
+
+namespace minim {
+namespace {
+
+template <int rows>
+void RunIntTile(const IntTileArea& area, int64_t columns) {
+  if (columns == kPanel) return IntTile<rows>::Run(area);
+  alignas(64) int32_t buffer[rows * kPanel];
+  IntTileArea edge = area;
+  edge.c = buffer;
+  edge.c_row = kPanel;
+  edge.accumulate = false;
+  IntTile<rows>::Run(edge);
+  for (int i = 0; i < rows; ++i) {
+    int32_t* c = area.c + i * area.c_row;
+    for (int64_t j = 0; j < columns; ++j) {
+      const auto old = static_cast<uint32_t>(area.accumulate ? c[j] : 0);
+      c[j] = static_cast<int32_t>(old + static_cast<uint32_t>(buffer[i * kPanel + j]));
+    }
+  }
+}
+
+void RunIntRows(const IntTileArea& area, int64_t rows, int64_t columns) {
+  switch (rows) {
+    case 1: return RunIntTile<1>(area, columns);
+    case 2: return RunIntTile<2>(area, columns);
+    case 3: return RunIntTile<3>(area, columns);
+    case 4: return RunIntTile<4>(area, columns);
+    case 5: return RunIntTile<5>(area, columns);
+    default: return RunIntTile<6>(area, columns);
+  }
+}
+
+void IntMultiply(const IntGemmArgs& args) {
+  constexpr int64_t kRows = 96;
+  const int64_t depths = std::max<int64_t>(1, (args.pairs + kPairBlock - 1) / kPairBlock);
+  for (int64_t row = 0; row < args.m; row += kRows) {
+    const int64_t rows = std::min(kRows, args.m - row);
+    for (int64_t d = 0; d < depths; ++d) {
+      const int64_t depth = d * kPairBlock;
+      for (int64_t p = 0; p < PanelsOf(args.n); ++p) {
+        const int64_t columns = std::min(kPanel, args.n - p * kPanel);
+        for (int64_t i = 0; i < rows; i += 6) {
+          const IntTileArea area{args.a + (row + i) * args.a_row + depth * 2, args.a_row,
+                                 args.packed + (p * args.pairs + depth) * kPanel * 2,
+                                 std::min(kPairBlock, args.pairs - depth),
+                                 args.c + (row + i) * args.c_row + p * kPanel, args.c_row, d > 0};
+          RunIntRows(area, std::min<int64_t>(6, rows - i), columns);
+        }
+      }
+    }
+  }
+}
+
+template <typename T>
+void Widen(const T* src, int32_t zero_point, int64_t n, int16_t* dst) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) dst[i] = static_cast<int16_t>(src[i] - zero_point);
+}
+
+void Interleave(const int16_t* first, const int16_t* second, int16_t* dst) {
+#pragma GCC ivdep
+  for (int64_t j = 0; j < kPanel; ++j) {
+    dst[2 * j] = first[j];
+    dst[2 * j + 1] = second[j];
+  }
+}
+
+template <typename T>
+constexpr int32_t kLow = std::numeric_limits<T>::min();
+template <typename T>
+constexpr int32_t kHigh = std::numeric_limits<T>::max();
+
+// Requantize() again, with internal linkage: files of two levels must not share its code.
+inline int32_t RoundTo(float x, int32_t zero_point, int32_t low, int32_t high) {
+  const float least = static_cast<float>(low - zero_point);
+  const float most = static_cast<float>(high - zero_point);
+  const float rounded = std::nearbyint(x);
+  const float bounded = rounded >= least ? rounded : least;
+  return static_cast<int32_t>(bounded > most ? most : bounded) + zero_point;
+}
+
+template <typename T>
+void RequantizeSums(const int32_t* src, const RequantizeRow& row, int64_t n, T* dst) {
+  const int32_t zero = row.zero_point;
+  if (row.per_column) {
+    const float* scales = row.scales;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i)
+      dst[i] = static_cast<T>(RoundTo(static_cast<float>(src[i]) * scales[i], zero, kLow<T>, kHigh<T>));
+  } else {
+    const float scale = row.scales[0];
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i)
+      dst[i] = static_cast<T>(RoundTo(static_cast<float>(src[i]) * scale, zero, kLow<T>, kHigh<T>));
+  }
+}
+
+template <typename T>
+void Quantize(const float* src, float scale, int32_t zero_point, int64_t n, T* dst) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i)
+    dst[i] = static_cast<T>(RoundTo(src[i] / scale, zero_point, kLow<T>, kHigh<T>));
+}
+
+template <typename T>
+void Dequantize(const T* src, float scale, int32_t zero_point, int64_t n, float* dst) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) dst[i] = static_cast<float>(src[i] - zero_point) * scale;
+}
+
+float QuantizeRow(const float* src, int64_t n, int16_t* dst) {
+  float lanes[16] = {};
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    for (int64_t j = 0; j < 16; ++j) {
+      const float x = std::fabs(src[i + j]);
+      lanes[j] = x > lanes[j] ? x : lanes[j];
+    }
+  }
+  for (; i < n; ++i) lanes[0] = std::fabs(src[i]) > lanes[0] ? std::fabs(src[i]) : lanes[0];
+  float most = 0;
+  for (float lane : lanes) most = lane > most ? lane : most;
+  const float scale = most / 127.0f;
+  if (scale == 0) {
+    std::fill_n(dst, n, int16_t{0});
+    return 0;
+  }
+#pragma GCC ivdep
+  for (int64_t j = 0; j < n; ++j) dst[j] = static_cast<int16_t>(RoundTo(src[j] / scale, 0, -127, 127));
+  return scale;
+}
+
+void DequantizeSums(const int32_t* src, float row_scale, const RequantizeRow& columns,
+                    const float* bias, int64_t n, float* dst) {
+  const float* scales = columns.scales;
+  const int64_t step = columns.per_column ? 1 : 0;
+  if (step == 1) {
+#pragma GCC ivdep
+    for (int64_t j = 0; j < n; ++j) dst[j] = static_cast<float>(src[j]) * row_scale * scales[j];
+  } else {
+    const float scale = scales[0];
+#pragma GCC ivdep
+    for (int64_t j = 0; j < n; ++j) dst[j] = static_cast<float>(src[j]) * row_scale * scale;
+  }
+  if (bias == nullptr) return;
+#pragma GCC ivdep
+  for (int64_t j = 0; j < n; ++j) dst[j] += bias[j];
+}
+
+}  // namespace
+
+const IntLevel& MINIM_INT() {
+  static constexpr IntLevel kLevel = {MINIM_INT_NAME,
+                                      IntMultiply,
+                                      Widen<uint8_t>,
+                                      Widen<int8_t>,
+                                      Interleave,
+                                      RequantizeSums<uint8_t>,
+                                      RequantizeSums<int8_t>,
+                                      Quantize<uint8_t>,
+                                      Quantize<int8_t>,
+                                      Dequantize<uint8_t>,
+                                      Dequantize<int8_t>,
+                                      QuantizeRow,
+                                      DequantizeSums};
+  return kLevel;
+}
+
+}  // namespace minim

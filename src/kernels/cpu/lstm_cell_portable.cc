@@ -1,0 +1,2 @@
+#define MINIM_CELL LstmCellPortable
+#include "kernels/cpu/lstm_cell_impl.h"

@@ -1,0 +1,19 @@
+// The geometry of a batched, broadcasting matrix product.
+#pragma once
+
+#include "kernels/cpu/table.h"
+
+namespace minim {
+
+struct ProductShape {
+  int64_t batches = 1, m = 0, n = 0, k = 0;
+  int64_t a_row = 0, a_column = 1, b_row = 0, b_column = 1;  // element strides
+  std::vector<int64_t> a_offset, b_offset;                   // elements, per batch
+  int64_t b_matrices = 1;
+};
+
+/// Vectors become a row (A) or a column (B). Batches that share one B fold into a tall A.
+/// Errors: kUnsupported when the dims disagree.
+Result<ProductShape> ShapeOfProduct(Dims a, Dims b, bool trans_a, bool trans_b);
+
+}  // namespace minim

@@ -1,0 +1,163 @@
+// The bodies of RowLevel. Define MINIM_ROWS and MINIM_ROWS_NAME first.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/cpu/elementwise_functions.h"
+#include "kernels/cpu/rows.h"
+
+namespace minim {
+namespace {
+
+constexpr int64_t kLanes = 16;  // partial results of a reduction: vectorises, rounds less
+
+float MaxOf(const float* x, int64_t n) {
+  float lanes[kLanes];
+  std::fill(lanes, lanes + kLanes, -std::numeric_limits<float>::infinity());
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int64_t j = 0; j < kLanes; ++j) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
+  }
+  for (; i < n; ++i) lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
+  float best = lanes[0];
+  for (float lane : lanes) best = lane > best ? lane : best;
+  return best;
+}
+
+template <typename F>
+float SumOver(int64_t n, F&& value) {
+  float lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int64_t j = 0; j < kLanes; ++j) lanes[j] += value(i + j);
+  }
+  for (int64_t j = 0; i < n; ++i, ++j) lanes[j] += value(i);
+  for (int64_t width = kLanes / 2; width > 0; width /= 2) {
+    for (int64_t j = 0; j < width; ++j) lanes[j] += lanes[j + width];
+  }
+  return lanes[0];
+}
+
+void SoftmaxRow(const float* src, float* dst, int64_t n, bool log) {
+  const float top = MaxOf(src, n);
+  if (log) {
+    const float sum = SumOver(n, [&](int64_t i) { return ExpF(src[i] - top); });
+    const float shift = LogF(sum);
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) dst[i] = (src[i] - top) - shift;
+    return;
+  }
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) dst[i] = ExpF(src[i] - top);
+  const float sum = SumOver(n, [&](int64_t i) { return dst[i]; });
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) dst[i] /= sum;
+}
+
+// Up to 64 columns at a time, walking down the axis.
+void SoftmaxColumns(const float* src, float* dst, int64_t n, int64_t inner, int64_t columns,
+                    bool log) {
+  float top[64], sum[64] = {};
+  for (int64_t j = 0; j < columns; ++j) top[j] = src[j];
+  for (int64_t i = 1; i < n; ++i) {
+    for (int64_t j = 0; j < columns; ++j) top[j] = src[i * inner + j] > top[j] ? src[i * inner + j] : top[j];
+  }
+  for (int64_t i = 0; i < n; ++i) {
+#pragma GCC ivdep
+    for (int64_t j = 0; j < columns; ++j) {
+      const float e = ExpF(src[i * inner + j] - top[j]);
+      sum[j] += e;
+      dst[i * inner + j] = log ? src[i * inner + j] - top[j] : e;
+    }
+  }
+  if (log) {
+    for (int64_t j = 0; j < columns; ++j) sum[j] = LogF(sum[j]);
+  }
+  for (int64_t i = 0; i < n; ++i) {
+#pragma GCC ivdep
+    for (int64_t j = 0; j < columns; ++j)
+      dst[i * inner + j] = log ? dst[i * inner + j] - sum[j] : dst[i * inner + j] / sum[j];
+  }
+}
+
+void Softmax(const float* src, float* dst, int64_t n, int64_t inner, bool log) {
+  if (n == 0) return;
+  if (inner == 1) return SoftmaxRow(src, dst, n, log);
+  for (int64_t j = 0; j < inner; j += 64)
+    SoftmaxColumns(src + j, dst + j, n, inner, std::min<int64_t>(64, inner - j), log);
+}
+
+void LayerNorm(const float* x, const float* scale, const float* bias, float epsilon, int64_t n,
+               float* y, float* mean_out, float* inverse_out) {
+  const float count = static_cast<float>(n);
+  const float mean = SumOver(n, [&](int64_t i) { return x[i]; }) / count;
+  const float square = SumOver(n, [&](int64_t i) { return (x[i] - mean) * (x[i] - mean); });
+  const float inverse = 1.0f / std::sqrt(square / count + epsilon);
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const float z = (x[i] - mean) * inverse * (scale ? scale[i] : 1.0f);
+    y[i] = bias ? z + bias[i] : z;
+  }
+  if (mean_out) *mean_out = mean;
+  if (inverse_out) *inverse_out = inverse;
+}
+
+void Affine(const float* x, float scale, float shift, int64_t n, float* y) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) y[i] = x[i] * scale + shift;
+}
+
+void Lrn(const float* x, const float* sum, float alpha, float beta, float bias, int64_t n, float* y) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) y[i] = x[i] * ExpF(-beta * LogF(bias + alpha * sum[i]));
+}
+
+void Adam(const AdamStep& s, const float* x, const float* g, const float* v, const float* h,
+          int64_t n, float* x_new, float* v_new, float* h_new) {
+  const AdamStep p = s;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const float grad = p.norm * x[i] + g[i];
+    const float moment = p.alpha * v[i] + (1.0f - p.alpha) * grad;
+    const float square = p.beta * h[i] + (1.0f - p.beta) * grad * grad;
+    const float next = x[i] - p.rate * moment / (std::sqrt(square) + p.epsilon);
+    v_new[i] = moment;
+    h_new[i] = square;
+    x_new[i] = (1.0f - p.post) * next;
+  }
+}
+
+void Momentum(const MomentumStep& s, const float* x, const float* g, const float* v, int64_t n,
+              float* x_new, float* v_new) {
+  const MomentumStep p = s;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const float grad = p.norm * x[i] + g[i];
+    const float moment = p.alpha * v[i] + p.beta * grad;
+    const float step = p.nesterov ? grad + p.alpha * moment : moment;
+    v_new[i] = moment;
+    x_new[i] = x[i] - p.rate * step;
+  }
+}
+
+void Adagrad(const AdagradStep& s, const float* x, const float* g, const float* h, int64_t n,
+             float* x_new, float* h_new) {
+  const AdagradStep p = s;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const float grad = p.norm * x[i] + g[i];
+    const float square = h[i] + grad * grad;
+    h_new[i] = square;
+    x_new[i] = x[i] - p.rate * grad / (std::sqrt(square) + p.epsilon);
+  }
+}
+
+}  // namespace
+
+const RowLevel& MINIM_ROWS() {
+  static constexpr RowLevel kLevel = {MINIM_ROWS_NAME, Softmax, LayerNorm, Affine, Lrn,
+                                      Adam, Momentum, Adagrad};
+  return kLevel;
+}
+
+}  // namespace minim

@@ -1,0 +1,3 @@
+#define MINIM_ROWS RowsPortable
+#define MINIM_ROWS_NAME "portable"
+#include "kernels/cpu/rows_impl.h"

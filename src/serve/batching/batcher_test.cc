@@ -1,0 +1,211 @@
+#include "serve/batching/batcher.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+#include <thread>
+
+#include "serve/testing/fake_model.h"
+
+namespace minim::serve {
+namespace {
+
+using std::chrono::milliseconds;
+
+Tensor Rows(int64_t rows, float value) {
+  Tensor tensor(DType::f32, {rows, 2});
+  for (float& x : tensor.as<float>()) x = value;
+  return tensor;
+}
+
+struct Fixture {
+  std::shared_ptr<FakeModel> model = std::make_shared<FakeModel>();
+  BatcherOptions options;
+  std::unique_ptr<Batcher> batcher;
+
+  Batcher& Open() {
+    batcher = std::make_unique<Batcher>(model, options);
+    return *batcher;
+  }
+  std::future<BatchResult> Send(BatchJob job) {
+    auto promise = std::make_shared<std::promise<BatchResult>>();
+    job.done = [promise](BatchResult result) { promise->set_value(std::move(result)); };
+    const Status status = batcher->Submit(std::move(job));
+    if (!status.ok()) promise->set_value({status, {}});
+    return promise->get_future();
+  }
+  std::future<BatchResult> Send(int64_t rows, float value) { return Send({{Rows(rows, value)}}); }
+  // Occupies the only instance until Release().
+  std::future<BatchResult> Occupy() {
+    model->Block(true);
+    auto busy = Send(1, 0);
+    model->WaitUntilEntered(1);
+    return busy;
+  }
+  void Release() { model->Block(false); }
+};
+
+void ExpectRows(const BatchResult& result, int64_t rows, float value) {
+  ASSERT_TRUE(result.outputs.ok()) << result.outputs.status().message();
+  const Tensor& y = (*result.outputs)[0];
+  EXPECT_EQ(y.dims(), (Dims{rows, 2}));
+  for (const float v : y.as<float>()) EXPECT_EQ(v, 2 * value);
+}
+
+TEST(BatcherTest, EachCallerGetsExactlyItsRows) {
+  Fixture f;
+  f.Open();
+  auto busy = f.Occupy();
+  std::vector<std::future<BatchResult>> answers;
+  for (int i = 1; i <= 5; ++i) answers.push_back(f.Send(i, static_cast<float>(i)));
+  EXPECT_EQ(f.batcher->queued_rows(), 15);
+  f.Release();
+  for (int i = 1; i <= 5; ++i) {
+    const BatchResult result = answers[i - 1].get();
+    ExpectRows(result, i, static_cast<float>(i));
+    EXPECT_EQ(result.times.batch_rows, 15);
+  }
+  EXPECT_EQ(f.model->runs_, 2) << "one for the busy one, one for all the others";
+}
+
+TEST(BatcherTest, OneBadRequestFailsAlone) {
+  Fixture f;
+  f.Open();
+  auto busy = f.Occupy();
+  auto good = f.Send(1, 1), bad = f.Send(2, FakeModel::kPoison), also_good = f.Send(3, 3);
+  f.Release();
+  ExpectRows(good.get(), 1, 1);
+  EXPECT_EQ(bad.get().outputs.status().code(), StatusCode::kInvalidArgument);
+  ExpectRows(also_good.get(), 3, 3);
+}
+
+TEST(BatcherTest, ARequestAboveTheCapIsSplit) {
+  Fixture f;
+  f.options.bounds.max_batch = 4;
+  f.Open();
+  ExpectRows(f.Send(11, 5).get(), 11, 5);
+  EXPECT_EQ(f.model->runs_, 3);
+  ExpectRows(f.Send({.inputs = {Rows(9, 6)}, .may_batch = false}).get(), 9, 6);
+  EXPECT_EQ(f.model->largest_, 4) << "also when it wants no company";
+}
+
+TEST(BatcherTest, DeadlinesFireWhileTheInstanceIsBusy) {
+  Fixture f;
+  f.Open();
+  auto busy = f.Occupy();
+  auto late = f.Send({.inputs = {Rows(1, 1)}, .deadline = Clock::now() + milliseconds(20)});
+  EXPECT_EQ(late.get().outputs.status().code(), StatusCode::kDeadlineExceeded);
+  f.Release();
+  ExpectRows(busy.get(), 1, 0);
+}
+
+TEST(BatcherTest, ACancelledRequestLeavesTheQueue) {
+  Fixture f;
+  f.Open();
+  auto busy = f.Occupy();
+  const auto cancelled = std::make_shared<std::atomic<bool>>(false);
+  auto gone = f.Send({.inputs = {Rows(1, 1)}, .cancelled = cancelled});
+  auto kept = f.Send(1, 2);
+  *cancelled = true;
+  f.Release();
+  EXPECT_EQ(gone.get().outputs.status().code(), StatusCode::kCancelled);
+  const BatchResult result = kept.get();
+  ExpectRows(result, 1, 2);
+  EXPECT_EQ(result.times.batch_rows, 1);
+}
+
+TEST(BatcherTest, AFullQueueIsRefusedAtOnce) {
+  Fixture f;
+  f.options.max_queue_rows = 8;
+  f.Open();
+  auto busy = f.Occupy();
+  auto waiting = f.Send(8, 1);
+  EXPECT_EQ(f.Send(1, 1).get().outputs.status().code(), StatusCode::kResourceExhausted);
+  f.Release();
+  ExpectRows(waiting.get(), 8, 1);
+}
+
+TEST(BatcherTest, TheWindowCollectsFromTheOldest) {
+  Fixture f;
+  f.options.policy = *FindBatchPolicy("time-window");
+  f.options.bounds = {.min_batch = 1, .max_batch = 50, .window = milliseconds(50)};
+  f.Open();
+  const TimePoint start = Clock::now();
+  auto a = f.Send(1, 1), b = f.Send(1, 2);
+  EXPECT_EQ(a.get().times.batch_rows, 2);
+  ExpectRows(b.get(), 1, 2);
+  EXPECT_GE(Clock::now() - start, milliseconds(50));
+  EXPECT_EQ(f.model->runs_, 1);
+}
+
+TEST(BatcherTest, BatchingCanBeSwitchedOffPerRequest) {
+  Fixture f;
+  f.options.policy = *FindBatchPolicy("fixed-size");
+  f.options.bounds.max_wait = std::chrono::seconds(60);
+  f.Open();
+  ExpectRows(f.Send({.inputs = {Rows(1, 7)}, .may_batch = false}).get(), 1, 7);
+}
+
+TEST(BatcherTest, WarmPreparesEverySizeAndCountsColdRuns) {
+  Fixture f;
+  f.options.bounds.max_batch = 12;
+  ASSERT_TRUE(f.Open().Warm().ok());
+  EXPECT_EQ(f.model->warmed_, 12);
+  std::atomic<int> cold{0};
+  f.options.warm_budget = Duration::zero();
+  f.options.on_run = [&](const RunReport& report) { cold += report.cold; };
+  ASSERT_TRUE(f.Open().Warm().ok());
+  EXPECT_EQ(f.model->warmed_, 12 + 5) << "1, 2, 4, 8 and the largest";
+  f.Send(8, 1).get();
+  EXPECT_EQ(cold, 0);
+  f.Send(7, 1).get();
+  f.Send(7, 1).get();
+  EXPECT_EQ(cold, 1);
+}
+
+TEST(BatcherTest, ClosingAnswersWhatWaits) {
+  Fixture f;
+  f.Open();
+  auto busy = f.Occupy();
+  auto waiting = f.Send(1, 1);
+  std::thread closer([&] { f.batcher.reset(); });
+  EXPECT_EQ(waiting.get().outputs.status().code(), StatusCode::kUnavailable);
+  f.Release();
+  closer.join();
+  ExpectRows(busy.get(), 1, 0);
+}
+
+TEST(BatcherTest, TheLastOwnerMayBeACallback) {
+  const auto model = std::make_shared<FakeModel>();
+  std::promise<void> done;
+  auto batcher = std::make_shared<Batcher>(model, BatcherOptions{});
+  BatchJob job{.inputs = {Rows(1, 1)}};
+  job.done = [owner = batcher, &done](BatchResult) mutable {
+    owner.reset();
+    done.set_value();
+  };
+  model->Block(true);
+  ASSERT_TRUE(batcher->Submit(std::move(job)).ok());
+  batcher.reset();
+  model->Block(false);
+  done.get_future().get();
+}
+
+TEST(BatcherTest, ManyCallersManyInstances) {
+  Fixture f;
+  f.options.instances = 3;
+  f.options.max_queue_rows = 1 << 20;
+  f.Open();
+  std::vector<std::thread> callers;
+  for (int c = 0; c < 4; ++c) {
+    callers.emplace_back([&, c] {
+      for (int i = 0; i < 200; ++i)
+        ExpectRows(f.Send(1 + i % 3, static_cast<float>(c * 1000 + i)).get(), 1 + i % 3,
+                   static_cast<float>(c * 1000 + i));
+    });
+  }
+  for (auto& caller : callers) caller.join();
+}
+
+}  // namespace
+}  // namespace minim::serve

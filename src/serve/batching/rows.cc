@@ -1,0 +1,43 @@
+#include "serve/batching/rows.h"
+
+#include <algorithm>
+
+namespace minim::serve {
+namespace {
+
+Dims WithRows(const Dims& dims, int64_t rows) {
+  Dims result = dims;
+  result[0] = rows;
+  return result;
+}
+
+size_t RowBytes(DType dtype, const Dims& dims) {
+  return static_cast<size_t>(dims.Elements(1, dims.rank())) * SizeOf(dtype);
+}
+
+}  // namespace
+
+Tensor ConcatRows(std::span<const Tensor* const> parts) {
+  int64_t rows = 0;
+  for (const Tensor* part : parts) rows += part->dims()[0];
+  Tensor joined(parts[0]->dtype(), WithRows(parts[0]->dims(), rows));
+  auto* dst = static_cast<std::byte*>(joined.data());
+  for (const Tensor* part : parts) {
+    if (part->bytes() > 0) std::memcpy(dst, part->data(), part->bytes());
+    dst += part->bytes();
+  }
+  return joined;
+}
+
+Tensor SliceRows(const ConstView& tensor, int64_t first, int64_t count) {
+  const auto* src = static_cast<const std::byte*>(tensor.data);
+  src += static_cast<size_t>(first) * RowBytes(tensor.dtype, tensor.dims);
+  return Tensor::Copy({src, tensor.dtype, WithRows(tensor.dims, count)});
+}
+
+bool SameRowType(const ConstView& a, const ConstView& b) {
+  return a.dtype == b.dtype && a.dims.rank() == b.dims.rank() && a.dims.rank() > 0 &&
+         std::equal(a.dims.begin() + 1, a.dims.end(), b.dims.begin() + 1);
+}
+
+}  // namespace minim::serve

@@ -1,0 +1,36 @@
+#include "serve/cache/request_key.h"
+
+#include <random>
+
+namespace minim::serve {
+
+Digest128 RequestKey(const Digest128& secret, const KeyParts& parts) {
+  SipHash128 hash(secret);
+  hash.UpdateFramed(parts.model);
+  hash.UpdateFramed(parts.version);
+  hash.UpdateFramed(parts.tier);
+  hash.UpdateNumber(parts.generation);
+  hash.UpdateNumber(parts.inputs.size());
+  for (size_t i = 0; i < parts.inputs.size(); ++i) {
+    const ConstView& input = parts.inputs[i];
+    hash.UpdateFramed(parts.input_names[i]);
+    hash.UpdateNumber(static_cast<uint64_t>(input.dtype));
+    hash.UpdateNumber(static_cast<uint64_t>(input.dims.rank()));
+    for (const int64_t size : input.dims) hash.UpdateNumber(static_cast<uint64_t>(size));
+    hash.UpdateFramed({static_cast<const char*>(input.data), input.bytes()});
+  }
+  hash.UpdateNumber(parts.outputs.size());
+  for (const std::string& output : parts.outputs) hash.UpdateFramed(output);
+  return hash.Finish();
+}
+
+Digest128 RandomSecret() {
+  std::random_device random;
+  const auto word = [&] { return (static_cast<uint64_t>(random()) << 32) | random(); };
+  Digest128 secret;
+  secret.low = word();
+  secret.high = word();
+  return secret;
+}
+
+}  // namespace minim::serve

@@ -1,0 +1,71 @@
+// Requests and answers as the protocol sees them: no sockets, no third-party types.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "minim/status.h"
+
+namespace minim::serve {
+
+/// Header fields in order of arrival; names compare without case.
+class Headers {
+ public:
+  void Add(std::string name, std::string value) {
+    fields_.emplace_back(std::move(name), std::move(value));
+  }
+  /// The first value, or empty.
+  std::string_view Get(std::string_view name) const;
+  int Count(std::string_view name) const;
+  const std::vector<std::pair<std::string, std::string>>& fields() const { return fields_; }
+
+ private:
+  std::vector<std::pair<std::string, std::string>> fields_;
+};
+
+bool EqualsIgnoringCase(std::string_view a, std::string_view b);
+std::string_view Trim(std::string_view text);
+/// Splits at commas and trims; empty items are left out.
+std::vector<std::string_view> SplitList(std::string_view text);
+
+struct HttpRequest {
+  std::string method;
+  /// As sent: path and query, still percent-encoded.
+  std::string target;
+  Headers headers;
+  /// Without transfer or content coding.
+  std::string body;
+  /// Becomes true when the client goes away.
+  std::shared_ptr<std::atomic<bool>> cancelled = std::make_shared<std::atomic<bool>>(false);
+};
+
+struct HttpResponse {
+  int status = 200;
+  std::string content_type = "application/json";
+  Headers headers;
+  std::string body;
+};
+
+/// Called once per request, from any thread.
+using ResponseCallback = std::function<void(HttpResponse)>;
+/// Must not block: inference goes elsewhere and calls back.
+using HttpHandler = std::function<void(HttpRequest, ResponseCallback)>;
+
+/// 400 for kInvalidArgument, 429 for kResourceExhausted and so on.
+int HttpStatusOf(StatusCode code);
+/// {"error":"..."} with the status' message.
+HttpResponse ErrorResponse(int http_status, std::string_view message);
+HttpResponse ErrorResponse(const Status& status);
+/// "Not Found" for 404.
+std::string_view ReasonPhrase(int http_status);
+
+/// Text as a JSON string with its quotes; bad UTF-8 becomes U+FFFD.
+std::string JsonQuote(std::string_view text);
+
+}  // namespace minim::serve

@@ -1,0 +1,90 @@
+#include "serve/protocol/infer_response.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "core/dtype.h"
+#include "core/error.h"
+#include "serve/protocol/datatypes.h"
+
+namespace minim::serve {
+namespace {
+
+constexpr size_t kNumberBytes = 32;  // the longest double or integer is shorter
+
+template <typename T>
+char* WriteNumber(char* at, char* end, T value) {
+  if constexpr (std::is_same_v<T, bool>) {
+    const std::string_view text = value ? "true" : "false";
+    return std::copy(text.begin(), text.end(), at);
+  } else if constexpr (kIsStoredFloat<T>) {
+    return WriteNumber(at, end, static_cast<float>(value));
+  } else if constexpr (std::is_floating_point_v<T>) {
+    if (!std::isfinite(value)) {
+      constexpr std::string_view kNull = "null";
+      return std::copy(kNull.begin(), kNull.end(), at);
+    }
+    return std::to_chars(at, end, value).ptr;
+  } else {
+    return std::to_chars(at, end, value).ptr;
+  }
+}
+
+void WriteData(const Tensor& tensor, std::string& json) {
+  Visit(tensor.dtype(), [&]<typename T>() {
+    for (const T value : tensor.as<T>()) {
+      char text[kNumberBytes];
+      char* end = WriteNumber(text, text + sizeof(text), value);
+      *end++ = ',';
+      json.append(text, end);
+    }
+  });
+  if (json.back() == ',') json.pop_back();
+}
+
+void WriteOutput(const AnsweredOutput& output, std::string& json) {
+  fmt::format_to(std::back_inserter(json), "{{\"name\":{},\"datatype\":\"{}\",\"shape\":{}",
+                 JsonQuote(output.name), DatatypeName(output.tensor.dtype()),
+                 output.tensor.dims().ToString());
+  if (output.binary) {
+    fmt::format_to(std::back_inserter(json), ",\"parameters\":{{\"binary_data_size\":{}}}}}",
+                   output.tensor.bytes());
+    return;
+  }
+  json += ",\"data\":[";
+  WriteData(output.tensor, json);
+  json += "]}";
+}
+
+}  // namespace
+
+HttpResponse InferResponse(std::string_view model, std::string_view version, std::string_view id,
+                           const std::vector<AnsweredOutput>& outputs, const AnswerNotes& notes) {
+  HttpResponse response;
+  std::string& body = response.body;
+  fmt::format_to(std::back_inserter(body), "{{\"model_name\":{},\"model_version\":{}",
+                 JsonQuote(model), JsonQuote(version));
+  if (!id.empty()) fmt::format_to(std::back_inserter(body), ",\"id\":{}", JsonQuote(id));
+  fmt::format_to(std::back_inserter(body),
+                 ",\"parameters\":{{\"tier\":{},\"batch_size\":{},\"cache_hit\":{},\"queue_us\":{},"
+                 "\"infer_us\":{},\"total_us\":{}}},\"outputs\":[",
+                 JsonQuote(notes.tier), notes.batch_size, notes.cache_hit, notes.queue_us,
+                 notes.infer_us, notes.total_us);
+  bool any_binary = false;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (i > 0) body += ',';
+    WriteOutput(outputs[i], body);
+    any_binary |= outputs[i].binary;
+  }
+  body += "]}";
+  if (!any_binary) return response;
+  response.content_type = "application/octet-stream";
+  response.headers.Add("Inference-Header-Content-Length", std::to_string(body.size()));
+  for (const AnsweredOutput& output : outputs)
+    if (output.binary)
+      body.append(static_cast<const char*>(output.tensor.data()), output.tensor.bytes());
+  return response;
+}
+
+}  // namespace minim::serve

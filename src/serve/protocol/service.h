@@ -1,0 +1,42 @@
+// Service: every endpoint of the protocol, as a function from request to answer. Knows no sockets.
+// Threads: Handle may be called concurrently.
+// Lifetime: answers may still come after the service is gone; Close waits for loads.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "serve/http/message.h"
+#include "serve/protocol/answering.h"
+#include "serve/protocol/routes.h"
+#include "serve/repository/repository.h"
+
+namespace minim::serve {
+
+struct ServiceOptions {
+  AnsweringOptions answering;
+  std::string server_version;
+  /// Live readings for /metrics.
+  std::function<double()> connections;
+};
+
+class Service {
+ public:
+  Service(ServiceOptions options, std::shared_ptr<Repository> repository,
+          std::shared_ptr<Metrics> metrics);
+  ~Service();
+
+  void Handle(HttpRequest request, ResponseCallback done);
+  /// Readiness, as the load balancer sees it. Requests are answered either way.
+  void SetReady(bool ready);
+  /// Requests that have a handler but no answer yet.
+  int64_t in_flight() const;
+
+ private:
+  class Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace minim::serve

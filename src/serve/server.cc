@@ -1,0 +1,108 @@
+#include "serve/server.h"
+
+#include <atomic>
+#include <thread>
+
+#include "serve/cache/prediction_cache.h"
+#include "serve/metrics/metrics.h"
+#include "serve/protocol/service.h"
+
+#ifndef MINIM_VERSION
+#define MINIM_VERSION "unknown"
+#endif
+
+namespace minim::serve {
+namespace {
+
+Status CheckOptions(const ServerOptions& options) {
+  if (options.bounds.max_batch < 1 || options.bounds.min_batch < 1 ||
+      options.bounds.min_batch > options.bounds.max_batch)
+    return InvalidArgument("batch bounds: found min {} and max {}, expected 1 <= min <= max",
+                           options.bounds.min_batch, options.bounds.max_batch);
+  if (options.instances < 1 || options.instances > 256)
+    return InvalidArgument("instances: found {}, expected 1 to 256", options.instances);
+  if (options.http.threads < 1 || options.http.threads > 256)
+    return InvalidArgument("threads: found {}, expected 1 to 256", options.http.threads);
+  return {};
+}
+
+Result<RepositoryOptions> ToRepositoryOptions(const ServerOptions& options, ModelLoader loader) {
+  RepositoryOptions result{.loader = std::move(loader), .offer_bf16 = options.offer_bf16};
+  MINIM_TRY(result.batcher.policy, FindBatchPolicy(options.batching));
+  result.batcher.bounds = options.bounds;
+  result.batcher.instances = options.instances;
+  result.batcher.max_queue_rows = options.max_queue_rows;
+  return result;
+}
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  explicit Impl(ServerOptions options) : options_(std::move(options)) {}
+
+  // The sockets go first, then what answers them; a batcher answers what still waits as it goes.
+  ~Impl() {
+    http_.reset();
+    service_.reset();
+  }
+
+  Status Start(ModelLoader loader) {
+    MINIM_TRY(CheckOptions(options_));
+    MINIM_TRY(RepositoryOptions repository, ToRepositoryOptions(options_, std::move(loader)));
+    const auto metrics = std::make_shared<Metrics>();
+    MINIM_TRY(std::shared_ptr<Repository> opened,
+              Repository::Open(options_.path, std::move(repository), metrics));
+    repository_ = std::move(opened);
+    MINIM_TRY(repository_->LoadAll());
+    ServiceOptions service{.server_version = MINIM_VERSION};
+    service.answering.ttl = options_.cache_ttl;
+    service.answering.default_timeout = options_.default_timeout;
+    if (!options_.cache.empty()) {
+      MINIM_TRY(service.answering.cache, OpenCache(options_.cache, Clock::now));
+    }
+    service.connections = [this] {
+      const HttpServer* http = listening_;
+      return http != nullptr ? static_cast<double>(http->connections()) : 0;
+    };
+    service_ = std::make_unique<Service>(std::move(service), repository_, metrics);
+    MINIM_TRY(http_, HttpServer::Start(options_.http, [this](HttpRequest request, ResponseCallback done) {
+                service_->Handle(std::move(request), std::move(done));
+              }));
+    listening_ = http_.get();
+    service_->SetReady(true);
+    return {};
+  }
+
+  uint16_t port() const { return http_->port(); }
+  std::vector<IndexEntry> models() const { return repository_->Index(); }
+
+  bool Drain() {
+    service_->SetReady(false);
+    std::this_thread::sleep_for(options_.grace);
+    return http_->Drain(options_.drain_limit);
+  }
+
+ private:
+  const ServerOptions options_;
+  std::shared_ptr<Repository> repository_;
+  std::unique_ptr<Service> service_;
+  std::unique_ptr<HttpServer> http_;
+  // What requests look at, which may come before Start has returned.
+  std::atomic<const HttpServer*> listening_{nullptr};
+};
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() = default;
+
+Result<std::unique_ptr<Server>> Server::Start(ServerOptions options, ModelLoader loader) {
+  auto impl = std::make_unique<Impl>(std::move(options));
+  MINIM_TRY(impl->Start(std::move(loader)));
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+uint16_t Server::port() const { return impl_->port(); }
+std::vector<IndexEntry> Server::models() const { return impl_->models(); }
+bool Server::Drain() { return impl_->Drain(); }
+
+}  // namespace minim::serve

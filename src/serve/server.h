@@ -1,0 +1,58 @@
+// Server: repository, batching, cache, metrics and protocol behind one HTTP port.
+// Threads: start, drain and destroy it from one thread.
+// Lifetime: the destructor stops at once; call Drain first to let requests finish.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "serve/http/http_server.h"
+#include "serve/repository/repository.h"
+
+namespace minim::serve {
+
+struct ServerOptions {
+  /// A repository, a model's folder, or an ONNX file.
+  Path path;
+  HttpServerOptions http;
+  /// A row of BatchPolicies().
+  std::string batching = "work-conserving";
+  BatchOptions bounds;
+  /// One-thread runs at a time, per model and tier.
+  int instances = 1;
+  int64_t max_queue_rows = 4096;
+  /// "memory://?bytes=256MiB"; empty: no cache.
+  std::string cache = "memory://?bytes=256MiB";
+  Duration cache_ttl = std::chrono::seconds(300);
+  Duration default_timeout = std::chrono::seconds(60);
+  /// Also offer a tier "bf16": model.onnx with products in BF16, where no such file exists.
+  bool offer_bf16 = false;
+  /// While draining: how long to go on after readiness has failed, and how long to wait then for
+  /// requests in progress.
+  std::chrono::milliseconds grace{0};
+  std::chrono::milliseconds drain_limit{30000};
+};
+
+class Server {
+ public:
+  /// Loads the models, then listens. Errors: what is wrong with the options, no model could be
+  /// loaded, or the port is taken.
+  static Result<std::unique_ptr<Server>> Start(ServerOptions options, ModelLoader loader);
+  ~Server();
+
+  uint16_t port() const;
+  /// Every model with its state; those that failed to load say why.
+  std::vector<IndexEntry> models() const;
+
+  /// Readiness fails at once, serving goes on for the grace period, then no new connections and
+  /// what is in progress ends. True if everything ended in time.
+  bool Drain();
+
+ private:
+  class Impl;
+  explicit Server(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace minim::serve

@@ -1,0 +1,33 @@
+#include "serve/session_model.h"
+
+namespace minim::serve {
+namespace {
+
+class SessionModel : public Model {
+ public:
+  explicit SessionModel(std::shared_ptr<const Session> session) : session_(std::move(session)) {}
+  const std::vector<TensorInfo>& inputs() const override { return session_->inputs(); }
+  const std::vector<TensorInfo>& outputs() const override { return session_->outputs(); }
+  Result<std::vector<Tensor>> Run(std::span<const ConstView> inputs) const override {
+    return session_->Run(inputs);
+  }
+  Status Warm(std::span<const Dims> input_dims) const override { return session_->Warm(input_dims); }
+
+ private:
+  const std::shared_ptr<const Session> session_;
+};
+
+}  // namespace
+
+std::shared_ptr<Model> WrapSession(std::shared_ptr<const Session> session) {
+  return std::make_shared<SessionModel>(std::move(session));
+}
+
+Result<std::shared_ptr<Model>> LoadSessionModel(const TierSource& source) {
+  SessionOptions options;
+  if (source.bf16_arithmetic) options.precision = Precision::kBf16;
+  MINIM_TRY(std::shared_ptr<const Session> session, Session::Load(source.path.string(), options));
+  return WrapSession(std::move(session));
+}
+
+}  // namespace minim::serve

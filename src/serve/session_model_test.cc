@@ -1,0 +1,34 @@
+#include "serve/session_model.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "graph/text.h"
+#include "onnx/onnx.h"
+#include "serve/batching/batcher.h"
+
+namespace minim::serve {
+namespace {
+
+TEST(SessionModelTest, AnOnnxFileBehindTheBatcher) {
+  const Path path = Path(testing::TempDir()) / ("minim_model_" + std::to_string(::getpid()) + ".onnx");
+  const auto graph = ParseText(R"(graph "g"(x: f32[N,2]) -> (y) { y: f32[N,2] = Add(x, x) })");
+  ASSERT_TRUE(graph.ok()) << graph.status().message();
+  ASSERT_TRUE(ExportOnnx(*graph, path).ok());
+  for (const bool bf16 : {false, true}) {
+    const auto model = LoadSessionModel({"tier", path, bf16});
+    ASSERT_TRUE(model.ok()) << model.status().message();
+    EXPECT_TRUE(IsBatchable(**model));
+    Batcher batcher(*model, {});
+    ASSERT_TRUE(batcher.Warm().ok());
+    const Tensor x = Tensor::From<float>({3, 2}, {1, 2, 3, 4, 5, 6});
+    const auto outputs = (*model)->Run(std::vector<ConstView>{x.view()});
+    ASSERT_TRUE(outputs.ok()) << outputs.status().message();
+    EXPECT_EQ((*outputs)[0].as<float>()[5], 12);
+  }
+  std::filesystem::remove(path);
+  EXPECT_EQ(LoadSessionModel({"tier", path}).status().code(), StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace minim::serve

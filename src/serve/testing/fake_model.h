@@ -1,0 +1,78 @@
+// A model for tests: y = 2x over float rows [N, width], which can fail, block and count.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+
+#include "core/error.h"
+#include "serve/model.h"
+
+namespace minim::serve {
+
+class FakeModel : public Model {
+ public:
+  explicit FakeModel(int64_t width = 2, float factor = 2)
+      : factor_(factor),
+        inputs_{{"x", DType::f32, {-1, width}, {"N", ""}}},
+        outputs_{{"y", DType::f32, {-1, width}, {"N", ""}}, {"row", DType::i64, {-1}, {"N"}}} {}
+
+  const std::vector<TensorInfo>& inputs() const override { return inputs_; }
+  const std::vector<TensorInfo>& outputs() const override { return outputs_; }
+
+  Result<std::vector<Tensor>> Run(std::span<const ConstView> inputs) const override {
+    WaitWhileBlocked();
+    const ConstView& x = inputs[0];
+    const int64_t rows = x.dims[0];
+    runs_ += 1;
+    largest_ = std::max(largest_.load(), rows);
+    Tensor y(DType::f32, x.dims), row(DType::i64, {rows});
+    for (int64_t i = 0; i < x.size(); ++i) {
+      if (x.as<float>()[i] == kPoison) return InvalidArgument("input 'x': poison at {}", i);
+      y.as<float>()[i] = factor_ * x.as<float>()[i];
+    }
+    for (int64_t i = 0; i < rows; ++i) row.as<int64_t>()[i] = i;
+    return std::vector<Tensor>{y, row};
+  }
+
+  Status Warm(std::span<const Dims> dims) const override {
+    warmed_ += 1;
+    return dims[0][0] > 0 ? Status() : InvalidArgument("no rows");
+  }
+
+  /// While blocked, every Run waits.
+  void Block(bool blocked) const {
+    {
+      std::lock_guard lock(mutex_);
+      blocked_ = blocked;
+    }
+    changed_.notify_all();
+  }
+  void WaitUntilEntered(int runs) const {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return entered_ >= runs; });
+  }
+
+  static constexpr float kPoison = -999;
+  mutable std::atomic<int> runs_{0};
+  mutable std::atomic<int> warmed_{0};
+  mutable std::atomic<int64_t> largest_{0};
+
+ private:
+  void WaitWhileBlocked() const {
+    std::unique_lock lock(mutex_);
+    ++entered_;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return !blocked_; });
+  }
+
+  const float factor_;
+  const std::vector<TensorInfo> inputs_;
+  const std::vector<TensorInfo> outputs_;
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  mutable bool blocked_ = false;  // guarded by mutex_
+  mutable int entered_ = 0;       // guarded by mutex_
+};
+
+}  // namespace minim::serve
