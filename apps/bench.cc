@@ -2,6 +2,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "apps/bench_server.h"
 #include "apps/cli.h"
 #include "core/dtype.h"
 #include "core/philox.h"
@@ -18,6 +19,7 @@ struct Options {
   int64_t batch = 1;
   double seconds = 2;
   bool json = false;
+  ServerBenchOptions server;
 };
 
 struct Timing {
@@ -73,7 +75,14 @@ Result<Timing> Measure(const Options& options) {
   return timing;
 }
 
-int Bench(const Options& options) {
+int Bench(Options& options) {
+  if (!options.server.url.empty()) {
+    options.server.model = options.model.model;
+    options.server.json = options.json;
+    if (options.server.samples.empty())
+      return Report(InvalidArgument("bench --url needs --samples FILE (.npy or IDX)"));
+    return BenchServer(options.server);
+  }
   const auto timing = Measure(options);
   if (!timing.ok()) return Report(timing.status());
   if (options.json) {
@@ -101,14 +110,24 @@ int Bench(const Options& options) {
 
 void AddBenchCommand(CLI::App& app, int& exit_code) {
   auto o = std::make_shared<Options>();
-  CLI::App* verb = AddVerb(app, "bench", "Measure a model's latency",
-                           "minim bench model.onnx --threads 1 --batch 8 --json", exit_code,
-                           [o] { return Bench(*o); });
+  CLI::App* verb = AddVerb(app, "bench", "Measure a model's latency, or a running server's",
+                           "minim bench model.onnx --threads 1 --batch 8 --json\n"
+                           "  minim bench NAME --url http://127.0.0.1:8000 --samples x.npy --labels y.npy",
+                           exit_code, [o] { return Bench(*o); });
   AddModelOptions(*verb, o->model);
   verb->add_option("--batch", o->batch, "Size of a symbolic leading dim")->capture_default_str();
   verb->add_option("--shape", o->shapes, "NAME=1x3x224x224");
   verb->add_option("--seconds", o->seconds, "How long to measure")->capture_default_str();
   verb->add_flag("--json", o->json, "One JSON object instead of text");
+  ServerBenchOptions& s = o->server;
+  verb->add_option("--url", s.url, "Measure the server there; MODEL is its name on the server");
+  verb->add_option("--tier", s.tier, "fp32, bf16, int8, ...; default: the server's choice");
+  verb->add_option("--samples", s.samples, "One request a sample");
+  verb->add_option("--labels", s.labels, "Class ids, for accuracy as served");
+  verb->add_option("--requests", s.requests, "How many requests")->capture_default_str();
+  verb->add_option("--concurrency", s.concurrency, "Requests in flight")->capture_default_str();
+  verb->add_flag("--repeat", s.repeat, "Cache on; everything is sent twice, the second pass counts");
+  verb->add_option("--keep-latencies", s.keep_latencies, "How many latencies the JSON lists");
 }
 
 }  // namespace minim

@@ -53,6 +53,8 @@ struct OpDef {
   DTypeList dtypes = {};
   std::function<Status(InferContext&)> infer = {};
   std::function<Status(GradContext&)> gradient = {};
+  /// Outputs past this many are statistics that no gradient flows through; -1: all carry one.
+  int differentiable_outputs = -1;
   /// Exactly one of `reference` and `expand` is set.
   std::function<Status(RefContext&)> reference = {};
   std::function<Status(ExpandContext&)> expand = {};

@@ -1,120 +1,119 @@
 // QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear.
-#include "ops/quantize.h"
-
-#include <algorithm>
 #include <cmath>
-#include <limits>
 
-#include "core/dtype.h"
-#include "ops/builder.h"
-#include "ops/infer.h"
+#include "ops/elementwise.h"
+#include "ops/movement.h"
+#include "ops/quantize.h"
 
 namespace minim::ops {
 
-double RoundTo(double value, DType dtype) {
-  return VisitFloat(dtype, [&]<typename T>() {
-    return ConvertTo<double>(ConvertTo<T>(value));
-  });
-}
+double RoundHalfEven(double x) { return std::isfinite(x) ? x - std::remainder(x, 1.0) : x; }
 
-int64_t SaturateTo(double value, DType dtype) {
+int64_t Saturate(double value, DType dtype) {
   return Visit(dtype, [&]<typename T>() -> int64_t {
-    if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>)
-      return static_cast<int64_t>(ConvertTo<T>(value));
-    return 0;
+    if constexpr (std::is_integral_v<T>) return static_cast<int64_t>(ConvertTo<T>(value));
+    else return 0;
   });
-}
-
-int64_t QuantizeOne(double x, double scale, int64_t zero_point, DType scale_dtype, DType dtype) {
-  const double steps = std::nearbyint(RoundTo(x / scale, scale_dtype));
-  return SaturateTo(steps + static_cast<double>(zero_point), dtype);
-}
-
-int64_t ScalarInt(const RefContext& op, int i, int64_t fallback) {
-  return op.has_input(i) ? op.input(i).IntAt(0) : fallback;
-}
-
-Result<ScaleIndex> ScaleIndex::Make(const RefContext& op, const Dims& dims, const Dims& scale_dims) {
-  ScaleIndex index;
-  if (scale_dims.Elements() == 1 && scale_dims.rank() <= 1) return index;
-  const int64_t axis = op.attributes().Int("axis", 1);
-  const int rank = dims.rank();
-  index.axis_ = static_cast<int>(axis < 0 ? axis + rank : axis);
-  index.block_ = op.attributes().Int("block_size", 0);
-  const bool in_range = index.axis_ >= 0 && index.axis_ < rank;
-  const bool per_axis = in_range && scale_dims.rank() == 1 && scale_dims[0] == dims[index.axis_];
-  const bool blocked = in_range && index.block_ > 0 && scale_dims.rank() == rank;
-  if (!per_axis && !blocked)
-    return InvalidArgument("{} '{}': a scale of shape {} does not fit data of shape {} at axis {}",
-                           op.node().op, op.node().name, scale_dims.ToString(), dims.ToString(), axis);
-  if (per_axis) index.block_ = 0;
-  index.strides_ = RowMajorStrides(scale_dims);
-  return index;
-}
-
-int64_t ScaleIndex::operator()(const Dims& index) const {
-  if (axis_ < 0) return 0;
-  if (block_ == 0) return index[axis_];
-  int64_t offset = 0;
-  for (int i = 0; i < index.rank(); ++i)
-    offset += (i == axis_ ? index[i] / block_ : index[i]) * strides_[i];
-  return offset;
 }
 
 namespace {
 
-const DTypeList kQuantizedTypes = {DType::i8, DType::u8, DType::i16, DType::u16, DType::i32};
+const DTypeList kQuantized = {DType::i8, DType::u8, DType::i16, DType::u16, DType::i32};
 
-Result<DType> QuantizedType(const InferContext& op) {
-  if (op.has_input(2)) return op.dtype(2);
-  const int64_t id = op.attributes().Int("output_dtype", 0);
-  if (id == 0) return DType::u8;
-  const auto dtype = DTypeFromOnnx(static_cast<int>(id));
-  if (dtype) return *dtype;
-  return Unsupported("{} '{}': output element type {} is not supported", op.node().op,
-                     op.node().name, id);
+// Which scale goes with each element: one for all, one per place on `axis`, or one per block.
+struct Scales {
+  Dims strides;
+  int axis = 0;
+  int64_t block = 0;
+
+  int64_t At(const Dims& index) const {
+    int64_t offset = 0;
+    for (int i = 0; i < index.rank(); ++i)
+      offset += (i == axis && block > 0 ? index[i] / block : index[i]) * strides[i];
+    return offset;
+  }
+};
+
+Scales ScalesOf(const Attributes& a, const Dims& x, const Dims& scale) {
+  Scales s{.strides = Dims::Filled(x.rank(), 0), .block = a.Int("block_size", 0)};
+  if (scale.Elements() == 1 && s.block == 0) return s;
+  s.axis = Positive(a.Int("axis", 1), x.rank());
+  if (s.block > 0) s.strides = RowMajorStrides(scale);
+  else s.strides[s.axis] = 1;
+  return s;
+}
+
+Status CheckScale(InferContext& op) {
+  const TensorType &x = op.input(0), &scale = op.input(1);
+  if (!IsFloat(scale.dtype)) return op.Error("scale is {}, expected a float", Name(scale.dtype));
+  if (!x.ranked() || !scale.ranked()) return {};
+  const int64_t block = op.attributes().Int("block_size", 0);
+  if (block < 0) return op.Error("block_size is {}, expected 0 or more", block);
+  if (scale.rank() == 0 || (scale.rank() == 1 && (*scale.shape)[0] == Dim(1) && block == 0)) return {};
+  MINIM_TRY(const int axis, op.Axis(op.attributes().Int("axis", 1), x.rank()));
+  if (block > 0) {
+    MINIM_TRY(op.HasRank(1, x.rank()));
+    for (int i = 0; i < x.rank(); ++i) {
+      const Dim blocks = i != axis ? (*x.shape)[i]
+                                   : (*x.shape)[i].Map([&](int64_t n) { return (n + block - 1) / block; });
+      if (!blocks.Compatible((*scale.shape)[i]))
+        return op.Error("scale {} does not fit {} in blocks of {}", ToString(*scale.shape), ToString(*x.shape), block);
+    }
+    return {};
+  }
+  if (scale.rank() != 1 || !(*scale.shape)[0].Compatible((*x.shape)[axis]))
+    return op.Error("scale {} does not fit axis {} of {}", ToString(*scale.shape), axis, ToString(*x.shape));
+  return {};
 }
 
 Status InferQuantize(InferContext& op) {
-  MINIM_TRY(const DType dtype, QuantizedType(op));
-  if (std::find(kQuantizedTypes.begin(), kQuantizedTypes.end(), dtype) == kQuantizedTypes.end())
-    return Unsupported("{} '{}': quantizing to {} is not supported", op.node().op, op.node().name,
-                       Name(dtype));
-  return op.SetOutput(0, {dtype, op.input(0).shape});
+  MINIM_TRY(CheckScale(op));
+  DType dtype = DType::u8;
+  if (const int64_t id = op.attributes().Int("output_dtype", 0); id != 0) {
+    const auto named = DTypeFromOnnx(static_cast<int>(id));
+    if (!named || !IsInteger(*named))
+      return Unsupported("QuantizeLinear '{}': output_dtype {} is not one of minim's integers", op.node().name, id);
+    dtype = *named;
+  }
+  if (op.has_input(2)) dtype = op.dtype(2);
+  if (!op.input(0).ranked()) return op.SetUnknown(0, dtype);
+  return op.SetOutput(0, dtype, *op.input(0).shape);
 }
 
 Status QuantizeReference(RefContext& op) {
-  const RefTensor& x = op.input(0);
-  const RefTensor& scale = op.input(1);
   RefTensor& y = op.Output(0);
-  MINIM_TRY(const ScaleIndex at, ScaleIndex::Make(op, x.dims(), scale.dims()));
-  const int64_t precision = op.attributes().Int("precision", 0);
-  const DType divide_in =
-      precision == 0 ? scale.dtype : DTypeFromOnnx(static_cast<int>(precision)).value_or(scale.dtype);
-  ForEachIndex(x.dims(), [&](int64_t i, const Dims& index) {
-    const int64_t s = at(index);
-    const int64_t zero = op.has_input(2) ? op.input(2).IntAt(s) : 0;
-    y.i64()[i] = QuantizeOne(x.At(i), scale.At(s), zero, divide_in, y.dtype);
+  const Scales scales = ScalesOf(op.attributes(), op.dims(0), op.dims(1));
+  // The quotient is rounded in the type of the scale, as the rule says.
+  const DType division = op.attributes().Int("precision", 0) != 0
+      ? DTypeFromOnnx(static_cast<int>(op.attributes().Int("precision", 0))).value_or(DType::f32)
+      : op.input(1).dtype;
+  ForEachIndex(y.dims(), [&](int64_t flat, const Dims& at) {
+    const int64_t s = scales.At(at);
+    double quotient = op.input(0).At(flat) / op.input(1).At(s);
+    VisitFloat(division, [&]<typename T>() { quotient = ConvertTo<double>(ConvertTo<T>(quotient)); });
+    const double zero = op.has_input(2) ? op.input(2).At(s) : 0;
+    y.i64()[flat] = Saturate(RoundHalfEven(quotient) + zero, y.dtype);
   });
   return {};
 }
 
 Status InferDequantize(InferContext& op) {
-  const int64_t id = op.attributes().Int("output_dtype", 0);
-  const auto dtype = id == 0 ? op.dtype(1) : DTypeFromOnnx(static_cast<int>(id));
-  if (!dtype || !IsFloat(*dtype)) return op.Error("output element type {} is no float", id);
-  return op.SetOutput(0, {*dtype, op.input(0).shape});
+  MINIM_TRY(CheckScale(op));
+  if (op.has_input(2)) MINIM_TRY(op.SameDType(0, 2));
+  DType dtype = op.dtype(1);
+  if (const int64_t id = op.attributes().Int("output_dtype", 0); id != 0)
+    dtype = DTypeFromOnnx(static_cast<int>(id)).value_or(dtype);
+  if (!op.input(0).ranked()) return op.SetUnknown(0, dtype);
+  return op.SetOutput(0, dtype, *op.input(0).shape);
 }
 
 Status DequantizeReference(RefContext& op) {
-  const RefTensor& x = op.input(0);
-  const RefTensor& scale = op.input(1);
   RefTensor& y = op.Output(0);
-  MINIM_TRY(const ScaleIndex at, ScaleIndex::Make(op, x.dims(), scale.dims()));
-  ForEachIndex(x.dims(), [&](int64_t i, const Dims& index) {
-    const int64_t s = at(index);
+  const Scales scales = ScalesOf(op.attributes(), op.dims(0), op.dims(1));
+  ForEachIndex(y.dims(), [&](int64_t flat, const Dims& at) {
+    const int64_t s = scales.At(at);
     const int64_t zero = op.has_input(2) ? op.input(2).IntAt(s) : 0;
-    y.f64()[i] = static_cast<double>(x.IntAt(i) - zero) * scale.At(s);
+    y.f64()[flat] = static_cast<double>(op.input(0).IntAt(flat) - zero) * op.input(1).At(s);
   });
   return {};
 }
@@ -126,67 +125,62 @@ Status InferDynamic(InferContext& op) {
 }
 
 Status DynamicReference(RefContext& op) {
-  const auto x = op.input(0).f64();
-  double low = 0, high = 0;  // the range always includes 0
-  for (double v : x) low = std::min(low, v), high = std::max(high, v);
-  const auto f32 = [](double v) { return RoundTo(v, DType::f32); };
-  double scale = f32(f32(high - low) / 255);
-  if (scale == 0) scale = 1;  // all zeros
-  const double zero = std::clamp(std::nearbyint(f32(f32(0 - low) / scale)), 0.0, 255.0);
+  const DynamicScale dynamic = DynamicScaleOf(op.input(0).f64());
   RefTensor& y = op.Output(0);
-  op.Output(1).f64()[0] = scale;
-  op.Output(2).i64()[0] = static_cast<int64_t>(zero);
-  for (size_t i = 0; i < x.size(); ++i)
-    y.i64()[i] = QuantizeOne(x[i], scale, static_cast<int64_t>(zero), DType::f32, DType::u8);
+  for (int64_t i = 0; i < y.size(); ++i) y.i64()[i] = dynamic.Quantize(op.input(0).f64()[i]);
+  op.Output(1).f64()[0] = dynamic.scale;
+  op.Output(2).i64()[0] = dynamic.zero;
   return {};
-}
-
-OpDef Quantize() {
-  return {.name = "QuantizeLinear",
-          .onnx_since = {10, 13, 19, 21, 23},
-          .min_inputs = 2,
-          .max_inputs = 3,
-          .infer = InferQuantize,
-          .reference = QuantizeReference,
-          .precision = PrecisionClass::kInteger,
-          .samples = "QuantizeLinear(x: f32[2,3], s: f32 = [0.01])\n"
-                     "QuantizeLinear(x: f32[2,3], s: f32[3] = [0.01, 0.02, 0.5], z: i8[3] = [0, 1, -5])\n"
-                     "QuantizeLinear(x: f32[2,3], s: f32[2] = [0.01, 0.02], z: u8[2] = [128, 3]) {axis=0}\n"
-                     "QuantizeLinear(x: f32[2,4], s: f32[2,2] = uniform(0.01,0.1)) {axis=1, block_size=2, output_dtype=i8}\n"
-                     "QuantizeLinear(x: f16[5], s: f16 = [0.01], z: i16 = [3]) {precision=f32, saturate=1}\n"
-                     "QuantizeLinear(x: f32[0], s: f32 = [0.01])"};
-}
-
-OpDef Dequantize() {
-  return {.name = "DequantizeLinear",
-          .onnx_since = {10, 13, 19, 21, 23},
-          .min_inputs = 2,
-          .max_inputs = 3,
-          .dtypes = kQuantizedTypes,
-          .infer = InferDequantize,
-          .reference = DequantizeReference,
-          .precision = PrecisionClass::kInteger,
-          .samples = "DequantizeLinear(x: u8[2,3], s: f32 = [0.01], z: u8 = [128])\n"
-                     "DequantizeLinear(x: i8[2,3], s: f32[3] = [0.01, 0.02, 0.5])\n"
-                     "DequantizeLinear(x: i32[2,3], s: f32[2] = [0.01, 0.02]) {axis=0}\n"
-                     "DequantizeLinear(x: i8[2,4], s: f32[2,2], z: i8[2,2]) {axis=1, block_size=2}\n"
-                     "DequantizeLinear(x: i16[0], s: f16 = [0.5])"};
-}
-
-OpDef Dynamic() {
-  return {.name = "DynamicQuantizeLinear",
-          .onnx_since = {11},
-          .dtypes = {DType::f32},
-          .infer = InferDynamic,
-          .reference = DynamicReference,
-          .precision = PrecisionClass::kInteger,
-          .samples = "y, s, z = DynamicQuantizeLinear(x: f32[3,5])\n"
-                     "y, s, z = DynamicQuantizeLinear(x: f32[4] = uniform(1,2))\n"
-                     "y, s, z = DynamicQuantizeLinear(x: f32[3] = [0,0,0])"};
 }
 
 }  // namespace
 
-std::vector<OpDef> Quantization() { return {Quantize(), Dequantize(), Dynamic()}; }
+// In f32, as the ONNX function body computes it.
+DynamicScale DynamicScaleOf(std::span<const double> x) {
+  float low = 0, high = 0;
+  for (double value : x) {
+    low = std::min(low, static_cast<float>(value));
+    high = std::max(high, static_cast<float>(value));
+  }
+  DynamicScale dynamic;
+  dynamic.scale = (high - low) / 255.0f;
+  if (dynamic.scale == 0) return {.scale = 1, .zero = 0};  // all zeros: any scale serves
+  dynamic.zero = Saturate(RoundHalfEven(-low / dynamic.scale), DType::u8);
+  return dynamic;
+}
+
+int64_t DynamicScale::Quantize(double x) const {
+  const double quotient = static_cast<float>(x) / scale;
+  return Saturate(RoundHalfEven(quotient) + static_cast<double>(zero), DType::u8);
+}
+
+std::vector<OpDef> QuantizeOps() {
+  return {
+      {.name = "QuantizeLinear", .onnx_since = {10, 13, 19, 21, 23}, .min_inputs = 2, .max_inputs = 3,
+       .dtypes = {DType::f64, DType::f32, DType::f16, DType::bf16, DType::i32}, .infer = InferQuantize,
+       .reference = QuantizeReference, .precision = PrecisionClass::kFp32,
+       .samples =
+           "QuantizeLinear(x: f32[2,9], s: f32 = [0.01], z: u8 = [120])\n"
+           "QuantizeLinear(x: f32[2,3,2], s: f32[3] = [0.01,0.02,0.5], z: i8[3] = [0,1,-3]) {axis=1}\n"
+           "QuantizeLinear(x: f32[2,5], s: f32[2,3] = uniform(0.1,0.2), z: i16[2,3]) {axis=-1, block_size=2}\n"
+           "QuantizeLinear(x: f32[0], s: f32 = [0.01])\nQuantizeLinear(x: f32[3], s: f32 = [0.01]) {output_dtype=i8}\n"
+           "QuantizeLinear(x: f16[3], s: f16 = [0.01], z: u16 = [9]) {saturate=1, precision=f32}\n"
+           "QuantizeLinear(x: i32[3], s: f32 = [2], z: i8 = [1])\n"},
+      {.name = "DequantizeLinear", .onnx_since = {10, 13, 19, 21, 23}, .min_inputs = 2, .max_inputs = 3,
+       .dtypes = kQuantized, .infer = InferDequantize, .reference = DequantizeReference,
+       .precision = PrecisionClass::kFp32,
+       .samples =
+           "DequantizeLinear(x: u8[2,9], s: f32 = [0.01], z: u8 = [120])\n"
+           "DequantizeLinear(x: i8[2,3,2], s: f32[3] = [0.01,0.02,0.5], z: i8[3] = [0,1,-3]) {axis=1}\n"
+           "DequantizeLinear(x: i16[2,5], s: f16[2,3], z: i16[2,3]) {axis=1, block_size=2}\n"
+           "DequantizeLinear(x: i32[0], s: f32 = [0.01])\nDequantizeLinear(x: u16[3], s: f32[1] = [0.5])\n"
+           "DequantizeLinear(x: i8[3], s: f32 = [0.5]) {output_dtype=f16}\n"},
+      {.name = "DynamicQuantizeLinear", .onnx_since = {11}, .dtypes = {DType::f32}, .infer = InferDynamic,
+       .reference = DynamicReference, .precision = PrecisionClass::kFp32,
+       .samples = "y, s, z = DynamicQuantizeLinear(x: f32[2,9])\n"
+                  "y, s, z = DynamicQuantizeLinear(x: f32[3] = [0,0,0])\n"
+                  "y, s, z = DynamicQuantizeLinear(x: f32[0])\n"},
+  };
+}
 
 }  // namespace minim::ops

@@ -88,5 +88,9 @@ BindResult DynamicQuantizeAvx2(const KernelRequest& request);
 BindResult DynamicQuantizePortable(const KernelRequest& request);
 BindResult LstmAvx2(const KernelRequest& request);
 BindResult LstmPortable(const KernelRequest& request);
+BindResult ConvDnnl(const KernelRequest& request);
+BindResult ConvInputGradDnnl(const KernelRequest& request);
+BindResult ConvWeightGradDnnl(const KernelRequest& request);
+BindResult MatMulDnnl(const KernelRequest& request);
 
 }  // namespace minim

@@ -60,8 +60,8 @@ struct ExpParts {
 [[maybe_unused]] inline float LogF(float x) {
   const bool small = x < 1.17549435e-38f;
   const float scaled = small ? x * 8388608.0f : x;
-  const int32_t bits = std::bit_cast<int32_t>(scaled);
-  const int32_t offset = bits - 0x3F3504F3;  // mantissa in [sqrt(1/2), sqrt(2))
+  const auto bits = std::bit_cast<uint32_t>(scaled);
+  const auto offset = static_cast<int32_t>(bits - 0x3F3504F3u);  // mantissa in [sqrt(1/2), sqrt(2))
   const int32_t e = (offset >> 23) - (small ? 23 : 0);
   const float m = std::bit_cast<float>((offset & 0x007FFFFF) + 0x3F3504F3) - 1.0f;
   const float z = m * m;

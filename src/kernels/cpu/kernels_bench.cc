@@ -20,9 +20,9 @@ void MatMul(benchmark::State& state, int64_t m, int64_t n, int64_t k) {
   Measure(state, {.op = "MatMul", .inputs = {Uniform({m, k}, 1), Uniform({k, n}, 2)},
                   .outputs = {Tensor(DType::f32, {m, n})}, .constants = {1}}, 2.0 * m * n * k);
 }
-BENCHMARK_CAPTURE(MatMul, square, 512, 512, 512)->Arg(0)->Arg(1);
-BENCHMARK_CAPTURE(MatMul, batch32, 32, 512, 512)->Arg(0)->Arg(1);
-BENCHMARK_CAPTURE(MatMul, batch1, 1, 512, 512)->Arg(0)->Arg(1);
+BENCHMARK_CAPTURE(MatMul, square, 512, 512, 512)->Arg(0)->Arg(1)->Arg(2);
+BENCHMARK_CAPTURE(MatMul, batch32, 32, 512, 512)->Arg(0)->Arg(1)->Arg(2);
+BENCHMARK_CAPTURE(MatMul, batch1, 1, 512, 512)->Arg(0)->Arg(1)->Arg(2);
 
 void MatMulInteger(benchmark::State& state, int64_t m, int64_t n, int64_t k) {
   Measure(state, {.op = "MatMulInteger", .inputs = {Integers<uint8_t>({m, k}, 1, 0, 255), Integers<int8_t>({k, n}, 2, -127, 127)},
@@ -51,12 +51,12 @@ KernelCase ConvOf(const char* op, int64_t n, int64_t c, int64_t hw, int64_t m, i
 void Conv(benchmark::State& state, const char* op, int64_t n, int64_t c, int64_t hw, int64_t m, int64_t k) {
   Measure(state, ConvOf(op, n, c, hw, m, k), 2.0 * n * c * hw * hw * m * k * k);
 }
-BENCHMARK_CAPTURE(Conv, forward_64x56, "Conv", 1, 64, 56, 64, 3)->Arg(0)->Arg(1);
-BENCHMARK_CAPTURE(Conv, pointwise_256x14, "Conv", 1, 256, 14, 1024, 1)->Arg(0)->Arg(1);
-BENCHMARK_CAPTURE(Conv, input_gradient_64x28, "ConvInputGrad", 4, 64, 28, 64, 3)->Arg(0)->Arg(1);
-BENCHMARK_CAPTURE(Conv, weight_gradient_64x28, "ConvWeightGrad", 4, 64, 28, 64, 3)->Arg(0)->Arg(1);
-BENCHMARK_CAPTURE(Conv, small_forward, "Conv", 64, 16, 14, 32, 3)->Arg(0)->Arg(1);
-BENCHMARK_CAPTURE(Conv, small_weight_gradient, "ConvWeightGrad", 64, 16, 14, 32, 3)->Arg(0)->Arg(1);
+BENCHMARK_CAPTURE(Conv, forward_64x56, "Conv", 1, 64, 56, 64, 3)->Arg(0)->Arg(1)->Arg(2);
+BENCHMARK_CAPTURE(Conv, pointwise_256x14, "Conv", 1, 256, 14, 1024, 1)->Arg(0)->Arg(1)->Arg(2);
+BENCHMARK_CAPTURE(Conv, input_gradient_64x28, "ConvInputGrad", 4, 64, 28, 64, 3)->Arg(0)->Arg(1)->Arg(2);
+BENCHMARK_CAPTURE(Conv, weight_gradient_64x28, "ConvWeightGrad", 4, 64, 28, 64, 3)->Arg(0)->Arg(1)->Arg(2);
+BENCHMARK_CAPTURE(Conv, small_forward, "Conv", 64, 16, 14, 32, 3)->Arg(0)->Arg(1)->Arg(2);
+BENCHMARK_CAPTURE(Conv, small_weight_gradient, "ConvWeightGrad", 64, 16, 14, 32, 3)->Arg(0)->Arg(1)->Arg(2);
 
 void Elementwise(benchmark::State& state, const char* op) {
   Measure(state, {.op = op, .inputs = {Uniform({65536}, 1)}, .outputs = {Tensor(DType::f32, {65536})}}, 65536);

@@ -1,0 +1,12 @@
+// The recurrent layers' gradients, in their own file for their length.
+#pragma once
+
+#include "ops/op_def.h"
+
+namespace minim::ops {
+
+/// Unrolls the layer over its steps. Errors: kUnsupported with sequence lengths, peepholes, clip,
+/// coupled gates, other activations or the batch axis first.
+Status LstmGradient(GradContext& g);
+
+}  // namespace minim::ops
