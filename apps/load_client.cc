@@ -37,8 +37,7 @@ struct Endpoint {
 
 Result<Endpoint> ParseUrl(std::string_view url) {
   constexpr std::string_view kScheme = "http://";
-  if (!url.starts_with(kScheme))
-    return InvalidArgument("url '{}': expected http://HOST:PORT", url);
+  if (!url.starts_with(kScheme)) return InvalidArgument("url '{}': expected http://HOST:PORT", url);
   std::string_view rest = url.substr(kScheme.size());
   rest = rest.substr(0, rest.find('/'));
   Endpoint endpoint;
@@ -149,8 +148,8 @@ class Line {
       if (error) co_return;
     }
     answer.body.assign(in_, head_size + 4, length);
-    answer.json_size = std::min<uint64_t>(
-        length, NumberField(head, "Inference-Header-Content-Length", length));
+    answer.json_size =
+        std::min<uint64_t>(length, NumberField(head, "Inference-Header-Content-Length", length));
     in_.erase(0, head_size + 4 + length);
   }
 
@@ -177,18 +176,18 @@ std::string InferWire(const LoadOptions& options, const Endpoint& endpoint, cons
                      {"use_cache", options.use_cache},
                      {"use_batching", options.use_batching}};
   if (!options.tier.empty()) parameters["tier"] = options.tier;
-  const json head = {
-      {"inputs",
-       {{{"name", options.input},
-         {"shape", std::vector<int64_t>(row.dims().begin(), row.dims().end())},
-         {"datatype", serve::DatatypeName(row.dtype())},
-         {"parameters", {{"binary_data_size", row.bytes()}}}}}},
-      {"parameters", parameters}};
+  const json head = {{"inputs",
+                      {{{"name", options.input},
+                        {"shape", std::vector<int64_t>(row.dims().begin(), row.dims().end())},
+                        {"datatype", serve::DatatypeName(row.dtype())},
+                        {"parameters", {{"binary_data_size", row.bytes()}}}}}},
+                     {"parameters", parameters}};
   const std::string text = head.dump();
   std::string wire = fmt::format(
       "POST /v2/models/{}/infer HTTP/1.1\r\nHost: {}:{}\r\nContent-Length: {}\r\n"
       "Inference-Header-Content-Length: {}\r\n\r\n",
-      EncodeName(options.model), endpoint.host, endpoint.port, text.size() + row.bytes(), text.size());
+      EncodeName(options.model), endpoint.host, endpoint.port, text.size() + row.bytes(),
+      text.size());
   wire += text;
   wire.append(static_cast<const char*>(row.data()), row.bytes());
   return wire;
@@ -201,7 +200,8 @@ int64_t ArgMax(const json& head, std::string_view binary) {
   const auto shape = output.at("shape").get<std::vector<int64_t>>();
   int64_t width = 1;
   for (size_t i = 1; i < shape.size(); ++i) width *= shape[i];
-  if (!dtype || width < 1 || static_cast<uint64_t>(width) > binary.size() / SizeOf(*dtype)) return -1;
+  if (!dtype || width < 1 || static_cast<uint64_t>(width) > binary.size() / SizeOf(*dtype))
+    return -1;
   // Copied, because a row may lie at any address.
   const Tensor row = Tensor::Copy({binary.data(), *dtype, {width}});
   const Tensor values = Converted(row.view(), DType::f64);
@@ -336,8 +336,7 @@ Result<LoadReport> Load::Run() {
   MINIM_TRY(Prepare());
   const auto start = Clock::now();
   end_ = start + options_.duration;
-  for (int i = 0; i < options_.concurrency; ++i)
-    asio::co_spawn(context_, Drive(), asio::detached);
+  for (int i = 0; i < options_.concurrency; ++i) asio::co_spawn(context_, Drive(), asio::detached);
   context_.run();
   Summarize(std::chrono::duration<double>(Clock::now() - start).count());
   return std::move(report_);

@@ -96,7 +96,8 @@ void AddPolicyFlags(CLI::App& verb, Flags& flags) {
       ->check(CLI::IsMember(names))
       ->capture_default_str();
   verb.add_option("--max-batch", bounds.max_batch, "Rows per run at most")->capture_default_str();
-  verb.add_option("--min-batch", bounds.min_batch, "Rows a window waits for, up to the longest wait")
+  verb.add_option("--min-batch", bounds.min_batch,
+                  "Rows a window waits for, up to the longest wait")
       ->capture_default_str();
   verb.add_option("--window-ms", flags.window_ms, "time-window: from the oldest request")
       ->capture_default_str();
@@ -154,14 +155,13 @@ void AddServeCommand(CLI::App& app, int& exit_code) {
   flags->server.http.port = 8000;
   flags->server.bounds.min_batch = 1;
   flags->server.instances = std::max(1u, std::thread::hardware_concurrency());
-  CLI::App* verb = AddVerb(
-      app, "serve", "Serve models over HTTP (Open Inference Protocol v2)",
-      "minim serve models/ --port 8000 --batching time-window --window-ms 5\n"
-      "  curl localhost:8000/v2/models/NAME",
-      exit_code, [flags] {
-        const auto options = ToOptions(*flags);
-        return options.ok() ? RunServe(*options) : Report(options.status());
-      });
+  CLI::App* verb = AddVerb(app, "serve", "Serve models over HTTP (Open Inference Protocol v2)",
+                           "minim serve models/ --port 8000 --batching time-window --window-ms 5\n"
+                           "  curl localhost:8000/v2/models/NAME",
+                           exit_code, [flags] {
+                             const auto options = ToOptions(*flags);
+                             return options.ok() ? RunServe(*options) : Report(options.status());
+                           });
   AddServerFlags(*verb, *flags);
   AddPolicyFlags(*verb, *flags);
 }

@@ -70,8 +70,7 @@ class ServeCommandTest : public testing::Test {
   void SetUp() override {
     root_ = Path(testing::TempDir()) / ("minim_serve_" + std::to_string(::getpid()));
     std::filesystem::create_directories(root_ / "double/1");
-    const auto graph = ParseText(
-        R"(graph "g"(x: f32[N,2]) -> (y) { y: f32[N,2] = Add(x, x) })");
+    const auto graph = ParseText(R"(graph "g"(x: f32[N,2]) -> (y) { y: f32[N,2] = Add(x, x) })");
     ASSERT_TRUE(graph.ok()) << graph.status().message();
     const Status status = ExportOnnx(*graph, root_ / "double/1/model.onnx");
     ASSERT_TRUE(status.ok()) << status.message();
@@ -85,8 +84,10 @@ TEST_F(ServeCommandTest, ServesUntilSigterm) {
   const std::string line = server.LineWith("listening on ");
   ASSERT_FALSE(line.empty());
   const size_t url = line.find("http://");
-  LoadOptions load{.url = line.substr(url, line.find(' ', url) - url), .model = "double",
-                   .concurrency = 4, .requests = 50};
+  LoadOptions load{.url = line.substr(url, line.find(' ', url) - url),
+                   .model = "double",
+                   .concurrency = 4,
+                   .requests = 50};
   const std::vector<Tensor> rows = {Tensor::From<float>({1, 2}, {1, 2}),
                                     Tensor::From<float>({1, 2}, {3, 2})};
   for (const char* tier : {"fp32", "bf16"}) {

@@ -66,7 +66,8 @@ class Server::Impl {
       return http != nullptr ? static_cast<double>(http->connections()) : 0;
     };
     service_ = std::make_unique<Service>(std::move(service), repository_, metrics);
-    MINIM_TRY(http_, HttpServer::Start(options_.http, [this](HttpRequest request, ResponseCallback done) {
+    MINIM_TRY(http_,
+              HttpServer::Start(options_.http, [this](HttpRequest request, ResponseCallback done) {
                 service_->Handle(std::move(request), std::move(done));
               }));
     listening_ = http_.get();

@@ -40,14 +40,15 @@ class ServerTest : public testing::Test {
   }
   // The file's text is the factor; the last model loaded is kept for the test to look at.
   void Start() {
-    auto server = Server::Start(options_, [this](const TierSource& source) -> Result<std::shared_ptr<Model>> {
-      MINIM_TRY(const std::string text, ReadFile(source.path));
-      if (text == "bad") return DataLoss("{}: not a model", source.path.string());
-      auto model = std::make_shared<FakeModel>(2, std::stof(text));
-      std::lock_guard lock(mutex_);
-      models_[text] = model;
-      return std::shared_ptr<Model>(model);
-    });
+    auto server =
+        Server::Start(options_, [this](const TierSource& source) -> Result<std::shared_ptr<Model>> {
+          MINIM_TRY(const std::string text, ReadFile(source.path));
+          if (text == "bad") return DataLoss("{}: not a model", source.path.string());
+          auto model = std::make_shared<FakeModel>(2, std::stof(text));
+          std::lock_guard lock(mutex_);
+          models_[text] = model;
+          return std::shared_ptr<Model>(model);
+        });
     ASSERT_TRUE(server.ok()) << server.status().message();
     server_ = std::move(*server);
   }
@@ -62,8 +63,8 @@ class ServerTest : public testing::Test {
            (body.empty() ? "" : "Content-Length: " + std::to_string(body.size()) + "\r\n") +
            "\r\n" + body;
   }
-  std::string Ask(const std::string& method, const std::string& target, const std::string& body = "",
-                  const std::string& fields = "") {
+  std::string Ask(const std::string& method, const std::string& target,
+                  const std::string& body = "", const std::string& fields = "") {
     RawClient client(server_->port());
     EXPECT_TRUE(client.Send(Wire(method, target, body, fields)));
     return client.ReadResponse();
@@ -72,8 +73,8 @@ class ServerTest : public testing::Test {
     return json::parse(BodyOf(Ask(method, target, body)), nullptr, false);
   }
   static std::string Body(float a, float b, const std::string& more = "") {
-    return R"({"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[)" + std::to_string(a) +
-           "," + std::to_string(b) + "]}]" + more + "}";
+    return R"({"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[)" +
+           std::to_string(a) + "," + std::to_string(b) + "]}]" + more + "}";
   }
 
   Path root_;
@@ -108,14 +109,16 @@ TEST_F(ServerTest, AnswersJsonAndSaysHow) {
   const json answer = AskJson("POST", "/v2/models/double/infer", Body(1.5, -2, R"(,"id":"q")"));
   EXPECT_EQ(answer["model_name"], "double");
   EXPECT_EQ(answer["id"], "q");
-  EXPECT_EQ(answer["outputs"][0], json::parse(
-      R"({"name":"y","datatype":"FP32","shape":[1,2],"data":[3,-4]})")) << answer;
+  EXPECT_EQ(answer["outputs"][0],
+            json::parse(R"({"name":"y","datatype":"FP32","shape":[1,2],"data":[3,-4]})"))
+      << answer;
   EXPECT_EQ(answer["outputs"][1]["name"], "row");
   EXPECT_EQ(answer["parameters"]["tier"], "fp32");
   EXPECT_EQ(answer["parameters"]["batch_size"], 1);
   EXPECT_EQ(answer["parameters"]["cache_hit"], false);
-  const json int8 = AskJson("POST", "/v2/models/double/versions/1/infer",
-                            Body(1, 1, R"(,"parameters":{"tier":"int8"},"outputs":[{"name":"y"}])"));
+  const json int8 =
+      AskJson("POST", "/v2/models/double/versions/1/infer",
+              Body(1, 1, R"(,"parameters":{"tier":"int8"},"outputs":[{"name":"y"}])"));
   EXPECT_EQ(int8["outputs"][0]["data"], json::parse("[3,3]"));
   EXPECT_EQ(int8["outputs"].size(), 1u);
 }
@@ -152,7 +155,8 @@ TEST_F(ServerTest, HostileRequestsGetAMessageAndTheServerGoesOn) {
       {"double", x + R"([-1,2],"datatype":"FP32","data":[1,2]}]})", 400, "shape"},
       {"double", x + R"([0,2],"datatype":"FP32","data":[]}]})", 400, "shape"},
       {"double", x + R"([1,2],"datatype":"BYTES","data":["a","b"]}]})", 400, "BYTES"},
-      {"double", R"({"inputs":[{"name":"q","shape":[1,2],"datatype":"FP32","data":[1,2]}]})", 400, "'q'"},
+      {"double", R"({"inputs":[{"name":"q","shape":[1,2],"datatype":"FP32","data":[1,2]}]})", 400,
+       "'q'"},
       {"double", Body(1, 2, R"(,"outputs":[{"name":"nope"}])"), 400, "'nope'"},
       {"double", Body(1, 2, R"(,"parameters":{"tier":"int2"})"), 400, "int2"},
       {"double", "{\"inputs\":[", 400, "JSON"},
@@ -166,7 +170,9 @@ TEST_F(ServerTest, HostileRequestsGetAMessageAndTheServerGoesOn) {
     EXPECT_EQ(StatusOf(response), row.status) << response;
     EXPECT_NE(BodyOf(response).find(row.names), std::string::npos) << response;
   }
-  EXPECT_EQ(StatusOf(Ask("POST", "/v2/models/double/infer", Body(1, 2), "Inference-Header-Content-Length: 99999\r\n")), 400);
+  EXPECT_EQ(StatusOf(Ask("POST", "/v2/models/double/infer", Body(1, 2),
+                         "Inference-Header-Content-Length: 99999\r\n")),
+            400);
   EXPECT_EQ(StatusOf(Ask("POST", "/v2/repository/models/..%2fx/load")), 400);
   EXPECT_EQ(StatusOf(Ask("POST", "/v2/models/double/infer", Body(1, 2))), 200);
 }
@@ -194,9 +200,8 @@ TEST_F(ServerTest, IdenticalRequestsInFlightRunOnce) {
   held.Block(true);
   std::vector<std::future<std::string>> answers;
   for (int i = 0; i < 5; ++i)
-    answers.push_back(std::async(std::launch::async, [&] {
-      return Ask("POST", "/v2/models/double/infer", Body(1, 1));
-    }));
+    answers.push_back(std::async(
+        std::launch::async, [&] { return Ask("POST", "/v2/models/double/infer", Body(1, 1)); }));
   held.WaitUntilEntered(1);
   std::this_thread::sleep_for(milliseconds(100));
   held.Block(false);
@@ -259,7 +264,8 @@ TEST_F(ServerTest, LoadUnloadAndInferMayRace) {
     clients.emplace_back([&, c] {
       RawClient client(server_->port());
       for (int i = 0; !stop; ++i) {
-        client.Send(Wire("POST", "/v2/models/double/infer", Body(static_cast<float>(i), static_cast<float>(c))));
+        client.Send(Wire("POST", "/v2/models/double/infer",
+                         Body(static_cast<float>(i), static_cast<float>(c))));
         const int status = StatusOf(client.ReadResponse());
         EXPECT_TRUE(status == 200 || status == 404 || status == 503) << status;
       }
@@ -285,8 +291,9 @@ TEST_F(ServerTest, StatisticsAndMetricsAddUp) {
   EXPECT_EQ(stats["inference_stats"]["cache_miss"]["count"], 1);
   EXPECT_EQ(AskJson("GET", "/v2/models/stats")["model_stats"].size(), 2u);
   const std::string metrics = BodyOf(Ask("GET", "/metrics"));
-  for (const char* line : {"minim_requests_total{code=\"200\",model=\"double\",tier=\"fp32\",version=\"1\"} 3",
-                           "code=\"400\",model=\"double\"", "minim_cache_entries 1", "minim_ready 1"})
+  for (const char* line :
+       {"minim_requests_total{code=\"200\",model=\"double\",tier=\"fp32\",version=\"1\"} 3",
+        "code=\"400\",model=\"double\"", "minim_cache_entries 1", "minim_ready 1"})
     EXPECT_NE(metrics.find(line), std::string::npos) << line << "\n" << metrics;
 }
 
@@ -328,9 +335,12 @@ TEST_F(ServerTest, StoppingWithRequestsInProgressIsClean) {
 
 TEST_F(ServerTest, WrongOptionsAreExplained) {
   const auto start = [this] {
-    return Server::Start(options_, [](const TierSource&) -> Result<std::shared_ptr<Model>> {
-             return std::shared_ptr<Model>(std::make_shared<FakeModel>());
-           }).status().message();
+    return Server::Start(options_,
+                         [](const TierSource&) -> Result<std::shared_ptr<Model>> {
+                           return std::shared_ptr<Model>(std::make_shared<FakeModel>());
+                         })
+        .status()
+        .message();
   };
   options_.batching = "magic";
   EXPECT_NE(start().find("time-window"), std::string::npos);

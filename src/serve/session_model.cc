@@ -11,7 +11,9 @@ class SessionModel : public Model {
   Result<std::vector<Tensor>> Run(std::span<const ConstView> inputs) const override {
     return session_->Run(inputs);
   }
-  Status Warm(std::span<const Dims> input_dims) const override { return session_->Warm(input_dims); }
+  Status Warm(std::span<const Dims> input_dims) const override {
+    return session_->Warm(input_dims);
+  }
 
  private:
   const std::shared_ptr<const Session> session_;

@@ -11,7 +11,8 @@ namespace minim::serve {
 namespace {
 
 TEST(SessionModelTest, AnOnnxFileBehindTheBatcher) {
-  const Path path = Path(testing::TempDir()) / ("minim_model_" + std::to_string(::getpid()) + ".onnx");
+  const Path path =
+      Path(testing::TempDir()) / ("minim_model_" + std::to_string(::getpid()) + ".onnx");
   const auto graph = ParseText(R"(graph "g"(x: f32[N,2]) -> (y) { y: f32[N,2] = Add(x, x) })");
   ASSERT_TRUE(graph.ok()) << graph.status().message();
   ASSERT_TRUE(ExportOnnx(*graph, path).ok());

@@ -29,11 +29,13 @@ BatchDecision Adaptive(const BatchOptions& options, const QueueView& queue, Time
   if (fits <= rows) return {.rows = now + queue.latency.Estimate(fits) > due ? rows : fits};
   const TimePoint latest = due - queue.latency.Estimate(fits);
   // Waiting for rows that do not come within the slack costs time and gains nothing.
-  const double expected = queue.rows_per_second * std::chrono::duration<double>(latest - now).count();
+  const double expected =
+      queue.rows_per_second * std::chrono::duration<double>(latest - now).count();
   if (now >= latest || expected < 1) return {.rows = rows};
   const double fill_seconds = static_cast<double>(fits - rows) / queue.rows_per_second;
   const auto fill = std::chrono::round<Duration>(std::chrono::duration<double>(fill_seconds));
-  return {.until = std::min(latest, now + std::max<Duration>(fill, std::chrono::microseconds(100)))};
+  return {.until =
+              std::min(latest, now + std::max<Duration>(fill, std::chrono::microseconds(100)))};
 }
 
 void LatencyModel::Observe(int64_t rows, Duration time) {

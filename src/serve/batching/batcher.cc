@@ -24,7 +24,8 @@ class ArrivalRate {
     last_ = now;
   }
   double At(TimePoint now) const {
-    return per_second_ * std::exp(-std::chrono::duration<double>(now - last_).count() / kRateSeconds);
+    return per_second_ *
+           std::exp(-std::chrono::duration<double>(now - last_).count() / kRateSeconds);
   }
 
  private:
@@ -75,9 +76,10 @@ std::vector<Tensor> JoinInputs(const std::vector<QueuedJob>& batch) {
 Status CheckRows(const Model& model, const std::vector<Tensor>& outputs, int64_t rows) {
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (outputs[i].dims().rank() == 0 || outputs[i].dims()[0] != rows)
-      return Internal("output '{}' has dims {} for a batch of {} rows: the model mixes rows, ask "
-                      "for \"use_batching\": false",
-                      model.outputs()[i].name, outputs[i].dims().ToString(), rows);
+      return Internal(
+          "output '{}' has dims {} for a batch of {} rows: the model mixes rows, ask "
+          "for \"use_batching\": false",
+          model.outputs()[i].name, outputs[i].dims().ToString(), rows);
   }
   return {};
 }
@@ -85,7 +87,8 @@ Status CheckRows(const Model& model, const std::vector<Tensor>& outputs, int64_t
 Status WhyDead(const QueuedJob& queued) {
   if (queued.job.cancelled && *queued.job.cancelled)
     return Cancelled("the client went away before its turn");
-  return DeadlineExceeded("the request waited past its timeout; raise the timeout or add instances");
+  return DeadlineExceeded(
+      "the request waited past its timeout; raise the timeout or add instances");
 }
 
 }  // namespace
@@ -153,11 +156,11 @@ class Batcher::Impl : public std::enable_shared_from_this<Batcher::Impl> {
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::condition_variable reaper_wake_;
-  JobQueue queue_;                           // guarded by mutex_
-  LatencyModel latency_;                     // guarded by mutex_
-  ArrivalRate rate_;                         // guarded by mutex_
-  TimePoint reap_at_ = TimePoint::max();     // guarded by mutex_
-  bool stop_ = false;                        // guarded by mutex_
+  JobQueue queue_;                             // guarded by mutex_
+  LatencyModel latency_;                       // guarded by mutex_
+  ArrivalRate rate_;                           // guarded by mutex_
+  TimePoint reap_at_ = TimePoint::max();       // guarded by mutex_
+  bool stop_ = false;                          // guarded by mutex_
   std::set<std::vector<int64_t>> known_dims_;  // guarded by mutex_
 };
 
@@ -257,8 +260,8 @@ void Batcher::Impl::RunBatch(std::vector<QueuedJob> batch) {
 void Batcher::Impl::RunOne(QueuedJob& queued, TimePoint taken) {
   BatchTimes times{.queue = taken - queued.arrival, .batch_rows = queued.rows};
   const bool above_cap = queued.may_slice && queued.rows > options_.bounds.max_batch;
-  auto outputs = above_cap ? RunSliced(queued, times)
-                           : RunModel(queued.job.inputs, queued.rows, times);
+  auto outputs =
+      above_cap ? RunSliced(queued, times) : RunModel(queued.job.inputs, queued.rows, times);
   Answer(queued, {std::move(outputs), times});
 }
 

@@ -22,7 +22,7 @@ using CancelFlag = std::shared_ptr<std::atomic<bool>>;
 /// Where a job's time went, and in what company.
 struct BatchTimes {
   Duration queue{};
-  Duration input{};   // putting rows together
+  Duration input{};  // putting rows together
   Duration infer{};
   Duration output{};  // taking them apart
   int64_t batch_rows = 0;

@@ -65,8 +65,8 @@ QueueView JobQueue::ViewOf(const Group& group) {
   for (const QueuedJob& queued : group) {
     view.rows += queued.rows;
     if (queued.job.deadline != TimePoint::max())
-      view.oldest_deadline = std::min(view.oldest_deadline.value_or(TimePoint::max()),
-                                      queued.job.deadline);
+      view.oldest_deadline =
+          std::min(view.oldest_deadline.value_or(TimePoint::max()), queued.job.deadline);
   }
   return view;
 }

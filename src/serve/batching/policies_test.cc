@@ -18,10 +18,10 @@ struct Row {
   std::string_view policy;
   const char* what;
   int64_t rows;
-  int age_ms;              // of the oldest request
-  int deadline_in_ms;      // -1: none
-  int64_t expected_rows;   // 0: waits
-  int expected_wait_ms;    // from now
+  int age_ms;             // of the oldest request
+  int deadline_in_ms;     // -1: none
+  int64_t expected_rows;  // 0: waits
+  int expected_wait_ms;   // from now
   double rate = 0;
 };
 
@@ -81,8 +81,12 @@ TEST(BatchPoliciesTest, EveryPolicyKeepsTheCapAndEndsItsWait) {
                               .latency = Latency()};
         const BatchDecision decision = policy.next(kOptions, queue, now);
         EXPECT_LE(decision.rows, std::min<int64_t>(rows, 50)) << policy.name;
-        if (decision.rows == 0) { EXPECT_GT(decision.until, now) << policy.name; }
-        if (age >= 100) { EXPECT_GT(decision.rows, 0) << policy.name; }
+        if (decision.rows == 0) {
+          EXPECT_GT(decision.until, now) << policy.name;
+        }
+        if (age >= 100) {
+          EXPECT_GT(decision.rows, 0) << policy.name;
+        }
       }
     }
   }

@@ -89,15 +89,17 @@ TEST_P(CacheContract, ThreadsMayMeet) {
         EXPECT_TRUE(cache().Put(KeyOf(n), std::to_string(n), seconds(300)).ok());
         const auto value = cache().Get(KeyOf((n * 7 + t) % 500));
         EXPECT_TRUE(value.ok());
-        if (value->has_value()) { EXPECT_EQ(**value, std::to_string((n * 7 + t) % 500)); }
+        if (value->has_value()) {
+          EXPECT_EQ(**value, std::to_string((n * 7 + t) % 500));
+        }
       }
     });
   }
   for (auto& thread : threads) thread.join();
 }
 
-INSTANTIATE_TEST_SUITE_P(All, CacheContract, testing::ValuesIn(CacheBackends().begin(),
-                                                               CacheBackends().end()),
+INSTANTIATE_TEST_SUITE_P(All, CacheContract,
+                         testing::ValuesIn(CacheBackends().begin(), CacheBackends().end()),
                          [](const auto& info) { return std::string(info.param.scheme); });
 
 TEST(CacheBackendsTest, UnknownSchemesAndSizesAreExplained) {

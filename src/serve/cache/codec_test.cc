@@ -21,9 +21,9 @@ void ExpectSame(const Tensor& a, const Tensor& b) {
 }
 
 TEST(AnswerCodecTest, RoundTripsEveryKindOfTensor) {
-  const std::vector<Tensor> tensors = {
-      Tensor::From<float>({2, 3}, {1, 2, 3, 4, 5, -6.5f}), Tensor::Scalar<int64_t>(-7),
-      Tensor(DType::bool_, {4}), Tensor(DType::f16, {0, 3}), Tensor(DType::f64, {64, 64})};
+  const std::vector<Tensor> tensors = {Tensor::From<float>({2, 3}, {1, 2, 3, 4, 5, -6.5f}),
+                                       Tensor::Scalar<int64_t>(-7), Tensor(DType::bool_, {4}),
+                                       Tensor(DType::f16, {0, 3}), Tensor(DType::f64, {64, 64})};
   AnswerCodec codec;
   const auto decoded = codec.Decode(codec.Encode(tensors));
   ASSERT_TRUE(decoded.ok()) << decoded.status().message();
@@ -44,8 +44,8 @@ TEST(AnswerCodecTest, CompressesOnlyWhenItPays) {
 
 TEST(AnswerCodecTest, DamagedBytesAreRefused) {
   AnswerCodec codec;
-  for (const std::string& good :
-       {codec.Encode({Tensor::From<float>({2}, {1, 2})}), codec.Encode({Tensor(DType::f32, {999})})}) {
+  for (const std::string& good : {codec.Encode({Tensor::From<float>({2}, {1, 2})}),
+                                  codec.Encode({Tensor(DType::f32, {999})})}) {
     for (size_t cut = 0; cut < good.size(); ++cut)
       EXPECT_FALSE(codec.Decode(good.substr(0, cut)).ok()) << cut;
     EXPECT_FALSE(codec.Decode(good + "x").ok() && good[0] == 0);

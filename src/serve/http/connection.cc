@@ -43,9 +43,9 @@ void CopyHead(const http::request_parser<http::empty_body>& parser, HttpHead& he
 }
 
 std::string WriteHead(const HttpResponse& response, bool keep_alive) {
-  std::string head = fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n",
-                                 response.status, ReasonPhrase(response.status),
-                                 response.content_type, response.body.size());
+  std::string head =
+      fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n", response.status,
+                  ReasonPhrase(response.status), response.content_type, response.body.size());
   for (const auto& [name, value] : response.headers.fields())
     fmt::format_to(std::back_inserter(head), "{}: {}\r\n", name, value);
   head += keep_alive ? "\r\n" : "Connection: close\r\n\r\n";
@@ -65,7 +65,8 @@ void Compress(std::string_view coding, size_t min_bytes, HttpResponse& response)
 }  // namespace
 
 struct Connection::Exchange {
-  explicit Exchange(asio::io_context& context) : wake(context, asio::steady_timer::time_point::max()) {}
+  explicit Exchange(asio::io_context& context)
+      : wake(context, asio::steady_timer::time_point::max()) {}
   asio::steady_timer wake;
   std::optional<HttpResponse> response;
 };
@@ -87,12 +88,9 @@ struct Connection::Reply {
   }
 };
 
-Connection::Connection(std::shared_ptr<HttpShared> shared, std::shared_ptr<asio::io_context> context,
-                       asio::ip::tcp::socket socket)
-    : shared_(std::move(shared)),
-      context_(context),
-      socket_(std::move(socket)),
-      timer_(*context) {
+Connection::Connection(std::shared_ptr<HttpShared> shared,
+                       std::shared_ptr<asio::io_context> context, asio::ip::tcp::socket socket)
+    : shared_(std::move(shared)), context_(context), socket_(std::move(socket)), timer_(*context) {
   ++shared_->connections;
 }
 
@@ -280,7 +278,7 @@ asio::awaitable<bool> Connection::WriteResponse(const HttpResponse& response, bo
   const std::string head = WriteHead(response, keep_alive);
   const std::string_view body = no_body ? std::string_view() : response.body;
   const bool written = co_await Write(head, body);
-  co_return written && keep_alive;
+  co_return written&& keep_alive;
 }
 
 // Reads and drops what the client still sends, after telling it that nothing more will come.
@@ -307,14 +305,13 @@ asio::awaitable<void> Connection::Refuse(int http_status, std::string_view messa
 // then the next read finds out.
 void Connection::WatchForHangUp(std::shared_ptr<std::atomic<bool>> cancelled) {
   if (!in_.empty()) return;
-  socket_.async_wait(asio::ip::tcp::socket::wait_read,
-                     [self = shared_from_this(), cancelled](error_code error) {
-                       if (error || self->closed_) return;
-                       char byte = 0;
-                       const ssize_t got =
-                           ::recv(self->socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-                       if (got == 0 || (got < 0 && errno != EAGAIN)) *cancelled = true;
-                     });
+  socket_.async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this(),
+                                                        cancelled](error_code error) {
+    if (error || self->closed_) return;
+    char byte = 0;
+    const ssize_t got = ::recv(self->socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (got == 0 || (got < 0 && errno != EAGAIN)) *cancelled = true;
+  });
 }
 
 asio::awaitable<HttpResponse> Connection::CallHandler(HttpRequest& request) {
@@ -346,7 +343,8 @@ asio::awaitable<bool> Connection::ServeOne() {
     co_await Refuse(refusal.http_status, refusal.message);
     co_return false;
   }
-  HttpRequest request{.method = std::move(head.method), .target = std::move(head.target),
+  HttpRequest request{.method = std::move(head.method),
+                      .target = std::move(head.target),
                       .headers = std::move(head.headers)};
   const bool has_body = co_await ReadBody(*framing, request.body);
   if (!has_body) co_return false;

@@ -48,7 +48,8 @@ Result<std::string> Decompress(std::string_view coding, std::string_view packed,
   libdeflate_result result = UnpackWithin(first, decompressor.get(), packed, max_bytes, plain);
   // Some clients send 'deflate' without the zlib wrapping.
   if (result == LIBDEFLATE_BAD_DATA && !gzip)
-    result = UnpackWithin(libdeflate_deflate_decompress, decompressor.get(), packed, max_bytes, plain);
+    result =
+        UnpackWithin(libdeflate_deflate_decompress, decompressor.get(), packed, max_bytes, plain);
   if (result == LIBDEFLATE_SUCCESS) return plain;
   if (result == LIBDEFLATE_INSUFFICIENT_SPACE)
     return ResourceExhausted("the {} body unpacks to more than {} bytes", coding, max_bytes);

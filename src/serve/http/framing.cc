@@ -25,7 +25,8 @@ std::optional<FramingError> ReadTransferEncoding(const HttpHead& head, Framing& 
   if (head.headers.Count("Content-Length") > 0)
     return FramingError{400, "both Transfer-Encoding and Content-Length; send one of them"};
   if (count > 1 || !EqualsIgnoringCase(coding, "chunked"))
-    return FramingError{501, fmt::format("Transfer-Encoding '{}': only 'chunked' is known", coding)};
+    return FramingError{501,
+                        fmt::format("Transfer-Encoding '{}': only 'chunked' is known", coding)};
   framing.chunked = true;
   return std::nullopt;
 }
@@ -39,7 +40,8 @@ std::optional<FramingError> ReadLength(const HttpHead& head, uint64_t max_body, 
     return FramingError{400, fmt::format("Content-Length '{}': expected one decimal number", text)};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), framing.length);
   if (error != std::errc() || framing.length > max_body)
-    return FramingError{413, fmt::format("body of {} bytes, at most {} are accepted", text, max_body)};
+    return FramingError{413,
+                        fmt::format("body of {} bytes, at most {} are accepted", text, max_body)};
   return std::nullopt;
 }
 
@@ -109,7 +111,8 @@ bool ChunkDecoder::FeedLine(std::string_view& input, std::string& body) {
   const size_t end = input.find('\n');
   const size_t take = end == std::string_view::npos ? input.size() : end + 1;
   const size_t most = state_ == State::kTrailer ? kMaxTrailerBytes : kMaxChunkLine;
-  if (line_.size() + take > most) return Fail(400, "chunked body: a size line or trailer is too long");
+  if (line_.size() + take > most)
+    return Fail(400, "chunked body: a size line or trailer is too long");
   line_.append(input.substr(0, take));
   input.remove_prefix(take);
   if (end == std::string_view::npos) return true;

@@ -26,7 +26,10 @@ const HeadRow kHeads[] = {
     {"version 2.0", 20, {{"Host", "x"}}, 505},
     {"length", 11, {{"Host", "x"}, {"Content-Length", "12"}}, 0, 12},
     {"two lengths", 11, {{"Host", "x"}, {"Content-Length", "2"}, {"Content-Length", "3"}}, 400},
-    {"two equal lengths", 11, {{"Host", "x"}, {"Content-Length", "2"}, {"Content-Length", "2"}}, 400},
+    {"two equal lengths",
+     11,
+     {{"Host", "x"}, {"Content-Length", "2"}, {"Content-Length", "2"}},
+     400},
     {"a list of lengths", 11, {{"Host", "x"}, {"Content-Length", "2, 2"}}, 400},
     {"signed length", 11, {{"Host", "x"}, {"Content-Length", "+2"}}, 400},
     {"negative length", 11, {{"Host", "x"}, {"Content-Length", "-2"}}, 400},
@@ -36,12 +39,16 @@ const HeadRow kHeads[] = {
     {"beyond 2^64", 11, {{"Host", "x"}, {"Content-Length", "18446744073709551617"}}, 413},
     {"chunked", 11, {{"Host", "x"}, {"Transfer-Encoding", "Chunked"}}, 0, 0, true},
     {"chunked in 1.0", 10, {{"Transfer-Encoding", "chunked"}}, 400},
-    {"chunked and length", 11,
-     {{"Host", "x"}, {"Transfer-Encoding", "chunked"}, {"Content-Length", "2"}}, 400},
+    {"chunked and length",
+     11,
+     {{"Host", "x"}, {"Transfer-Encoding", "chunked"}, {"Content-Length", "2"}},
+     400},
     {"unknown coding", 11, {{"Host", "x"}, {"Transfer-Encoding", "xchunked"}}, 501},
     {"gzip coding", 11, {{"Host", "x"}, {"Transfer-Encoding", "gzip, chunked"}}, 501},
-    {"two codings", 11,
-     {{"Host", "x"}, {"Transfer-Encoding", "chunked"}, {"Transfer-Encoding", "chunked"}}, 501},
+    {"two codings",
+     11,
+     {{"Host", "x"}, {"Transfer-Encoding", "chunked"}, {"Transfer-Encoding", "chunked"}},
+     501},
     {"close", 11, {{"Host", "x"}, {"Connection", "TE, close"}}, 0, 0, false, false},
     {"continue", 11, {{"Host", "x"}, {"Expect", "100-Continue"}}, 0},
     {"other expectation", 11, {{"Host", "x"}, {"Expect", "200-ok"}}, 417},
@@ -91,11 +98,15 @@ const ChunkRow kChunks[] = {
     {"lone line feed", "3\nabc\r\n", 400, "", ""},
     {"long size line", "3;" + std::string(500, 'x'), 400, "", ""},
     {"long trailer", "0\r\nA: " + std::string(70000, 'x') + "\r\n\r\n", 400, "", ""},
-    {"many trailers", "0\r\n" + [] {
-       std::string many;
-       for (int i = 0; i < 5000; ++i) many += "A: b\r\n";
-       return many;
-     }() + "\r\n", 400, "", ""},
+    {"many trailers",
+     "0\r\n" +
+         [] {
+           std::string many;
+           for (int i = 0; i < 5000; ++i) many += "A: b\r\n";
+           return many;
+         }() +
+         "\r\n",
+     400, "", ""},
     {"trailer without colon", "0\r\nnonsense\r\n\r\n", 400, "", ""},
 };
 

@@ -133,9 +133,8 @@ class HttpServer::Impl {
       if (shared_->connections >= shared_->options.max_connections) continue;  // closes the socket
       // The socket travels in a shared pointer because handlers of this Boost must be copyable.
       auto moved = std::make_shared<tcp::socket>(std::move(socket));
-      asio::dispatch(*lane.context, [&lane, moved, shared = shared_] {
-        lane.Adopt(shared, std::move(*moved));
-      });
+      asio::dispatch(*lane.context,
+                     [&lane, moved, shared = shared_] { lane.Adopt(shared, std::move(*moved)); });
     }
   }
 

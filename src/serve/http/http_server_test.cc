@@ -69,7 +69,8 @@ class HttpServerTest : public testing::Test {
   std::shared_ptr<std::atomic<bool>> cancelled_;
 };
 
-std::string Post(const std::string& target, const std::string& body, const std::string& fields = "") {
+std::string Post(const std::string& target, const std::string& body,
+                 const std::string& fields = "") {
   return "POST " + target + " HTTP/1.1\r\nHost: x\r\n" + fields +
          "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
 }
@@ -109,22 +110,31 @@ TEST_F(HttpServerTest, ProbesAreAnsweredAndTheServerGoesOn) {
       {"version 2", "GET / HTTP/2.0\r\nHost: x\r\n\r\n", 400},
       {"space before the colon", "GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400},
       {"NUL in a field", std::string("GET / HTTP/1.1\r\nHost: x\r\nA: \0\r\n\r\n", 37), 400},
-      {"two lengths", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400},
+      {"two lengths",
+       "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400},
       {"length list", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2, 2\r\n\r\nab", 400},
       {"negative length", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400},
-      {"smuggling", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
-      {"unknown coding", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501},
+      {"smuggling",
+       "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: "
+       "chunked\r\n\r\n0\r\n\r\n",
+       400},
+      {"unknown coding",
+       "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501},
       {"chunked 1.0", "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
       {"oversize", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n", 413},
-      {"beyond 2^64", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551617\r\n\r\n", 400},
+      {"beyond 2^64", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551617\r\n\r\n",
+       400},
       {"chunk beyond", chunked + "fffffffffffffff\r\n", 413},
       {"bad chunk", chunked + "zz\r\n", 400},
       {"huge trailer", chunked + "0\r\nA: " + std::string(100000, 'x') + "\r\n\r\n", 400},
-      {"huge header", "GET / HTTP/1.1\r\nHost: x\r\nA: " + std::string(50000, 'x') + "\r\n\r\n", 431},
+      {"huge header", "GET / HTTP/1.1\r\nHost: x\r\nA: " + std::string(50000, 'x') + "\r\n\r\n",
+       431},
       {"huge target", "GET /" + std::string(50000, 'x') + " HTTP/1.1\r\nHost: x\r\n\r\n", 431},
       {"unknown content coding", Post("/", "x", "Content-Encoding: br\r\n"), 415},
       {"damaged gzip", Post("/", "x", "Content-Encoding: gzip\r\n"), 400},
-      {"bomb", Post("/", EncodeContent("gzip", std::string(1 << 20, 'x')), "Content-Encoding: gzip\r\n"), 413},
+      {"bomb",
+       Post("/", EncodeContent("gzip", std::string(1 << 20, 'x')), "Content-Encoding: gzip\r\n"),
+       413},
       {"expectation", "GET / HTTP/1.1\r\nHost: x\r\nExpect: tea\r\n\r\n", 417},
   };
   for (const Probe& probe : probes) {
@@ -170,9 +180,8 @@ TEST_F(HttpServerTest, SlowHeadersAndBodiesTimeOut) {
 TEST_F(HttpServerTest, CompressedBothWays) {
   Start();
   const std::string text(5000, 'y');
-  const std::string response =
-      Ask(Post("/", EncodeContent("deflate", text),
-               "Content-Encoding: deflate\r\nAccept-Encoding: gzip\r\n"));
+  const std::string response = Ask(Post("/", EncodeContent("deflate", text),
+                                        "Content-Encoding: deflate\r\nAccept-Encoding: gzip\r\n"));
   EXPECT_NE(response.find("Content-Encoding: gzip\r\n"), std::string::npos);
   EXPECT_EQ(*DecodeContent("gzip", BodyOf(response), 10000), "POST / " + text);
 }

@@ -27,7 +27,8 @@ double Seconds(Duration time) { return std::chrono::duration<double>(time).count
 class Metrics::Impl {
  public:
   prometheus::Registry registry;
-  Family<Counter>& requests = Counters("minim_requests_total", "Requests, by model and HTTP status.");
+  Family<Counter>& requests =
+      Counters("minim_requests_total", "Requests, by model and HTTP status.");
   Family<Counter>& cache = Counters("minim_cache_requests_total", "Cache look-ups, by result.");
   Family<Counter>& cold = Counters("minim_cold_runs_total", "Runs with dims not prepared before.");
   Family<Counter>& failed = Counters("minim_failed_runs_total", "Runs that ended in an error.");
@@ -113,7 +114,8 @@ class ModelCounters : public ModelMetrics {
 Metrics::Metrics() : impl_(std::make_shared<Impl>()) {}
 Metrics::~Metrics() = default;
 
-std::shared_ptr<ModelMetrics> Metrics::ForModel(const std::string& model, const std::string& version,
+std::shared_ptr<ModelMetrics> Metrics::ForModel(const std::string& model,
+                                                const std::string& version,
                                                 const std::string& tier) {
   return std::make_shared<ModelCounters<Impl>>(
       impl_, Labels{{"model", model}, {"version", version}, {"tier", tier}});

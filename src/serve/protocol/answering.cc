@@ -21,8 +21,9 @@ Digest128 Answering::KeyOf(const Question& question) const {
     views.push_back(input.tensor.view());
   }
   for (const RequestedOutput& output : question.request.outputs) outputs.push_back(output.name);
-  return RequestKey(secret_, {question.version->model, question.version->version,
-                              question.tier->name, question.tier->generation, names, views, outputs});
+  return RequestKey(secret_,
+                    {question.version->model, question.version->version, question.tier->name,
+                     question.tier->generation, names, views, outputs});
 }
 
 void Answering::Answer(Question question, Done done) {
@@ -70,7 +71,8 @@ TimePoint Answering::DeadlineOf(const Call& call) const {
   const uint64_t asked_us = call.question.request.timeout_us.value_or(0);
   const auto most_us =
       std::chrono::duration_cast<std::chrono::microseconds>(options_.default_timeout);
-  if (asked_us == 0 || asked_us >= static_cast<uint64_t>(most_us.count())) return call.start + most_us;
+  if (asked_us == 0 || asked_us >= static_cast<uint64_t>(most_us.count()))
+    return call.start + most_us;
   return call.start + std::chrono::microseconds(asked_us);
 }
 

@@ -30,8 +30,7 @@ Status CheckInput(const NamedTensor& input, const TensorInfo& info) {
   if (!info.ranked) return {};
   const Dims& dims = input.tensor.dims();
   bool same = static_cast<size_t>(dims.rank()) == info.dims.size();
-  for (int i = 0; same && i < dims.rank(); ++i)
-    same = info.dims[i] < 0 || info.dims[i] == dims[i];
+  for (int i = 0; same && i < dims.rank(); ++i) same = info.dims[i] < 0 || info.dims[i] == dims[i];
   if (same) return {};
   return InvalidArgument("input '{}': shape {}, expected {}", input.name, dims.ToString(),
                          ShapeOf(info));
@@ -52,7 +51,8 @@ Status OrderInputs(InferRequest& request, const std::vector<TensorInfo>& infos) 
   }
   for (size_t i = 0; i < infos.size(); ++i)
     if (!ordered[i].tensor.defined())
-      return InvalidArgument("input '{}': missing; the model needs {}", infos[i].name, NamesOf(infos));
+      return InvalidArgument("input '{}': missing; the model needs {}", infos[i].name,
+                             NamesOf(infos));
   request.inputs = std::move(ordered);
   return {};
 }
@@ -70,7 +70,8 @@ Status CheckOutputs(InferRequest& request, const std::vector<TensorInfo>& infos)
       return InvalidArgument("output '{}': asked for twice", output.name);
   }
   if (!request.outputs.empty()) return {};
-  for (const TensorInfo& info : infos) request.outputs.push_back({info.name, request.binary_outputs});
+  for (const TensorInfo& info : infos)
+    request.outputs.push_back({info.name, request.binary_outputs});
   return {};
 }
 

@@ -6,8 +6,9 @@ namespace minim::serve {
 namespace {
 
 TEST(DatatypesTest, NamesOfTheProtocol) {
-  EXPECT_EQ(KnownDatatypes(),
-            "FP64, FP32, FP16, BF16, INT64, INT32, INT16, INT8, UINT64, UINT32, UINT16, UINT8, BOOL");
+  EXPECT_EQ(
+      KnownDatatypes(),
+      "FP64, FP32, FP16, BF16, INT64, INT32, INT16, INT8, UINT64, UINT32, UINT16, UINT8, BOOL");
   EXPECT_EQ(DTypeFromDatatype("FP16"), DType::f16);
   EXPECT_EQ(DTypeFromDatatype("UINT8"), DType::u8);
   EXPECT_EQ(DTypeFromDatatype("BYTES"), std::nullopt);

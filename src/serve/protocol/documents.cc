@@ -30,9 +30,8 @@ json ConfigOf(const std::vector<TensorInfo>& infos, bool batched) {
     json dims = json::array();
     for (size_t i = batched ? 1 : 0; i < info.dims.size(); ++i)
       dims.push_back(info.dims[i] < 0 ? -1 : info.dims[i]);
-    list.push_back({{"name", info.name},
-                    {"data_type", "TYPE_" + DatatypeName(info.dtype)},
-                    {"dims", dims}});
+    list.push_back(
+        {{"name", info.name}, {"data_type", "TYPE_" + DatatypeName(info.dtype)}, {"dims", dims}});
   }
   return list;
 }

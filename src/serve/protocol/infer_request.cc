@@ -76,7 +76,8 @@ Result<InferRequest> Parser::Parse() {
   ondemand::parser parser;
   ondemand::document document;
   constexpr std::string_view kWhere = "request JSON";
-  READ_JSON(document, parser.iterate(simdjson::padded_string_view(json_.data(), json_.size(), capacity_)),
+  READ_JSON(document,
+            parser.iterate(simdjson::padded_string_view(json_.data(), json_.size(), capacity_)),
             kWhere);
   ondemand::object object;
   READ_JSON(object, document.get_object(), kWhere);
@@ -213,7 +214,8 @@ Status Parser::ParseData(ondemand::value value, RawInput& input) {
 }
 
 // Needs shape and datatype. An element costs the sender at least `bytes_per_element`.
-Result<Tensor> Parser::Allocate(const RawInput& input, size_t paid_bytes, size_t bytes_per_element) {
+Result<Tensor> Parser::Allocate(const RawInput& input, size_t paid_bytes,
+                                size_t bytes_per_element) {
   uint64_t elements = 1;
   bool too_many = false;
   for (const int64_t size : *input.shape)
@@ -294,16 +296,17 @@ Status Parser::ParseOutput(ondemand::value value) {
       return Unsupported("parameters.{}: not offered; leave it out", key);
     return CheckIgnored(inner, "parameters", 0);
   };
-  MINIM_TRY(ForEachField(object, "keys", [&](std::string_view key, ondemand::value inner) -> Status {
-    if (key == "name") {
-      MINIM_TRY(output.name, ReadString(inner, "name"));
-      return {};
-    }
-    if (key != "parameters") return CheckIgnored(inner, "ignored", 0);
-    ondemand::object parameters;
-    READ_JSON(parameters, inner.get_object(), "parameters");
-    return ForEachField(parameters, "parameters", parameter);
-  }));
+  MINIM_TRY(
+      ForEachField(object, "keys", [&](std::string_view key, ondemand::value inner) -> Status {
+        if (key == "name") {
+          MINIM_TRY(output.name, ReadString(inner, "name"));
+          return {};
+        }
+        if (key != "parameters") return CheckIgnored(inner, "ignored", 0);
+        ondemand::object parameters;
+        READ_JSON(parameters, inner.get_object(), "parameters");
+        return ForEachField(parameters, "parameters", parameter);
+      }));
   if (output.name.empty()) return InvalidArgument("name: missing");
   request_.outputs.push_back(std::move(output));
   output_binary_.push_back(binary);

@@ -84,7 +84,8 @@ const Row kRows[] = {
     {R"({"inputs":[],"parameters":{"timeout":-1}})", "parameters.timeout"},
     {R"({"inputs":[],"parameters":{"sequence_id":1}})", "sequence_id"},
     {R"({"inputs":[],"outputs":[{}]})", "outputs[0]: name: missing"},
-    {R"({"inputs":[],"outputs":[{"name":"y","parameters":{"classification":3}}]})", "classification"},
+    {R"({"inputs":[],"outputs":[{"name":"y","parameters":{"classification":3}}]})",
+     "classification"},
     {Input(R"("shape":[1],"datatype":"FP32","data":[1])"), "name: missing"},
     {Input(R"("name":"x","datatype":"FP32","data":[1])"), "shape: missing"},
     {Input(R"("name":"x","shape":[1],"data":[1])"), "datatype: missing"},
@@ -93,9 +94,12 @@ const Row kRows[] = {
     {Input(R"("name":"x","shape":[1],"datatype":"BYTES","data":["a"])"), "string tensors"},
     {Input(R"("name":"x","shape":[-1],"datatype":"FP32","data":[1])"), "input 'x': shape"},
     {Input(R"("name":"x","shape":[1.0],"datatype":"FP32","data":[1])"), "shape"},
-    {Input(R"("name":"x","shape":[1,1,1,1,1,1,1,1,1],"datatype":"FP32","data":[1])"), "more than 8"},
-    {Input(R"("name":"x","shape":[4294967296,4294967296],"datatype":"FP32","data":[1])"), "more elements"},
-    {Input(R"("name":"x","shape":[0,9223372036854775807,9],"datatype":"FP32","data":[1])"), "elements"},
+    {Input(R"("name":"x","shape":[1,1,1,1,1,1,1,1,1],"datatype":"FP32","data":[1])"),
+     "more than 8"},
+    {Input(R"("name":"x","shape":[4294967296,4294967296],"datatype":"FP32","data":[1])"),
+     "more elements"},
+    {Input(R"("name":"x","shape":[0,9223372036854775807,9],"datatype":"FP32","data":[1])"),
+     "elements"},
     {Input(R"("name":"x","shape":[1000000000000],"datatype":"FP32","data":[1])"), "more elements"},
     {Input(kX + R"(,"data":[1])"), "1 elements, the shape [2] needs 2"},
     {Input(kX + R"(,"data":[1,2,3])"), "more than 2 elements"},
@@ -110,9 +114,11 @@ const Row kRows[] = {
     {Input(kX + R"(,"data":[1,2)"), "data"},
     {Input(kX + R"(,"data":5)"), "expected a list"},
     {Input(kX + ",\"data\":" + std::string(3000, '[') + std::string(3000, ']')), "nested deeper"},
-    {Input(kX + ",\"data\":[1,2],\"other\":" + std::string(900, '[') + std::string(900, ']')), "nested"},
+    {Input(kX + ",\"data\":[1,2],\"other\":" + std::string(900, '[') + std::string(900, ']')),
+     "nested"},
     {Input(kX + R"(,"data":[1,2],"data":[1,2])"), "appears twice"},
-    {Input(R"("name":"x","shape":[1],"datatype":"INT8","data":[128])"), "element 0 is no value of INT8"},
+    {Input(R"("name":"x","shape":[1],"datatype":"INT8","data":[128])"),
+     "element 0 is no value of INT8"},
     {Input(R"("name":"x","shape":[1],"datatype":"UINT8","data":[-1])"), "element 0"},
     {Input(R"("name":"x","shape":[1],"datatype":"INT32","data":[1.5])"), "element 0"},
     {Input(R"("name":"x","shape":[1],"datatype":"BOOL","data":[1])"), "element 0"},
@@ -129,7 +135,8 @@ TEST(InferRequestTest, EveryFaultNamesTheField) {
     const auto request = Parse(row.body);
     ASSERT_FALSE(request.ok()) << row.body.substr(0, 200);
     EXPECT_NE(request.status().message().find(row.expected), std::string::npos)
-        << row.body.substr(0, 200) << "\n" << request.status().message();
+        << row.body.substr(0, 200) << "\n"
+        << request.status().message();
   }
 }
 

@@ -10,13 +10,14 @@ namespace {
 
 TEST(InferResponseTest, JsonTensors) {
   const float inf = std::numeric_limits<float>::infinity();
-  const HttpResponse response = InferResponse(
-      "m\"", "3", "id", {{"y", Tensor::From<float>({2, 2}, {0.1f, -2, inf, 1e-30f})},
-                         {"b", Tensor::From<bool>({2}, {true, false})},
-                         {"h", Tensor::From<Half>({1}, {Half(0.5f)})},
-                         {"i", Tensor::From<int8_t>({1}, {-128})},
-                         {"none", Tensor(DType::u64, {0})}},
-      {.tier = "int8", .batch_size = 4, .cache_hit = true, .total_us = 7});
+  const HttpResponse response =
+      InferResponse("m\"", "3", "id",
+                    {{"y", Tensor::From<float>({2, 2}, {0.1f, -2, inf, 1e-30f})},
+                     {"b", Tensor::From<bool>({2}, {true, false})},
+                     {"h", Tensor::From<Half>({1}, {Half(0.5f)})},
+                     {"i", Tensor::From<int8_t>({1}, {-128})},
+                     {"none", Tensor(DType::u64, {0})}},
+                    {.tier = "int8", .batch_size = 4, .cache_hit = true, .total_us = 7});
   const auto json = nlohmann::json::parse(response.body);
   EXPECT_EQ(json["model_name"], "m\"");
   EXPECT_EQ(json["id"], "id");
@@ -31,10 +32,11 @@ TEST(InferResponseTest, JsonTensors) {
 }
 
 TEST(InferResponseTest, BinaryTensorsFollowTheJson) {
-  const HttpResponse response =
-      InferResponse("m", "1", "", {{"a", Tensor::From<int16_t>({1}, {0x4142}), true},
-                                   {"b", Tensor::From<float>({1}, {1}), false},
-                                   {"c", Tensor::From<uint8_t>({2}, {'x', 'y'}), true}}, {});
+  const HttpResponse response = InferResponse("m", "1", "",
+                                              {{"a", Tensor::From<int16_t>({1}, {0x4142}), true},
+                                               {"b", Tensor::From<float>({1}, {1}), false},
+                                               {"c", Tensor::From<uint8_t>({2}, {'x', 'y'}), true}},
+                                              {});
   const size_t length =
       std::stoul(std::string(response.headers.Get("Inference-Header-Content-Length")));
   EXPECT_EQ(response.body.substr(length), "BAxy");

@@ -67,8 +67,9 @@ Result<Route> FindRoute(std::string_view method, std::string_view target) {
   }
   if (!other.empty())
     return Unsupported("{} is not offered here; use {}", method.substr(0, 32), other);
-  return NotFound("no such path; GET /v2 describes the server, POST /v2/models/NAME/infer asks a "
-                  "model");
+  return NotFound(
+      "no such path; GET /v2 describes the server, POST /v2/models/NAME/infer asks a "
+      "model");
 }
 
 }  // namespace minim::serve

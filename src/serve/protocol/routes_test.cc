@@ -44,7 +44,8 @@ TEST(RoutesTest, Table) {
 }
 
 TEST(RoutesTest, OtherPathsAndMethods) {
-  for (const char* target : {"/", "/v1", "/v2/models", "/v2/models/m/infer/x", "/v2/models/m/versions/1/versions/2"})
+  for (const char* target :
+       {"/", "/v1", "/v2/models", "/v2/models/m/infer/x", "/v2/models/m/versions/1/versions/2"})
     EXPECT_EQ(FindRoute("GET", target).status().code(), StatusCode::kNotFound) << target;
   EXPECT_EQ(FindRoute("GET", "/v2/models/m/infer").status().code(), StatusCode::kUnsupported);
   EXPECT_EQ(FindRoute("DELETE", "/v2").status().code(), StatusCode::kUnsupported);

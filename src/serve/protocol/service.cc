@@ -63,7 +63,8 @@ HttpResponse WriteAnswer(const InferContext& context, const Answered& answer) {
       .infer_us = Micros(answer.times.infer),
       .total_us = Micros(Clock::now() - context.start),
   };
-  return InferResponse(context.version->model, context.version->version, context.id, outputs, notes);
+  return InferResponse(context.version->model, context.version->version, context.id, outputs,
+                       notes);
 }
 
 }  // namespace
@@ -80,7 +81,8 @@ class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
 
   void Handle(HttpRequest request, ResponseCallback done) {
     ++in_flight_;
-    const auto counted = [self = shared_from_this(), done = std::move(done)](HttpResponse response) {
+    const auto counted = [self = shared_from_this(),
+                          done = std::move(done)](HttpResponse response) {
       done(std::move(response));
       --self->in_flight_;
     };
@@ -125,9 +127,9 @@ Result<Question> Service::Impl::Ask(const Route& route, HttpRequest& request,
   Question question{.cancelled = request.cancelled};
   MINIM_TRY(question.version, repository_->Find(route.model, route.version));
   MINIM_TRY(tier, question.version->Tier(""));
-  MINIM_TRY(question.request,
-            ParseInferRequest(request.body,
-                              request.headers.Get("Inference-Header-Content-Length")));
+  MINIM_TRY(
+      question.request,
+      ParseInferRequest(request.body, request.headers.Get("Inference-Header-Content-Length")));
   MINIM_TRY(tier, question.version->Tier(question.request.tier));
   MINIM_TRY(BindRequest(question.request, tier->model->inputs(), tier->model->outputs(),
                         tier->batcher->batchable()));
@@ -153,12 +155,13 @@ void Service::Impl::Infer(const Route& route, HttpRequest request, ResponseCallb
   context->outputs = question->request.outputs;
   if (context->tier->batcher->batchable())
     context->rows = question->request.inputs[0].tensor.dims()[0];
-  answering_->Answer(std::move(*question), [context, done = std::move(done)](const Answered& answer) {
-    CountAnswer(*context, answer);
-    HttpResponse response = WriteAnswer(*context, answer);
-    context->tier->metrics->CountRequest(response.status);
-    done(std::move(response));
-  });
+  answering_->Answer(std::move(*question),
+                     [context, done = std::move(done)](const Answered& answer) {
+                       CountAnswer(*context, answer);
+                       HttpResponse response = WriteAnswer(*context, answer);
+                       context->tier->metrics->CountRequest(response.status);
+                       done(std::move(response));
+                     });
 }
 
 // Loading takes long: not on a thread that serves sockets.
@@ -222,7 +225,8 @@ HttpResponse Service::Impl::Describe(const Route& route) const {
 
 Service::Service(ServiceOptions options, std::shared_ptr<Repository> repository,
                  std::shared_ptr<Metrics> metrics)
-    : impl_(std::make_shared<Impl>(std::move(options), std::move(repository), std::move(metrics))) {}
+    : impl_(std::make_shared<Impl>(std::move(options), std::move(repository), std::move(metrics))) {
+}
 
 Service::~Service() { impl_->CloseWorker(); }
 

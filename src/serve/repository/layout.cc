@@ -63,8 +63,8 @@ Status CheckModelName(std::string_view name) {
   });
   if (name.empty() || name.size() > kMaxNameBytes || bad_byte || name.front() == '.' ||
       !simdjson::validate_utf8(name))
-    return InvalidArgument("model name: expected 1 to {} printable bytes, no slash, no dot in front",
-                           kMaxNameBytes);
+    return InvalidArgument(
+        "model name: expected 1 to {} printable bytes, no slash, no dot in front", kMaxNameBytes);
   return {};
 }
 
@@ -73,7 +73,9 @@ Result<RepositoryLayout> RepositoryLayout::Open(const Path& path, bool offer_bf1
   RepositoryLayout layout;
   layout.offer_bf16_ = offer_bf16;
   layout.root_ = fs::canonical(path, error);
-  if (error) return NotFound("{}: {}; expected a model repository or an ONNX file", path.string(), error.message());
+  if (error)
+    return NotFound("{}: {}; expected a model repository or an ONNX file", path.string(),
+                    error.message());
   if (fs::is_regular_file(layout.root_)) {
     layout.is_file_ = true;
     layout.only_name_ = path.stem().string();
@@ -103,7 +105,8 @@ Result<Path> RepositoryLayout::Inside(const Path& path) const {
   if (error) return NotFound("{}: {}", path.string(), error.message());
   const auto [end, at] = std::mismatch(root_.begin(), root_.end(), real.begin(), real.end());
   if (end == root_.end()) return real;
-  return InvalidArgument("{}: a link out of the repository; put the file itself there", path.string());
+  return InvalidArgument("{}: a link out of the repository; put the file itself there",
+                         path.string());
 }
 
 void RepositoryLayout::AddVariants(const Path& folder, VersionLayout& version) const {

@@ -37,7 +37,7 @@ class RepositoryLayout {
   Result<VersionLayout> ScanVersion(const Path& folder, int64_t number) const;
   void AddVariants(const Path& folder, VersionLayout& version) const;
 
-  Path root_;             // canonical
+  Path root_;              // canonical
   std::string only_name_;  // set when the path is one model
   bool is_file_ = false;
   bool offer_bf16_ = false;

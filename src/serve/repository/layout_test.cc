@@ -76,9 +76,10 @@ TEST_F(LayoutTest, LinksOutOfTheRepositoryAreRefused) {
 
 TEST_F(LayoutTest, NamesAreChecked) {
   const RepositoryLayout layout = Open("repo");
-  for (const std::string& bad : {std::string(), std::string("."), std::string(".."), std::string("../repo/a"),
-                                 std::string("/etc"), std::string("a\0b", 3), std::string(300, 'a'),
-                                 std::string("a\\b"), std::string("\xff"), std::string(".hidden")})
+  for (const std::string& bad :
+       {std::string(), std::string("."), std::string(".."), std::string("../repo/a"),
+        std::string("/etc"), std::string("a\0b", 3), std::string(300, 'a'), std::string("a\\b"),
+        std::string("\xff"), std::string(".hidden")})
     EXPECT_EQ(layout.Scan(bad).status().code(), StatusCode::kInvalidArgument) << bad;
   EXPECT_EQ(layout.Scan("absent").status().code(), StatusCode::kNotFound);
   EXPECT_EQ(layout.Scan("empty").status().code(), StatusCode::kNotFound);
@@ -87,8 +88,9 @@ TEST_F(LayoutTest, NamesAreChecked) {
 
 TEST_F(LayoutTest, NothingToServeIsExplained) {
   EXPECT_EQ(RepositoryLayout::Open(root_ / "absent", false).status().code(), StatusCode::kNotFound);
-  EXPECT_NE(RepositoryLayout::Open(root_ / "repo/empty", false).status().message().find("model.onnx"),
-            std::string::npos);
+  EXPECT_NE(
+      RepositoryLayout::Open(root_ / "repo/empty", false).status().message().find("model.onnx"),
+      std::string::npos);
 }
 
 }  // namespace

@@ -87,7 +87,7 @@ class Repository {
   std::atomic<uint64_t> generation_{0};
   std::mutex load_mutex_;
   mutable std::mutex mutex_;
-  std::map<std::string, Versions> models_;        // guarded by mutex_
+  std::map<std::string, Versions> models_;       // guarded by mutex_
   std::map<std::string, std::string> failures_;  // guarded by mutex_; why the last load failed
 };
 

@@ -17,7 +17,8 @@ Result<std::shared_ptr<Model>> LoadFake(const TierSource& source) {
   MINIM_TRY(const std::string text, ReadFile(source.path));
   if (text == "bad") return DataLoss("{}: not a model", source.path.string());
   const int64_t width = text == "wide" ? 3 : 2;
-  return std::shared_ptr<Model>(std::make_shared<FakeModel>(width, width == 3 ? 2 : std::stof(text)));
+  return std::shared_ptr<Model>(
+      std::make_shared<FakeModel>(width, width == 3 ? 2 : std::stof(text)));
 }
 
 class RepositoryTest : public testing::Test {
@@ -35,8 +36,7 @@ class RepositoryTest : public testing::Test {
     std::ofstream(root_ / path) << text;
   }
   Repository& Open() {
-    auto repository =
-        Repository::Open(root_, {.loader = LoadFake}, std::make_shared<Metrics>());
+    auto repository = Repository::Open(root_, {.loader = LoadFake}, std::make_shared<Metrics>());
     EXPECT_TRUE(repository.ok());
     repository_ = std::move(*repository);
     return *repository_;

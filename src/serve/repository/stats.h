@@ -22,8 +22,8 @@ struct DurationStat {
 struct ModelStats {
   DurationStat success, fail, queue, compute_input, compute_infer, compute_output;
   DurationStat cache_hit, cache_miss;
-  std::atomic<uint64_t> inference_count{0};  // rows run
-  std::atomic<uint64_t> execution_count{0};  // batches run
+  std::atomic<uint64_t> inference_count{0};   // rows run
+  std::atomic<uint64_t> execution_count{0};   // batches run
   std::atomic<int64_t> last_inference_ms{0};  // since the epoch
 };
 

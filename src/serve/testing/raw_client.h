@@ -83,7 +83,8 @@ class RawClient {
 
 /// 200 of "HTTP/1.1 200 OK..."; 0 if there is no answer.
 inline int StatusOf(std::string_view response) {
-  return response.starts_with("HTTP/1.1 ") ? std::atoi(std::string(response.substr(9, 3)).c_str()) : 0;
+  return response.starts_with("HTTP/1.1 ") ? std::atoi(std::string(response.substr(9, 3)).c_str())
+                                           : 0;
 }
 
 inline std::string BodyOf(const std::string& response) {
