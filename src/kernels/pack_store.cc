@@ -38,14 +38,13 @@ class MemoryPackStore final : public PackStore {
                                              size_t bytes,
                                              FunctionRef<void(std::byte*)> pack) override {
     const Digest digest = DigestOf(source);
-    const std::string name =
-        fmt::format("{:x}.{:x}.{}.{}", digest.low, digest.high, bytes, key);
+    const std::string name = fmt::format("{:x}.{:x}.{}.{}", digest.low, digest.high, bytes, key);
     std::lock_guard lock(mutex_);
     if (auto found = Find(name)) return found;
-    auto* raw = static_cast<std::byte*>(
-        ::operator new(bytes + kAlignment, std::align_val_t{kAlignment}));
+    auto* raw =
+        static_cast<std::byte*>(::operator new (bytes + kAlignment, std::align_val_t{kAlignment}));
     std::shared_ptr<std::byte> blob(
-        raw, [](std::byte* p) { ::operator delete(p, std::align_val_t{kAlignment}); });
+        raw, [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); });
     pack(blob.get());
     std::erase_if(entries_, [](const auto& entry) { return entry.second.expired(); });
     entries_[name] = blob;

@@ -66,16 +66,20 @@ BindResult Bind(const KernelRequest& request, const GemmLevel& level) {
   p.residual = HasInput(request, 3);
   p.piece_bytes = AlignUp(p.block * p.k * kPanel * sizeof(float));
   const size_t scratch = p.piece_bytes * std::max(1, request.threads);
-  return MakeKernel(fmt::format("conv as gemm {} 6x16", level.name), [p](const KernelArgs& args) {
-    const int64_t blocks = (p.panels + p.block - 1) / p.block;
-    const int64_t units = p.w.batch * p.groups * blocks;
-    const int pieces = static_cast<int>(std::min<int64_t>(units, args.threads.threads));
-    args.threads.ParallelFor(pieces, [&](int i) {
-      auto* pack = reinterpret_cast<float*>(static_cast<std::byte*>(args.scratch) + i * p.piece_bytes);
-      for (int64_t unit = units * i / pieces; unit < units * (i + 1) / pieces; ++unit)
-        RunBlock(p, args, unit, pack);
-    });
-  }, scratch);
+  return MakeKernel(
+      fmt::format("conv as gemm {} 6x16", level.name),
+      [p](const KernelArgs& args) {
+        const int64_t blocks = (p.panels + p.block - 1) / p.block;
+        const int64_t units = p.w.batch * p.groups * blocks;
+        const int pieces = static_cast<int>(std::min<int64_t>(units, args.threads.threads));
+        args.threads.ParallelFor(pieces, [&](int i) {
+          auto* pack =
+              reinterpret_cast<float*>(static_cast<std::byte*>(args.scratch) + i * p.piece_bytes);
+          for (int64_t unit = units * i / pieces; unit < units * (i + 1) / pieces; ++unit)
+            RunBlock(p, args, unit, pack);
+        });
+      },
+      scratch);
 }
 
 }  // namespace

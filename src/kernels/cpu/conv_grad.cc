@@ -36,7 +36,8 @@ template <typename Body>
 void RunUnits(const KernelArgs& args, int64_t units, size_t piece_bytes, Body body) {
   const int pieces = static_cast<int>(std::min<int64_t>(units, args.threads.threads));
   args.threads.ParallelFor(pieces, [&](int i) {
-    auto* scratch = reinterpret_cast<float*>(static_cast<std::byte*>(args.scratch) + i * piece_bytes);
+    auto* scratch =
+        reinterpret_cast<float*>(static_cast<std::byte*>(args.scratch) + i * piece_bytes);
     for (int64_t unit = units * i / pieces; unit < units * (i + 1) / pieces; ++unit)
       body(unit, scratch);
   });
@@ -72,11 +73,14 @@ BindResult MakeInputGrad(const KernelRequest& request, Plan p, std::string_view 
   p.block = std::clamp<int64_t>(kColumnBytes / std::max<int64_t>(1, channel_bytes), 1,
                                 std::max<int64_t>(1, p.channels));
   p.piece_bytes = AlignUp(p.block * channel_bytes);
-  return MakeKernel(fmt::format("{} as gemm {} 6x16", name, p.level->name), [p](const KernelArgs& args) {
-    const int64_t blocks = (p.channels + p.block - 1) / p.block;
-    RunUnits(args, p.w.batch * p.groups * blocks, p.piece_bytes,
-             [&](int64_t unit, float* scratch) { InputGradUnit(p, args, unit, scratch); });
-  }, p.piece_bytes * std::max(1, request.threads));
+  return MakeKernel(
+      fmt::format("{} as gemm {} 6x16", name, p.level->name),
+      [p](const KernelArgs& args) {
+        const int64_t blocks = (p.channels + p.block - 1) / p.block;
+        RunUnits(args, p.w.batch * p.groups * blocks, p.piece_bytes,
+                 [&](int64_t unit, float* scratch) { InputGradUnit(p, args, unit, scratch); });
+      },
+      p.piece_bytes * std::max(1, request.threads));
 }
 
 BindResult BindInputGrad(const KernelRequest& request, const GemmLevel& level) {
@@ -153,24 +157,38 @@ BindResult BindWeightGrad(const KernelRequest& request, const GemmLevel& level) 
   MINIM_TRY(Plan p, PlanOf(request, w, weights, level));
   p.piece_bytes = AlignUp(std::min(kPixelBlock, w.out_size()) * kPanel * sizeof(float));
   const int64_t outputs = weights.Elements();
-  return MakeKernel(fmt::format("conv weight gradient as gemm {} 6x16", level.name),
-                    [p, outputs](const KernelArgs& args) {
-    if (p.w.batch * p.w.out_size() == 0) {
-      std::fill_n(Out<float>(args, 0), outputs, 0.0f);
-      return;
-    }
-    RunUnits(args, p.groups * PanelsOf(p.channels * p.w.taps()), p.piece_bytes,
-             [&](int64_t unit, float* scratch) { WeightGradUnit(p, args, unit, scratch); });
-  }, p.piece_bytes * std::max(1, request.threads));
+  return MakeKernel(
+      fmt::format("conv weight gradient as gemm {} 6x16", level.name),
+      [p, outputs](const KernelArgs& args) {
+        if (p.w.batch * p.w.out_size() == 0) {
+          std::fill_n(Out<float>(args, 0), outputs, 0.0f);
+          return;
+        }
+        RunUnits(args, p.groups * PanelsOf(p.channels * p.w.taps()), p.piece_bytes,
+                 [&](int64_t unit, float* scratch) { WeightGradUnit(p, args, unit, scratch); });
+      },
+      p.piece_bytes * std::max(1, request.threads));
 }
 
 }  // namespace
 
-BindResult ConvInputGradAvx2(const KernelRequest& request) { return BindInputGrad(request, GemmAvx2()); }
-BindResult ConvInputGradPortable(const KernelRequest& request) { return BindInputGrad(request, GemmPortable()); }
-BindResult ConvWeightGradAvx2(const KernelRequest& request) { return BindWeightGrad(request, GemmAvx2()); }
-BindResult ConvWeightGradPortable(const KernelRequest& request) { return BindWeightGrad(request, GemmPortable()); }
-BindResult ConvTransposeAvx2(const KernelRequest& request) { return BindTranspose(request, GemmAvx2()); }
-BindResult ConvTransposePortable(const KernelRequest& request) { return BindTranspose(request, GemmPortable()); }
+BindResult ConvInputGradAvx2(const KernelRequest& request) {
+  return BindInputGrad(request, GemmAvx2());
+}
+BindResult ConvInputGradPortable(const KernelRequest& request) {
+  return BindInputGrad(request, GemmPortable());
+}
+BindResult ConvWeightGradAvx2(const KernelRequest& request) {
+  return BindWeightGrad(request, GemmAvx2());
+}
+BindResult ConvWeightGradPortable(const KernelRequest& request) {
+  return BindWeightGrad(request, GemmPortable());
+}
+BindResult ConvTransposeAvx2(const KernelRequest& request) {
+  return BindTranspose(request, GemmAvx2());
+}
+BindResult ConvTransposePortable(const KernelRequest& request) {
+  return BindTranspose(request, GemmPortable());
+}
 
 }  // namespace minim

@@ -31,7 +31,8 @@ const ConvCase kCases[] = {
 };
 
 Attributes AttributesFor(const ConvCase& c) {
-  return {{"group", c.groups}, {"strides", c.strides}, {"dilations", c.dilations}, {"pads", c.pads}};
+  return {
+      {"group", c.groups}, {"strides", c.strides}, {"dilations", c.dilations}, {"pads", c.pads}};
 }
 
 Dims OutDims(const ConvCase& c) {
@@ -53,8 +54,10 @@ void ForEachProduct(const ConvCase& c, const std::function<void(int64_t, int64_t
       for (int64_t p = 0; p < w.out_size(); ++p)
         for (int64_t ch = 0; ch < channels; ++ch)
           for (int64_t t = 0; t < w.taps(); ++t) {
-            const int64_t out[3] = {p / (w.out[1] * w.out[2]), p / w.out[2] % w.out[1], p % w.out[2]};
-            const int64_t tap[3] = {t / (w.kernel[1] * w.kernel[2]), t / w.kernel[2] % w.kernel[1], t % w.kernel[2]};
+            const int64_t out[3] = {p / (w.out[1] * w.out[2]), p / w.out[2] % w.out[1],
+                                    p % w.out[2]};
+            const int64_t tap[3] = {t / (w.kernel[1] * w.kernel[2]), t / w.kernel[2] % w.kernel[1],
+                                    t % w.kernel[2]};
             int64_t at = 0;
             bool inside = true;
             for (int i = 0; i < 3; ++i) {
@@ -69,7 +72,8 @@ void ForEachProduct(const ConvCase& c, const std::function<void(int64_t, int64_t
           }
 }
 
-void ExpectAllLevels(KernelCase& test, const std::vector<double>& expected, const std::string& what) {
+void ExpectAllLevels(KernelCase& test, const std::vector<double>& expected,
+                     const std::string& what) {
   for (int threads : {1, 2}) {
     test.threads = threads;
     for (Isa isa : TestLevels()) {
@@ -86,11 +90,16 @@ TEST(ConvTest, ForwardWithBiasResidualAndActivation) {
     const Dims out = OutDims(c);
     const Tensor z = Uniform(out, 4);
     std::vector<double> plain(out.Elements()), fused(out.Elements());
-    ForEachProduct(c, [&](int64_t i, int64_t j, int64_t k) { plain[k] += double(x.as<float>()[i]) * w.as<float>()[j]; });
+    ForEachProduct(c, [&](int64_t i, int64_t j, int64_t k) {
+      plain[k] += double(x.as<float>()[i]) * w.as<float>()[j];
+    });
     const int64_t pixels = out.Elements(2, out.rank());
     for (size_t i = 0; i < plain.size(); ++i)
       fused[i] = std::max(0.0, plain[i] + b.as<float>()[i / pixels % c.w[0]] + z.as<float>()[i]);
-    KernelCase test{.op = "Conv", .attributes = AttributesFor(c), .inputs = {x, w}, .outputs = {Tensor(DType::f32, out)}};
+    KernelCase test{.op = "Conv",
+                    .attributes = AttributesFor(c),
+                    .inputs = {x, w},
+                    .outputs = {Tensor(DType::f32, out)}};
     ExpectAllLevels(test, plain, c.name);
     test.constants = {1};
     ExpectAllLevels(test, plain, std::string(c.name) + " constant");
@@ -110,9 +119,15 @@ TEST(ConvTest, Gradients) {
       dx[i] += double(dy.as<float>()[k]) * w.as<float>()[j];
       dw[j] += double(dy.as<float>()[k]) * x.as<float>()[i];
     });
-    KernelCase input{.op = "ConvInputGrad", .attributes = AttributesFor(c), .inputs = {dy, w}, .outputs = {Tensor(DType::f32, c.x)}};
+    KernelCase input{.op = "ConvInputGrad",
+                     .attributes = AttributesFor(c),
+                     .inputs = {dy, w},
+                     .outputs = {Tensor(DType::f32, c.x)}};
     ExpectAllLevels(input, dx, std::string(c.name) + " dX");
-    KernelCase weight{.op = "ConvWeightGrad", .attributes = AttributesFor(c), .inputs = {dy, x}, .outputs = {Tensor(DType::f32, c.w)}};
+    KernelCase weight{.op = "ConvWeightGrad",
+                      .attributes = AttributesFor(c),
+                      .inputs = {dy, x},
+                      .outputs = {Tensor(DType::f32, c.w)}};
     ExpectAllLevels(weight, dw, std::string(c.name) + " dW");
     KernelCase transpose = input;
     transpose.op = "ConvTranspose";
@@ -121,13 +136,16 @@ TEST(ConvTest, Gradients) {
 }
 
 TEST(ConvTest, AutoPadAndEmptyBatch) {
-  KernelCase test{.op = "Conv", .attributes = {{"auto_pad", "SAME_LOWER"}, {"strides", std::vector<int64_t>{2}}},
-                  .inputs = {Tensor::From<float>({1, 1, 4}, {1, 2, 3, 4}), Tensor::From<float>({1, 1, 3}, {1, 10, 100})},
+  KernelCase test{.op = "Conv",
+                  .attributes = {{"auto_pad", "SAME_LOWER"}, {"strides", std::vector<int64_t>{2}}},
+                  .inputs = {Tensor::From<float>({1, 1, 4}, {1, 2, 3, 4}),
+                             Tensor::From<float>({1, 1, 3}, {1, 10, 100})},
                   .outputs = {Tensor(DType::f32, {1, 1, 2})}};
   ExpectAllLevels(test, {210, 432}, "SAME_LOWER");
   test.attributes.Set("auto_pad", std::string("SAME_UPPER"));
   ExpectAllLevels(test, {321, 43}, "SAME_UPPER");
-  KernelCase empty{.op = "Conv", .inputs = {Tensor(DType::f32, {0, 1, 4}), Tensor(DType::f32, {1, 1, 3})},
+  KernelCase empty{.op = "Conv",
+                   .inputs = {Tensor(DType::f32, {0, 1, 4}), Tensor(DType::f32, {1, 1, 3})},
                    .outputs = {Tensor(DType::f32, {0, 1, 2})}};
   ExpectAllLevels(empty, {}, "empty");
 }

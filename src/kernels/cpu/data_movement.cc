@@ -46,7 +46,6 @@ Dims LayoutStrides(const TensorDesc& desc) {
   return strides;
 }
 
-
 struct SliceAxis {
   int64_t start = 0, step = 1;
 };
@@ -67,11 +66,13 @@ Result<std::vector<SliceAxis>> SlicesOf(const KernelRequest& request) {
     return Unsupported("{} starts, {} axes, {} steps", starts.size(), axes.size(), steps.size());
   for (size_t i = 0; i < starts.size(); ++i) {
     const int axis = NormalAxis(axes[i], in.rank());
-    if (axis < 0 || axis >= in.rank() || steps[i] == 0) return Unsupported("axis or step out of range");
+    if (axis < 0 || axis >= in.rank() || steps[i] == 0)
+      return Unsupported("axis or step out of range");
     const int64_t n = in[axis];
     const int64_t start = starts[i] < 0 ? starts[i] + n : starts[i];
     slices[axis] = {steps[i] > 0 ? std::clamp<int64_t>(start, 0, n)
-                                 : std::clamp<int64_t>(start, 0, std::max<int64_t>(0, n - 1)), steps[i]};
+                                 : std::clamp<int64_t>(start, 0, std::max<int64_t>(0, n - 1)),
+                    steps[i]};
   }
   return slices;
 }
@@ -90,8 +91,9 @@ BindResult TransposeAny(const KernelRequest& request) {
   Dims src;
   for (int64_t axis : perm) src.push_back(strides[NormalAxis(axis, in.rank())]);
   const Dims& out = request.outputs[0].dims;
-  return MakeCopies("transpose", {{StridedCopy(AxesOf(out, src, RowMajorStrides(out)),
-                                               ElementBytes(request)), 0, 0}});
+  return MakeCopies(
+      "transpose",
+      {{StridedCopy(AxesOf(out, src, RowMajorStrides(out)), ElementBytes(request)), 0, 0}});
 }
 
 BindResult ReorderAny(const KernelRequest& request) {
@@ -124,7 +126,8 @@ BindResult ConcatAny(const KernelRequest& request) {
     if (!request.inputs[i].present) continue;
     const Dims& in = request.inputs[i].dims;
     parts.push_back({StridedCopy(AxesOf(in, RowMajorStrides(in), dst), ElementBytes(request), 0,
-                                 at * dst[axis]), static_cast<int>(i), 0});
+                                 at * dst[axis]),
+                     static_cast<int>(i), 0});
     at += in[axis];
   }
   return MakeCopies("concat", std::move(parts));
@@ -141,7 +144,8 @@ BindResult SplitAny(const KernelRequest& request) {
     const Dims& out = request.outputs[i].dims;
     if (request.outputs[i].present)
       parts.push_back({StridedCopy(AxesOf(out, src, RowMajorStrides(out)), ElementBytes(request),
-                                   at * src[axis]), 0, static_cast<int>(i)});
+                                   at * src[axis]),
+                       0, static_cast<int>(i)});
     at += out[axis];
   }
   return MakeCopies("split", std::move(parts));
@@ -157,16 +161,18 @@ BindResult SliceAny(const KernelRequest& request) {
     offset += slices[i].start * src[i];
     src[i] *= slices[i].step;
   }
-  return MakeCopies("slice", {{StridedCopy(AxesOf(out, src, RowMajorStrides(out)),
-                                           ElementBytes(request), offset), 0, 0}});
+  return MakeCopies(
+      "slice",
+      {{StridedCopy(AxesOf(out, src, RowMajorStrides(out)), ElementBytes(request), offset), 0, 0}});
 }
 
 BindResult ExpandAny(const KernelRequest& request) {
   MINIM_TRY(CheckSame(request));
   const Dims& out = request.outputs[0].dims;
   const Dims src = BroadcastStrides(request.inputs[0].dims, out);
-  return MakeCopies("expand", {{StridedCopy(AxesOf(out, src, RowMajorStrides(out)),
-                                            ElementBytes(request)), 0, 0}});
+  return MakeCopies(
+      "expand",
+      {{StridedCopy(AxesOf(out, src, RowMajorStrides(out)), ElementBytes(request)), 0, 0}});
 }
 
 BindResult TileAny(const KernelRequest& request) {

@@ -20,10 +20,14 @@ Tensor Ints(std::initializer_list<int64_t> values) {
 
 std::vector<int> Moved(std::string op, Attributes attributes, std::vector<Tensor> inputs,
                        const Dims& out, DType dtype) {
-  KernelCase test{.op = std::move(op), .attributes = std::move(attributes), .inputs = std::move(inputs),
-                  .outputs = {Tensor(dtype, out)}, .threads = 2};
+  KernelCase test{.op = std::move(op),
+                  .attributes = std::move(attributes),
+                  .inputs = std::move(inputs),
+                  .outputs = {Tensor(dtype, out)},
+                  .threads = 2};
   for (size_t i = 1; i < test.inputs.size(); ++i) {
-    if (test.inputs[i].defined() && test.inputs[i].dtype() == DType::i64) test.constants.push_back(static_cast<int>(i));
+    if (test.inputs[i].defined() && test.inputs[i].dtype() == DType::i64)
+      test.constants.push_back(static_cast<int>(i));
   }
   RunCase(test, Isa::kPortable);
   const Tensor wide = Converted(test.outputs[0].view(), DType::i32);
@@ -32,7 +36,8 @@ std::vector<int> Moved(std::string op, Attributes attributes, std::vector<Tensor
 
 TEST(DataMovementTest, TransposeEveryElementSize) {
   for (DType dtype : {DType::u8, DType::f16, DType::f32, DType::f64}) {
-    EXPECT_THAT(Moved("Transpose", {}, {Iota(dtype, {2, 3})}, {3, 2}, dtype), ElementsAre(0, 3, 1, 4, 2, 5));
+    EXPECT_THAT(Moved("Transpose", {}, {Iota(dtype, {2, 3})}, {3, 2}, dtype),
+                ElementsAre(0, 3, 1, 4, 2, 5));
   }
   const auto moved = Moved("Transpose", {{"perm", std::vector<int64_t>{0, 2, 3, 1}}},
                            {Iota(DType::i32, {2, 20, 5, 33})}, {2, 5, 33, 20}, DType::i32);
@@ -43,9 +48,12 @@ TEST(DataMovementTest, TransposeEveryElementSize) {
 }
 
 TEST(DataMovementTest, ConcatAndSplit) {
-  EXPECT_THAT(Moved("Concat", {{"axis", int64_t{-1}}}, {Iota(DType::i8, {2, 1}), Iota(DType::i8, {2, 2})},
-                    {2, 3}, DType::i8), ElementsAre(0, 0, 1, 1, 2, 3));
-  KernelCase split{.op = "Split", .attributes = {{"axis", int64_t{1}}}, .inputs = {Iota(DType::i32, {2, 3})},
+  EXPECT_THAT(Moved("Concat", {{"axis", int64_t{-1}}},
+                    {Iota(DType::i8, {2, 1}), Iota(DType::i8, {2, 2})}, {2, 3}, DType::i8),
+              ElementsAre(0, 0, 1, 1, 2, 3));
+  KernelCase split{.op = "Split",
+                   .attributes = {{"axis", int64_t{1}}},
+                   .inputs = {Iota(DType::i32, {2, 3})},
                    .outputs = {Tensor(DType::i32, {2, 1}), Tensor(DType::i32, {2, 2})}};
   RunCase(split, Isa::kPortable);
   EXPECT_THAT(split.outputs[0].as<int32_t>(), ElementsAre(0, 3));
@@ -53,18 +61,24 @@ TEST(DataMovementTest, ConcatAndSplit) {
 }
 
 TEST(DataMovementTest, SliceForwardAndBackward) {
-  EXPECT_THAT(Moved("Slice", {}, {Iota(DType::i32, {3, 4}), Ints({1}), Ints({3}), Ints({0})}, {2, 4}, DType::i32),
+  EXPECT_THAT(Moved("Slice", {}, {Iota(DType::i32, {3, 4}), Ints({1}), Ints({3}), Ints({0})},
+                    {2, 4}, DType::i32),
               ElementsAre(4, 5, 6, 7, 8, 9, 10, 11));
-  EXPECT_THAT(Moved("Slice", {}, {Iota(DType::i32, {5}), Ints({-1}), Ints({-100}), Ints({0}), Ints({-2})}, {3}, DType::i32),
-              ElementsAre(4, 2, 0));
-  EXPECT_THAT(Moved("Slice", {}, {Iota(DType::i32, {5}), Ints({9}), Ints({12})}, {0}, DType::i32), ElementsAre());
+  EXPECT_THAT(
+      Moved("Slice", {}, {Iota(DType::i32, {5}), Ints({-1}), Ints({-100}), Ints({0}), Ints({-2})},
+            {3}, DType::i32),
+      ElementsAre(4, 2, 0));
+  EXPECT_THAT(Moved("Slice", {}, {Iota(DType::i32, {5}), Ints({9}), Ints({12})}, {0}, DType::i32),
+              ElementsAre());
 }
 
 TEST(DataMovementTest, ExpandTileGather) {
-  EXPECT_THAT(Moved("Expand", {}, {Iota(DType::i32, {2, 1})}, {2, 3}, DType::i32), ElementsAre(0, 0, 0, 1, 1, 1));
+  EXPECT_THAT(Moved("Expand", {}, {Iota(DType::i32, {2, 1})}, {2, 3}, DType::i32),
+              ElementsAre(0, 0, 0, 1, 1, 1));
   EXPECT_THAT(Moved("Tile", {}, {Iota(DType::i32, {2, 2}), Ints({1, 2})}, {2, 4}, DType::i32),
               ElementsAre(0, 1, 0, 1, 2, 3, 2, 3));
-  EXPECT_THAT(Moved("Gather", {{"axis", int64_t{1}}}, {Iota(DType::i32, {2, 3}), Ints({-1, 0, 7})}, {2, 3}, DType::i32),
+  EXPECT_THAT(Moved("Gather", {{"axis", int64_t{1}}}, {Iota(DType::i32, {2, 3}), Ints({-1, 0, 7})},
+                    {2, 3}, DType::i32),
               ElementsAre(2, 0, 0, 5, 3, 0));
 }
 
@@ -87,7 +101,8 @@ TEST(DataMovementTest, ReorderToChannelsLastAndBack) {
   const auto reorder = [](const Tensor& src, Layout from, Tensor& dst, Layout to) {
     const TensorDesc in{.dims = src.dims(), .layout = from}, out{.dims = dst.dims(), .layout = to};
     const auto packs = MakePackStore();
-    auto bound = BindCpuKernel({.op = "Reorder", .inputs = {&in, 1}, .outputs = {&out, 1}, .packs = packs.get()});
+    auto bound = BindCpuKernel(
+        {.op = "Reorder", .inputs = {&in, 1}, .outputs = {&out, 1}, .packs = packs.get()});
     ASSERT_TRUE(bound.ok());
     const void* a = src.data();
     void* b = dst.data();

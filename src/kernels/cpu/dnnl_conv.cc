@@ -20,8 +20,8 @@ struct Problem {
   dnnl_dims_t strides{}, dilations{}, begin{}, end{};
 };
 
-Result<Problem> ProblemOf(const KernelRequest& request, Direction direction, const Dims& image, const Dims& weights,
-                          const Dims& result) {
+Result<Problem> ProblemOf(const KernelRequest& request, Direction direction, const Dims& image,
+                          const Dims& weights, const Dims& result) {
   const Attributes& attributes = AttributesOf(request);
   MINIM_TRY(const Window w, WindowOf(attributes, image, result, weights.span().subspan(2)));
   Problem p{.direction = direction, .image = image, .result = result, .spatial = image.rank() - 2};
@@ -35,9 +35,11 @@ Result<Problem> ProblemOf(const KernelRequest& request, Direction direction, con
     p.strides[i] = w.stride[axis];
     p.dilations[i] = w.dilation[axis] - 1;
     p.begin[i] = w.begin[axis];
-    p.end[i] = (w.out[axis] - 1) * w.stride[axis] + (w.kernel[axis] - 1) * w.dilation[axis] + 1 - w.in[axis] - w.begin[axis];
+    p.end[i] = (w.out[axis] - 1) * w.stride[axis] + (w.kernel[axis] - 1) * w.dilation[axis] + 1 -
+               w.in[axis] - w.begin[axis];
   }
-  if (image.Elements() == 0 || result.Elements() == 0 || weights.Elements() == 0) return Unsupported("nothing to do");
+  if (image.Elements() == 0 || result.Elements() == 0 || weights.Elements() == 0)
+    return Unsupported("nothing to do");
   return p;
 }
 
@@ -46,49 +48,62 @@ Dims WithBatch(Dims dims, int64_t batch) {
   return dims;
 }
 
-Result<dnnl_primitive_desc_t> ForwardDesc(const Problem& p, int64_t batch, const dnnl_memory_desc_t& weights) {
-  const dnnl_memory_desc_t src = DnnlPlain(WithBatch(p.image, batch).span()), dst = DnnlPlain(WithBatch(p.result, batch).span());
+Result<dnnl_primitive_desc_t> ForwardDesc(const Problem& p, int64_t batch,
+                                          const dnnl_memory_desc_t& weights) {
+  const dnnl_memory_desc_t src = DnnlPlain(WithBatch(p.image, batch).span()),
+                           dst = DnnlPlain(WithBatch(p.result, batch).span());
   const int64_t channels[] = {p.result[1]};
   const dnnl_memory_desc_t bias = DnnlPlain(channels);
   dnnl_convolution_desc_t conv;
-  const dnnl_prop_kind_t kind = p.direction == Direction::kForward ? dnnl_forward_inference : dnnl_forward_training;
+  const dnnl_prop_kind_t kind =
+      p.direction == Direction::kForward ? dnnl_forward_inference : dnnl_forward_training;
   const DnnlAttributes attributes(p.relu);
   dnnl_primitive_desc_t desc = nullptr;
-  const bool ok = dnnl_dilated_convolution_forward_desc_init(&conv, kind, dnnl_convolution_direct, &src, &weights,
-                                                             p.bias ? &bias : nullptr, &dst, p.strides, p.dilations,
-                                                             p.begin, p.end) == dnnl_success &&
-                  dnnl_primitive_desc_create(&desc, &conv, attributes.get(), DnnlEngine(), nullptr) == dnnl_success;
+  const bool ok =
+      dnnl_dilated_convolution_forward_desc_init(
+          &conv, kind, dnnl_convolution_direct, &src, &weights, p.bias ? &bias : nullptr, &dst,
+          p.strides, p.dilations, p.begin, p.end) == dnnl_success &&
+      dnnl_primitive_desc_create(&desc, &conv, attributes.get(), DnnlEngine(), nullptr) ==
+          dnnl_success;
   if (!ok) return Unsupported("oneDNN refuses this convolution");
   return desc;
 }
 
-Result<dnnl_primitive_desc_t> GradientDesc(const Problem& p, int64_t batch, const dnnl_memory_desc_t& weights) {
+Result<dnnl_primitive_desc_t> GradientDesc(const Problem& p, int64_t batch,
+                                           const dnnl_memory_desc_t& weights) {
   const dnnl_memory_desc_t any = DnnlAny(p.weights.span());
   MINIM_TRY(dnnl_primitive_desc_t hint, ForwardDesc(p, batch, any));
-  const dnnl_memory_desc_t src = DnnlPlain(WithBatch(p.image, batch).span()), dst = DnnlPlain(WithBatch(p.result, batch).span());
+  const dnnl_memory_desc_t src = DnnlPlain(WithBatch(p.image, batch).span()),
+                           dst = DnnlPlain(WithBatch(p.result, batch).span());
   dnnl_convolution_desc_t conv;
-  const dnnl_status_t status =
-      p.direction == Direction::kInput
-          ? dnnl_dilated_convolution_backward_data_desc_init(&conv, dnnl_convolution_direct, &src, &weights, &dst, p.strides,
-                                                             p.dilations, p.begin, p.end)
-          : dnnl_dilated_convolution_backward_weights_desc_init(&conv, dnnl_convolution_direct, &src, &weights, nullptr, &dst,
-                                                                p.strides, p.dilations, p.begin, p.end);
+  const dnnl_status_t status = p.direction == Direction::kInput
+                                   ? dnnl_dilated_convolution_backward_data_desc_init(
+                                         &conv, dnnl_convolution_direct, &src, &weights, &dst,
+                                         p.strides, p.dilations, p.begin, p.end)
+                                   : dnnl_dilated_convolution_backward_weights_desc_init(
+                                         &conv, dnnl_convolution_direct, &src, &weights, nullptr,
+                                         &dst, p.strides, p.dilations, p.begin, p.end);
   const DnnlAttributes attributes(false);
   dnnl_primitive_desc_t desc = nullptr;
   const bool ok = status == dnnl_success &&
-                  dnnl_primitive_desc_create(&desc, &conv, attributes.get(), DnnlEngine(), hint) == dnnl_success;
+                  dnnl_primitive_desc_create(&desc, &conv, attributes.get(), DnnlEngine(), hint) ==
+                      dnnl_success;
   dnnl_primitive_desc_destroy(hint);
   if (!ok) return Unsupported("oneDNN refuses this gradient");
   return desc;
 }
 
 // One primitive over `batch` images. Arguments: its two sources, [bias], its result.
-Result<std::shared_ptr<const DnnlPrimitive>> Compile(const Problem& p, int64_t batch, const dnnl_memory_desc_t& weights,
+Result<std::shared_ptr<const DnnlPrimitive>> Compile(const Problem& p, int64_t batch,
+                                                     const dnnl_memory_desc_t& weights,
                                                      dnnl_memory_desc_t* chosen) {
-  MINIM_TRY(dnnl_primitive_desc_t desc, p.direction == Direction::kForward ? ForwardDesc(p, batch, weights)
-                                                                           : GradientDesc(p, batch, weights));
-  const dnnl_memory_desc_t src = DnnlPlain(WithBatch(p.image, batch).span()), dst = DnnlPlain(WithBatch(p.result, batch).span());
-  *chosen = DnnlQuery(desc, p.direction == Direction::kWeights ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
+  MINIM_TRY(dnnl_primitive_desc_t desc, p.direction == Direction::kForward
+                                            ? ForwardDesc(p, batch, weights)
+                                            : GradientDesc(p, batch, weights));
+  const dnnl_memory_desc_t src = DnnlPlain(WithBatch(p.image, batch).span()),
+                           dst = DnnlPlain(WithBatch(p.result, batch).span());
+  *chosen = DnnlQuery(desc, p.direction == Direction::kWeights ? dnnl_query_diff_weights_md
+                                                               : dnnl_query_weights_md);
   const int64_t channels[] = {p.result[1]};
   std::vector<DnnlArg> args;
   if (p.direction == Direction::kForward) {
@@ -119,8 +134,9 @@ void Run(const Plan& p, const KernelArgs& args) {
     void* pointers[5];
     int n = 0;
     pointers[n++] = const_cast<float*>(In<float>(args, 0) + image * p.a_image);
-    pointers[n++] = p.weights ? const_cast<std::byte*>(p.weights.get())
-                              : static_cast<void*>(const_cast<float*>(In<float>(args, 1) + image * p.b_image));
+    pointers[n++] =
+        p.weights ? const_cast<std::byte*>(p.weights.get())
+                  : static_cast<void*>(const_cast<float*>(In<float>(args, 1) + image * p.b_image));
     if (p.bias) pointers[n++] = const_cast<float*>(In<float>(args, 2));
     pointers[n++] = Out<float>(args, 0) + image * p.y_image;
     pointers[n++] = static_cast<std::byte*>(args.scratch) + i * p.piece_bytes;
@@ -129,27 +145,34 @@ void Run(const Plan& p, const KernelArgs& args) {
   });
 }
 
-Status PackConstant(const KernelRequest& request, const Problem& problem, const dnnl_memory_desc_t& chosen, Plan* plan) {
+Status PackConstant(const KernelRequest& request, const Problem& problem,
+                    const dnnl_memory_desc_t& chosen, Plan* plan) {
   const dnnl_memory_desc_t plain = DnnlPlain(problem.weights.span());
   const size_t bytes = dnnl_memory_desc_get_size(&chosen);
   std::string key = "dnnl";
   for (const char c : std::string_view(reinterpret_cast<const char*>(&chosen), sizeof(chosen)))
     key += fmt::format("{:02x}", static_cast<unsigned char>(c));
   Status status;
-  plan->weights = request.packs->GetOrPack(request.inputs[1].ConstantView(), key, bytes, [&](std::byte* blob) {
-    status = DnnlReorder(plain, request.inputs[1].constant, chosen, blob);
-  });
+  plan->weights =
+      request.packs->GetOrPack(request.inputs[1].ConstantView(), key, bytes, [&](std::byte* blob) {
+        status = DnnlReorder(plain, request.inputs[1].constant, chosen, blob);
+      });
   return status;
 }
 
 BindResult Bind(const KernelRequest& request, const Problem& problem) {
   DnnlConfigure(request.isa);
   Plan plan{.batch = problem.image[0], .bias = problem.bias};
-  const int64_t pieces = problem.direction == Direction::kWeights ? 1 : std::min<int64_t>(std::max(1, request.threads), plan.batch);
-  if (problem.direction == Direction::kWeights && request.threads > 1) return Unsupported("oneDNN would run on one thread");
+  const int64_t pieces = problem.direction == Direction::kWeights
+                             ? 1
+                             : std::min<int64_t>(std::max(1, request.threads), plan.batch);
+  if (problem.direction == Direction::kWeights && request.threads > 1)
+    return Unsupported("oneDNN would run on one thread");
   plan.chunk = (plan.batch + pieces - 1) / pieces;
-  const bool constant = problem.direction != Direction::kWeights && request.inputs[1].constant != nullptr;
-  const dnnl_memory_desc_t wanted = constant ? DnnlAny(problem.weights.span()) : DnnlPlain(problem.weights.span());
+  const bool constant =
+      problem.direction != Direction::kWeights && request.inputs[1].constant != nullptr;
+  const dnnl_memory_desc_t wanted =
+      constant ? DnnlAny(problem.weights.span()) : DnnlPlain(problem.weights.span());
   dnnl_memory_desc_t chosen, again;
   MINIM_TRY(plan.whole, Compile(problem, plan.chunk, wanted, &chosen));
   const int64_t rest = plan.batch - (plan.batch - 1) / plan.chunk * plan.chunk;
@@ -158,14 +181,20 @@ BindResult Bind(const KernelRequest& request, const Problem& problem) {
     MINIM_TRY(plan.rest, Compile(problem, rest, chosen, &again));
   }
   if (constant) MINIM_TRY(PackConstant(request, problem, chosen, &plan));
-  const int64_t image = problem.image.Elements() / plan.batch, result = problem.result.Elements() / plan.batch;
+  const int64_t image = problem.image.Elements() / plan.batch,
+                result = problem.result.Elements() / plan.batch;
   plan.a_image = problem.direction == Direction::kForward ? image : result;
   plan.b_image = problem.direction == Direction::kWeights ? image : 0;
-  plan.y_image = problem.direction == Direction::kForward ? result : problem.direction == Direction::kInput ? image : 0;
-  plan.piece_bytes = AlignUp(std::max(plan.whole->scratchpad_bytes(), plan.rest->scratchpad_bytes()));
+  plan.y_image = problem.direction == Direction::kForward ? result
+                 : problem.direction == Direction::kInput ? image
+                                                          : 0;
+  plan.piece_bytes =
+      AlignUp(std::max(plan.whole->scratchpad_bytes(), plan.rest->scratchpad_bytes()));
   const size_t scratch = plan.piece_bytes * pieces;
   std::string name = fmt::format("dnnl {}", plan.whole->implementation());
-  return MakeKernel(std::move(name), [plan = std::move(plan)](const KernelArgs& args) { Run(plan, args); }, scratch);
+  return MakeKernel(
+      std::move(name), [plan = std::move(plan)](const KernelArgs& args) { Run(plan, args); },
+      scratch);
 }
 
 }  // namespace
@@ -174,10 +203,11 @@ BindResult ConvDnnl(const KernelRequest& request) {
   MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 3, DType::f32));
   if (HasInput(request, 3)) return Unsupported("a residual operand");
-  MINIM_TRY(Problem problem, ProblemOf(request, Direction::kForward, request.inputs[0].dims, request.inputs[1].dims,
-                                       request.outputs[0].dims));
+  MINIM_TRY(Problem problem, ProblemOf(request, Direction::kForward, request.inputs[0].dims,
+                                       request.inputs[1].dims, request.outputs[0].dims));
   MINIM_TRY(const Activation activation, ActivationOf(AttributesOf(request)));
-  if (activation.kind != Activation::kNone && activation.kind != Activation::kRelu) return Unsupported("this activation");
+  if (activation.kind != Activation::kNone && activation.kind != Activation::kRelu)
+    return Unsupported("this activation");
   problem.relu = activation.kind == Activation::kRelu;
   problem.bias = HasInput(request, 2);
   return Bind(request, problem);
@@ -186,16 +216,16 @@ BindResult ConvDnnl(const KernelRequest& request) {
 BindResult ConvInputGradDnnl(const KernelRequest& request) {
   MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 2, DType::f32));
-  MINIM_TRY(const Problem problem, ProblemOf(request, Direction::kInput, request.outputs[0].dims, request.inputs[1].dims,
-                                             request.inputs[0].dims));
+  MINIM_TRY(const Problem problem, ProblemOf(request, Direction::kInput, request.outputs[0].dims,
+                                             request.inputs[1].dims, request.inputs[0].dims));
   return Bind(request, problem);
 }
 
 BindResult ConvWeightGradDnnl(const KernelRequest& request) {
   MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 2, DType::f32));
-  MINIM_TRY(const Problem problem, ProblemOf(request, Direction::kWeights, request.inputs[1].dims, request.outputs[0].dims,
-                                             request.inputs[0].dims));
+  MINIM_TRY(const Problem problem, ProblemOf(request, Direction::kWeights, request.inputs[1].dims,
+                                             request.outputs[0].dims, request.inputs[0].dims));
   return Bind(request, problem);
 }
 

@@ -60,7 +60,8 @@ dnnl_engine_t DnnlEngine() {
 
 void DnnlConfigure(Isa isa) {
   static const bool once = [isa] {
-    const dnnl_cpu_isa_t caps[] = {dnnl_cpu_isa_sse41, dnnl_cpu_isa_avx2, dnnl_cpu_isa_avx512_core, dnnl_cpu_isa_all};
+    const dnnl_cpu_isa_t caps[] = {dnnl_cpu_isa_sse41, dnnl_cpu_isa_avx2, dnnl_cpu_isa_avx512_core,
+                                   dnnl_cpu_isa_all};
     dnnl_set_max_cpu_isa(caps[static_cast<int>(isa)]);
     dnnl_set_primitive_cache_capacity(0);
     return true;
@@ -88,9 +89,10 @@ DnnlAttributes::DnnlAttributes(bool relu) {
 }
 
 Result<std::shared_ptr<const DnnlPrimitive>> DnnlPrimitive::Create(dnnl_primitive_desc_t desc,
-                                                                  std::vector<DnnlArg> args) {
-  const std::unique_ptr<std::remove_pointer_t<dnnl_primitive_desc_t>, decltype(&dnnl_primitive_desc_destroy)> owner(
-      desc, dnnl_primitive_desc_destroy);
+                                                                   std::vector<DnnlArg> args) {
+  const std::unique_ptr<std::remove_pointer_t<dnnl_primitive_desc_t>,
+                        decltype(&dnnl_primitive_desc_destroy)>
+      owner(desc, dnnl_primitive_desc_destroy);
   const char* name = nullptr;
   dnnl_primitive_desc_query(desc, dnnl_query_impl_info_str, 0, &name);
   std::shared_ptr<DnnlPrimitive> result(new DnnlPrimitive());
@@ -135,9 +137,11 @@ void DnnlPrimitive::Execute(std::span<void* const> pointers) const {
   set.busy.clear(std::memory_order_release);
 }
 
-Status DnnlReorder(const dnnl_memory_desc_t& from, const void* src, const dnnl_memory_desc_t& to, void* dst) {
+Status DnnlReorder(const dnnl_memory_desc_t& from, const void* src, const dnnl_memory_desc_t& to,
+                   void* dst) {
   dnnl_primitive_desc_t desc = nullptr;
-  if (dnnl_reorder_primitive_desc_create(&desc, &from, DnnlEngine(), &to, DnnlEngine(), nullptr) != dnnl_success)
+  if (dnnl_reorder_primitive_desc_create(&desc, &from, DnnlEngine(), &to, DnnlEngine(), nullptr) !=
+      dnnl_success)
     return Unsupported("oneDNN cannot reorder the weights");
   const OneOpenMpThread guard;
   dnnl_primitive_t primitive = nullptr;

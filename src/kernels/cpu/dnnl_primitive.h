@@ -22,7 +22,8 @@ struct DnnlArg {
 class DnnlPrimitive {
  public:
   /// Takes over `desc`. The scratchpad, if any, is the last argument.
-  static Result<std::shared_ptr<const DnnlPrimitive>> Create(dnnl_primitive_desc_t desc, std::vector<DnnlArg> args);
+  static Result<std::shared_ptr<const DnnlPrimitive>> Create(dnnl_primitive_desc_t desc,
+                                                             std::vector<DnnlArg> args);
   ~DnnlPrimitive();
   DnnlPrimitive(const DnnlPrimitive&) = delete;
   DnnlPrimitive& operator=(const DnnlPrimitive&) = delete;
@@ -55,7 +56,8 @@ dnnl_memory_desc_t DnnlQuery(dnnl_primitive_desc_t desc, dnnl_query_t what);
 /// Caps oneDNN at the level of the first request; turns its primitive cache off.
 void DnnlConfigure(Isa isa);
 /// Copies `src` laid out as `from` to `dst` laid out as `to`; for packing at binding only.
-Status DnnlReorder(const dnnl_memory_desc_t& from, const void* src, const dnnl_memory_desc_t& to, void* dst);
+Status DnnlReorder(const dnnl_memory_desc_t& from, const void* src, const dnnl_memory_desc_t& to,
+                   void* dst);
 
 /// A user-scratchpad attribute with an optional fused ReLU; freed with the object.
 class DnnlAttributes {

@@ -74,8 +74,7 @@ class Walker {
   void* Place(int reg, int64_t first) {
     const TileRegister& r = program_.registers[reg];
     const int64_t offset = first * static_cast<int64_t>(LaneBytes(r.lane));
-    if (r.input >= 0)
-      return const_cast<std::byte*>(In<std::byte>(args_, r.input)) + offset;
+    if (r.input >= 0) return const_cast<std::byte*>(In<std::byte>(args_, r.input)) + offset;
     if (r.output >= 0) return Out<std::byte>(args_, r.output) + offset;
     return Slot(r.slot);
   }
@@ -118,7 +117,8 @@ class Walker {
 BindResult Bind(const KernelRequest& request, const TileSet& tiles, std::string_view level) {
   MINIM_TRY(TileProgram program, CompileElementwise(request, tiles));
   // One slot more than the program's: raw elements before their conversion.
-  const size_t piece_bytes = AlignUp((program.slots + 1) * std::max<size_t>(program.slot_bytes, 8 * kTile));
+  const size_t piece_bytes =
+      AlignUp((program.slots + 1) * std::max<size_t>(program.slot_bytes, 8 * kTile));
   const size_t steps = program.steps.size();
   const int in_place = program.in_place;
   auto run = [program = std::move(program), piece_bytes](const KernelArgs& args) {

@@ -66,8 +66,7 @@ class Compiler {
   Dims MemoryDims(const Dims& dims) const {
     if (layout_ == Layout::kRowMajor) return dims;
     Dims padded = Dims::Filled(out_dims_.rank(), 1);
-    for (int i = 0; i < dims.rank(); ++i)
-      padded[out_dims_.rank() - dims.rank() + i] = dims[i];
+    for (int i = 0; i < dims.rank(); ++i) padded[out_dims_.rank() - dims.rank() + i] = dims[i];
     Dims moved;
     for (int i = 0; i < padded.rank(); ++i) {
       if (i != 1) moved.push_back(padded[i]);
@@ -87,8 +86,8 @@ class Compiler {
       const Dims dims = MemoryDims(input.dims);
       const Result<Dims> common = BroadcastDims(dims, target);
       if (!common.ok() || !(*common == target))
-        return Unsupported("input {} of dims {} does not broadcast to {}", i,
-                           input.dims.ToString(), out_dims_.ToString());
+        return Unsupported("input {} of dims {} does not broadcast to {}", i, input.dims.ToString(),
+                           out_dims_.ToString());
       values_.push_back({AddLoad(static_cast<int>(i), input.dtype, dims, target), input.dtype});
     }
     return {};
@@ -132,16 +131,16 @@ class Compiler {
     if (request_.program == nullptr) {
       std::vector<Value> operands;
       for (size_t i = 0; i < request_.inputs.size(); ++i) operands.push_back(values_[i]);
-      MINIM_TRY(const Value result, AddOp(request_.op, operands, AttributesOf(request_),
-                                          request_.outputs[0].dtype));
+      MINIM_TRY(const Value result,
+                AddOp(request_.op, operands, AttributesOf(request_), request_.outputs[0].dtype));
       results_ = {result};
       return {};
     }
     for (const ElementwiseInstruction& instruction : request_.program->instructions) {
       std::vector<Value> operands;
       for (int reg : instruction.operands) operands.push_back(reg < 0 ? Value{} : values_[reg]);
-      MINIM_TRY(const Value result, AddOp(instruction.op, operands, instruction.attributes,
-                                          instruction.dtype));
+      MINIM_TRY(const Value result,
+                AddOp(instruction.op, operands, instruction.attributes, instruction.dtype));
       values_.push_back(result);
     }
     for (int reg : request_.program->outputs) results_.push_back(values_[reg]);
@@ -181,12 +180,14 @@ class Compiler {
     const Lane from = program_.registers[value.reg].lane;
     if (from == lane) return value;
     const int reg = NewRegister(lane);
-    program_.steps.push_back({.function = tiles_.convert(from, lane), .src = {value.reg, -1, -1},
-                              .dst = reg});
+    program_.steps.push_back(
+        {.function = tiles_.convert(from, lane), .src = {value.reg, -1, -1}, .dst = reg});
     return {reg, LaneDType(lane)};
   }
 
-  Value AddCast(Value value, DType dtype) { return Wrapped({InLane(value, LaneOf(dtype)).reg, dtype}, value.dtype); }
+  Value AddCast(Value value, DType dtype) {
+    return Wrapped({InLane(value, LaneOf(dtype)).reg, dtype}, value.dtype);
+  }
 
   // Narrow results inside a chain are cut to their width, so that chains equal single ops.
   Value Wrapped(Value value, DType from) {
@@ -196,10 +197,10 @@ class Compiler {
     if (request_.program == nullptr) return value;  // the store wraps
     const Lane lane = LaneOf(dtype);
     const int stored = NewRegister(lane), loaded = NewRegister(lane);
-    program_.steps.push_back({.function = tiles_.store(dtype), .src = {value.reg, -1, -1},
-                              .dst = stored});
-    program_.steps.push_back({.function = tiles_.load(dtype), .src = {stored, -1, -1},
-                              .dst = loaded});
+    program_.steps.push_back(
+        {.function = tiles_.store(dtype), .src = {value.reg, -1, -1}, .dst = stored});
+    program_.steps.push_back(
+        {.function = tiles_.load(dtype), .src = {stored, -1, -1}, .dst = loaded});
     return {loaded, dtype};
   }
 
@@ -209,7 +210,8 @@ class Compiler {
     for (const Value& value : operands) {
       if (value.reg >= 0) present.push_back(value);
     }
-    if (present.empty() || present.size() > 3) return Unsupported("{}: {} operands", name, present.size());
+    if (present.empty() || present.size() > 3)
+      return Unsupported("{}: {} operands", name, present.size());
     const Lane lane = program_.registers[present[0].reg].lane;
     const TileOp* op = FindOp(name, lane);
     if (op == nullptr)
@@ -352,7 +354,8 @@ class Compiler {
         if (src < 0 || LastUse(src) != static_cast<int>(i)) continue;
         TileRegister& reg = program_.registers[src];
         const bool scalar = IsScalarLoad(src);  // loaded once, so it keeps its slot
-        const bool seen = std::find(free_slots.begin(), free_slots.end(), reg.slot) != free_slots.end();
+        const bool seen =
+            std::find(free_slots.begin(), free_slots.end(), reg.slot) != free_slots.end();
         if (reg.slot >= 0 && !scalar && !seen) free_slots.push_back(reg.slot);
       }
     }

@@ -58,7 +58,8 @@ const UnaryCase kUnary[] = {
 
 TEST(ElementwiseTest, UnaryOpsMatchTheirDefinitions) {
   for (const UnaryCase& row : kUnary) {
-    KernelCase test{.op = row.op, .inputs = {Uniform({3, 1111}, 7, row.low, row.high)},
+    KernelCase test{.op = row.op,
+                    .inputs = {Uniform({3, 1111}, 7, row.low, row.high)},
                     .outputs = {Tensor(DType::f32, {3, 1111})}};
     std::vector<double> expected;
     for (float x : test.inputs[0].as<float>()) expected.push_back(row.definition(x));
@@ -74,7 +75,8 @@ TEST(ElementwiseTest, UnaryOpsMatchTheirDefinitions) {
 
 TEST(ElementwiseTest, SpecialValues) {
   const float inf = INFINITY, nan = NAN;
-  KernelCase test{.op = "Exp", .inputs = {Tensor::From<float>({7}, {nan, inf, -inf, 0, -0.f, 89, -105})},
+  KernelCase test{.op = "Exp",
+                  .inputs = {Tensor::From<float>({7}, {nan, inf, -inf, 0, -0.f, 89, -105})},
                   .outputs = {Tensor(DType::f32, {7})}};
   const auto check = [&](const char* op, std::vector<double> expected) {
     test.op = op;
@@ -94,9 +96,10 @@ TEST(ElementwiseTest, SpecialValues) {
 
 TEST(ElementwiseTest, BinaryBroadcasts) {
   const Dims dims{2, 3, 5, 7};
-  for (const Dims& other : {Dims{2, 3, 5, 7}, Dims{}, Dims{7}, Dims{3, 1, 1}, Dims{2, 1, 5, 1},
-                            Dims{1, 3, 1, 7}}) {
-    KernelCase test{.op = "Sub", .inputs = {Uniform(dims, 1), Uniform(other, 2)},
+  for (const Dims& other :
+       {Dims{2, 3, 5, 7}, Dims{}, Dims{7}, Dims{3, 1, 1}, Dims{2, 1, 5, 1}, Dims{1, 3, 1, 7}}) {
+    KernelCase test{.op = "Sub",
+                    .inputs = {Uniform(dims, 1), Uniform(other, 2)},
                     .outputs = {Tensor(DType::f32, dims)}};
     const auto a = test.inputs[0].as<float>(), b = test.inputs[1].as<float>();
     std::vector<double> expected;
@@ -122,7 +125,8 @@ TEST(ElementwiseTest, IntegersAreExactAndWrap) {
                              Tensor::From<int32_t>({3}, {2, 3, 0})},
                   .outputs = {Tensor(DType::i32, {3})}};
   RunCase(test, Isa::kAvx2);
-  EXPECT_THAT(std::vector<int32_t>(test.outputs[0].as<int32_t>().begin(), test.outputs[0].as<int32_t>().end()),
+  EXPECT_THAT(std::vector<int32_t>(test.outputs[0].as<int32_t>().begin(),
+                                   test.outputs[0].as<int32_t>().end()),
               (std::vector<int32_t>{-2, -21, 0}));
   test.op = "Div";
   RunCase(test, Isa::kPortable);
@@ -139,10 +143,12 @@ TEST(ElementwiseTest, IntegersAreExactAndWrap) {
 }
 
 TEST(ElementwiseTest, ComparisonWhereAndCast) {
-  KernelCase less{.op = "Less", .inputs = {Uniform({37}, 1), Uniform({37}, 2)},
+  KernelCase less{.op = "Less",
+                  .inputs = {Uniform({37}, 1), Uniform({37}, 2)},
                   .outputs = {Tensor(DType::bool_, {37})}};
   RunCase(less, Isa::kAvx2);
-  KernelCase where{.op = "Where", .inputs = {less.outputs[0], less.inputs[0], less.inputs[1]},
+  KernelCase where{.op = "Where",
+                   .inputs = {less.outputs[0], less.inputs[0], less.inputs[1]},
                    .outputs = {Tensor(DType::f32, {37})}};
   RunCase(where, Isa::kAvx2);
   for (int i = 0; i < 37; ++i) {
@@ -150,11 +156,13 @@ TEST(ElementwiseTest, ComparisonWhereAndCast) {
     EXPECT_EQ(where.outputs[0].as<float>()[i], std::min(a, b));
   }
   for (DType dtype : {DType::f16, DType::bf16, DType::i8, DType::f64, DType::i64}) {
-    KernelCase cast{.op = "Cast", .inputs = {Uniform({2050}, 3, -100, 100)},
+    KernelCase cast{.op = "Cast",
+                    .inputs = {Uniform({2050}, 3, -100, 100)},
                     .outputs = {Tensor(dtype, {2050})}};
     RunCase(cast, Isa::kAvx2);
     EXPECT_TRUE(SameBytes(cast.outputs[0], Converted(cast.inputs[0].view(), dtype))) << Name(dtype);
-    KernelCase back{.op = "Cast", .inputs = {cast.outputs[0]}, .outputs = {Tensor(DType::f32, {2050})}};
+    KernelCase back{
+        .op = "Cast", .inputs = {cast.outputs[0]}, .outputs = {Tensor(DType::f32, {2050})}};
     RunCase(back, Isa::kAvx2);
     EXPECT_TRUE(SameBytes(back.outputs[0], Converted(cast.outputs[0].view(), DType::f32)));
   }
@@ -162,14 +170,15 @@ TEST(ElementwiseTest, ComparisonWhereAndCast) {
 
 TEST(ElementwiseTest, VariadicAndClipPropagateNan) {
   KernelCase max{.op = "Max",
-                 .inputs = {Tensor::From<float>({3}, {1, NAN, 3}), Tensor::From<float>({3}, {2, 0, NAN}),
-                            Tensor::From<float>({1}, {-1})},
+                 .inputs = {Tensor::From<float>({3}, {1, NAN, 3}),
+                            Tensor::From<float>({3}, {2, 0, NAN}), Tensor::From<float>({1}, {-1})},
                  .outputs = {Tensor(DType::f32, {3})}};
   for (Isa isa : TestLevels()) {
     RunCase(max, isa);
     ExpectNear(max.outputs[0].as<float>(), {2, NAN, NAN}, 0, 0, "Max");
   }
-  KernelCase clip{.op = "Clip", .inputs = {max.inputs[0], Tensor(), Tensor::Scalar<float>(2)},
+  KernelCase clip{.op = "Clip",
+                  .inputs = {max.inputs[0], Tensor(), Tensor::Scalar<float>(2)},
                   .outputs = {Tensor(DType::f32, {3})}};
   RunCase(clip, Isa::kPortable);
   ExpectNear(clip.outputs[0].as<float>(), {1, NAN, 2}, 0, 0, "Clip");
@@ -181,9 +190,11 @@ TEST(ElementwiseTest, FusedProgram) {
                              .instructions = {{"Mul", {0, 1}}, {"Add", {3, 2}}, {"Relu", {4}}},
                              .outputs = {5, 4}};
   const Tensor x = Converted(Uniform({70000}, 1).view(), DType::bf16);
-  KernelCase test{.op = "FusedElementwise", .inputs = {x, Tensor::Scalar<float>(3), Uniform({70000}, 2)},
+  KernelCase test{.op = "FusedElementwise",
+                  .inputs = {x, Tensor::Scalar<float>(3), Uniform({70000}, 2)},
                   .outputs = {Tensor(DType::bf16, {70000}), Tensor(DType::f32, {70000})},
-                  .program = &program, .threads = 2};
+                  .program = &program,
+                  .threads = 2};
   for (Isa isa : TestLevels()) {
     RunCase(test, isa);
     for (int i = 0; i < 70000; ++i) {
@@ -195,21 +206,24 @@ TEST(ElementwiseTest, FusedProgram) {
 }
 
 TEST(ElementwiseTest, InPlaceOnlyWhenNothingReadsLater) {
-  ElementwiseProgram program{.input_count = 2,
-                             .instructions = {{"Relu", {0}}, {"Add", {2, 0}}},
-                             .outputs = {2, 3}};
-  KernelCase test{.op = "FusedElementwise", .inputs = {Uniform({8}, 1), Uniform({8}, 2)},
-                  .outputs = {Tensor(DType::f32, {8}), Tensor(DType::f32, {8})}, .program = &program};
+  ElementwiseProgram program{
+      .input_count = 2, .instructions = {{"Relu", {0}}, {"Add", {2, 0}}}, .outputs = {2, 3}};
+  KernelCase test{.op = "FusedElementwise",
+                  .inputs = {Uniform({8}, 1), Uniform({8}, 2)},
+                  .outputs = {Tensor(DType::f32, {8}), Tensor(DType::f32, {8})},
+                  .program = &program};
   EXPECT_EQ(BoundCase(test, Isa::kPortable).kernel().in_place_input(), 1);
   KernelCase relu{.op = "Relu", .inputs = {Uniform({8}, 1)}, .outputs = {Tensor(DType::f32, {8})}};
   EXPECT_EQ(BoundCase(relu, Isa::kPortable).kernel().in_place_input(), 0);
 }
 
 TEST(ElementwiseTest, ZeroElementsAndUnknownOp) {
-  KernelCase test{.op = "Add", .inputs = {Tensor(DType::f32, {0, 4}), Tensor(DType::f32, {4})},
+  KernelCase test{.op = "Add",
+                  .inputs = {Tensor(DType::f32, {0, 4}), Tensor(DType::f32, {4})},
                   .outputs = {Tensor(DType::f32, {0, 4})}};
   RunCase(test, Isa::kPortable);
-  KernelCase bad{.op = "Sqrt", .inputs = {Tensor(DType::i64, {2})}, .outputs = {Tensor(DType::i64, {2})}};
+  KernelCase bad{
+      .op = "Sqrt", .inputs = {Tensor(DType::i64, {2})}, .outputs = {Tensor(DType::i64, {2})}};
   BoundCase bound(bad, Isa::kPortable);
   EXPECT_EQ(bound.status().code(), StatusCode::kUnsupported);
 }

@@ -96,8 +96,8 @@ T Power(T a, T b) {
 
 // Integer sums wrap; unsigned arithmetic says so without undefined behaviour.
 template <typename T>
-using Wrapping = std::conditional_t<std::is_integral_v<T>, std::make_unsigned<T>,
-                                    std::type_identity<T>>::type;
+using Wrapping =
+    std::conditional_t<std::is_integral_v<T>, std::make_unsigned<T>, std::type_identity<T>>::type;
 
 template <typename T>
 T Clamp01(T x) {
@@ -127,19 +127,19 @@ T MishOf(T x) {
   return x * (w / (w + T(2)));
 }
 
-#define MINIM_UNARY(name, expr)                     \
-  struct name##Op {                                 \
-    template <typename T>                           \
+#define MINIM_UNARY(name, expr)                                \
+  struct name##Op {                                            \
+    template <typename T>                                      \
     static auto Do(T x, [[maybe_unused]] const Params<T>& p) { \
-      return expr;                                  \
-    }                                               \
+      return expr;                                             \
+    }                                                          \
   };
-#define MINIM_BINARY(name, expr)                         \
-  struct name##Op {                                      \
-    template <typename T>                                \
+#define MINIM_BINARY(name, expr)                                    \
+  struct name##Op {                                                 \
+    template <typename T>                                           \
     static auto Do(T a, T b, [[maybe_unused]] const Params<T>& p) { \
-      return expr;                                       \
-    }                                                    \
+      return expr;                                                  \
+    }                                                               \
   };
 #include "kernels/cpu/elementwise_ops.inc"
 #undef MINIM_UNARY
@@ -204,45 +204,95 @@ TileFunction StoreOf(DType to) {
 }
 
 #define MINIM_ROW(kind, name, lane, type, result) \
-  {#name, Lane::lane, std::is_same_v<result, bool>, kind<type, result, name##Op>}
-#define MINIM_F(kind, name)                     \
-  MINIM_ROW(kind, name, kFloat, float, float), \
-  MINIM_ROW(kind, name, kDouble, double, double)
-#define MINIM_I(kind, name)                       \
-  MINIM_ROW(kind, name, kInt, int64_t, int64_t), \
-  MINIM_ROW(kind, name, kUint, uint64_t, uint64_t)
+  { #name, Lane::lane, std::is_same_v < result, bool>, kind < type, result, name##Op> }
+#define MINIM_F(kind, name) \
+  MINIM_ROW(kind, name, kFloat, float, float), MINIM_ROW(kind, name, kDouble, double, double)
+#define MINIM_I(kind, name) \
+  MINIM_ROW(kind, name, kInt, int64_t, int64_t), MINIM_ROW(kind, name, kUint, uint64_t, uint64_t)
 #define MINIM_FI(kind, name) MINIM_F(kind, name), MINIM_I(kind, name)
-#define MINIM_TEST(kind, name)                   \
-  MINIM_ROW(kind, name, kFloat, float, bool),   \
-  MINIM_ROW(kind, name, kDouble, double, bool), \
-  MINIM_ROW(kind, name, kInt, int64_t, bool),   \
-  MINIM_ROW(kind, name, kUint, uint64_t, bool)
+#define MINIM_TEST(kind, name)                                                              \
+  MINIM_ROW(kind, name, kFloat, float, bool), MINIM_ROW(kind, name, kDouble, double, bool), \
+      MINIM_ROW(kind, name, kInt, int64_t, bool), MINIM_ROW(kind, name, kUint, uint64_t, bool)
 #define MINIM_B(kind, name) MINIM_ROW(kind, name, kBool, bool, bool)
 
 constexpr TileOp kTileOps[] = {
-    MINIM_FI(Binary, Add), MINIM_FI(Binary, Sub), MINIM_FI(Binary, Mul), MINIM_FI(Binary, Div),
-    MINIM_FI(Binary, Mod), MINIM_FI(Binary, Pow), MINIM_FI(Binary, Max), MINIM_FI(Binary, Min),
-    MINIM_FI(Binary, PRelu), MINIM_FI(Binary, ClipLow), MINIM_FI(Binary, ClipHigh),
-    MINIM_FI(Unary, Neg), MINIM_FI(Unary, Abs), MINIM_FI(Unary, Sign), MINIM_FI(Unary, Relu),
-    MINIM_FI(Unary, Identity), MINIM_B(Unary, Identity),
-    MINIM_F(Unary, Sqrt), MINIM_F(Unary, Exp), MINIM_F(Unary, Log), MINIM_F(Unary, Reciprocal),
-    MINIM_F(Unary, Floor), MINIM_F(Unary, Ceil), MINIM_F(Unary, Round), MINIM_F(Unary, Sin),
-    MINIM_F(Unary, Cos), MINIM_F(Unary, Tan), MINIM_F(Unary, Asin), MINIM_F(Unary, Acos),
-    MINIM_F(Unary, Atan), MINIM_F(Unary, Sinh), MINIM_F(Unary, Cosh), MINIM_F(Unary, Tanh),
-    MINIM_F(Unary, Asinh), MINIM_F(Unary, Acosh), MINIM_F(Unary, Atanh), MINIM_F(Unary, Erf),
-    MINIM_F(Unary, Sigmoid), MINIM_F(Unary, HardSigmoid), MINIM_F(Unary, HardSwish),
-    MINIM_F(Unary, LeakyRelu), MINIM_F(Unary, Elu), MINIM_F(Unary, Celu), MINIM_F(Unary, Selu),
-    MINIM_F(Unary, ThresholdedRelu), MINIM_F(Unary, Softplus), MINIM_F(Unary, Softsign),
-    MINIM_F(Unary, Gelu), MINIM_F(Unary, GeluTanh), MINIM_F(Unary, Mish), MINIM_F(Unary, Shrink),
-    MINIM_I(Unary, Shrink), MINIM_FI(Unary, AtLeast), MINIM_FI(Unary, AtMost), MINIM_F(Unary, DivBy),
-    MINIM_TEST(Binary, Equal), MINIM_TEST(Binary, Less), MINIM_TEST(Binary, Greater),
-    MINIM_TEST(Binary, LessOrEqual), MINIM_TEST(Binary, GreaterOrEqual), MINIM_TEST(Unary, IsNaN),
-    MINIM_TEST(Unary, IsInf), MINIM_B(Binary, Equal),
-    MINIM_B(Binary, And), MINIM_B(Binary, Or), MINIM_B(Binary, Xor), MINIM_B(Unary, Not),
-    MINIM_I(Binary, BitwiseAnd), MINIM_I(Binary, BitwiseOr), MINIM_I(Binary, BitwiseXor),
-    MINIM_I(Unary, BitwiseNot), MINIM_I(Binary, ShiftLeft), MINIM_I(Binary, ShiftRight),
-    {"Where", Lane::kFloat, false, Select<float>}, {"Where", Lane::kDouble, false, Select<double>},
-    {"Where", Lane::kInt, false, Select<int64_t>}, {"Where", Lane::kUint, false, Select<uint64_t>},
+    MINIM_FI(Binary, Add),
+    MINIM_FI(Binary, Sub),
+    MINIM_FI(Binary, Mul),
+    MINIM_FI(Binary, Div),
+    MINIM_FI(Binary, Mod),
+    MINIM_FI(Binary, Pow),
+    MINIM_FI(Binary, Max),
+    MINIM_FI(Binary, Min),
+    MINIM_FI(Binary, PRelu),
+    MINIM_FI(Binary, ClipLow),
+    MINIM_FI(Binary, ClipHigh),
+    MINIM_FI(Unary, Neg),
+    MINIM_FI(Unary, Abs),
+    MINIM_FI(Unary, Sign),
+    MINIM_FI(Unary, Relu),
+    MINIM_FI(Unary, Identity),
+    MINIM_B(Unary, Identity),
+    MINIM_F(Unary, Sqrt),
+    MINIM_F(Unary, Exp),
+    MINIM_F(Unary, Log),
+    MINIM_F(Unary, Reciprocal),
+    MINIM_F(Unary, Floor),
+    MINIM_F(Unary, Ceil),
+    MINIM_F(Unary, Round),
+    MINIM_F(Unary, Sin),
+    MINIM_F(Unary, Cos),
+    MINIM_F(Unary, Tan),
+    MINIM_F(Unary, Asin),
+    MINIM_F(Unary, Acos),
+    MINIM_F(Unary, Atan),
+    MINIM_F(Unary, Sinh),
+    MINIM_F(Unary, Cosh),
+    MINIM_F(Unary, Tanh),
+    MINIM_F(Unary, Asinh),
+    MINIM_F(Unary, Acosh),
+    MINIM_F(Unary, Atanh),
+    MINIM_F(Unary, Erf),
+    MINIM_F(Unary, Sigmoid),
+    MINIM_F(Unary, HardSigmoid),
+    MINIM_F(Unary, HardSwish),
+    MINIM_F(Unary, LeakyRelu),
+    MINIM_F(Unary, Elu),
+    MINIM_F(Unary, Celu),
+    MINIM_F(Unary, Selu),
+    MINIM_F(Unary, ThresholdedRelu),
+    MINIM_F(Unary, Softplus),
+    MINIM_F(Unary, Softsign),
+    MINIM_F(Unary, Gelu),
+    MINIM_F(Unary, GeluTanh),
+    MINIM_F(Unary, Mish),
+    MINIM_F(Unary, Shrink),
+    MINIM_I(Unary, Shrink),
+    MINIM_FI(Unary, AtLeast),
+    MINIM_FI(Unary, AtMost),
+    MINIM_F(Unary, DivBy),
+    MINIM_TEST(Binary, Equal),
+    MINIM_TEST(Binary, Less),
+    MINIM_TEST(Binary, Greater),
+    MINIM_TEST(Binary, LessOrEqual),
+    MINIM_TEST(Binary, GreaterOrEqual),
+    MINIM_TEST(Unary, IsNaN),
+    MINIM_TEST(Unary, IsInf),
+    MINIM_B(Binary, Equal),
+    MINIM_B(Binary, And),
+    MINIM_B(Binary, Or),
+    MINIM_B(Binary, Xor),
+    MINIM_B(Unary, Not),
+    MINIM_I(Binary, BitwiseAnd),
+    MINIM_I(Binary, BitwiseOr),
+    MINIM_I(Binary, BitwiseXor),
+    MINIM_I(Unary, BitwiseNot),
+    MINIM_I(Binary, ShiftLeft),
+    MINIM_I(Binary, ShiftRight),
+    {"Where", Lane::kFloat, false, Select<float>},
+    {"Where", Lane::kDouble, false, Select<double>},
+    {"Where", Lane::kInt, false, Select<int64_t>},
+    {"Where", Lane::kUint, false, Select<uint64_t>},
     {"Where", Lane::kBool, true, Select<uint8_t>},
 };
 

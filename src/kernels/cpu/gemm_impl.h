@@ -147,9 +147,16 @@ void MultiplyPanels(const GemmArgs& args, const Block& block) {
     const int64_t column = p * kPanel;
     const bool wide = block.rows <= 2 && args.packed != nullptr && p + 4 <= panels;
     const int64_t columns = std::min(args.n - column, wide ? 4 * kPanel : kPanel);
-    TileArea area{args.a + block.row * args.a_row + block.depth * args.a_column, args.a_row,
-                  args.a_column, nullptr, kPanel, stride, block.k,
-                  args.c + block.row * args.c_row + column, args.c_row, block.accumulate};
+    TileArea area{args.a + block.row * args.a_row + block.depth * args.a_column,
+                  args.a_row,
+                  args.a_column,
+                  nullptr,
+                  kPanel,
+                  stride,
+                  block.k,
+                  args.c + block.row * args.c_row + column,
+                  args.c_row,
+                  block.accumulate};
     if (args.packed) {
       area.b = args.packed + p * stride + block.depth * kPanel;
     } else if (columns < kPanel) {
@@ -180,9 +187,9 @@ void Multiply(const GemmArgs& args) {
   for (int64_t row = 0; row < args.m; row += kRowBlock) {
     for (int64_t d = 0; d < depths; ++d) {
       const int64_t depth = d * kDepthBlock;
-      MultiplyPanels(args, {row, std::min(kRowBlock, args.m - row), depth,
-                            std::min(kDepthBlock, args.k - depth), args.accumulate || d > 0,
-                            d + 1 == depths});
+      MultiplyPanels(
+          args, {row, std::min(kRowBlock, args.m - row), depth,
+                 std::min(kDepthBlock, args.k - depth), args.accumulate || d > 0, d + 1 == depths});
     }
   }
 }

@@ -86,7 +86,8 @@ void PackPixels(const Window& w, const T* image, int64_t channels, int64_t first
   }
 }
 
-template void PackPixels<float>(const Window&, const float*, int64_t, int64_t, int64_t, float, float*);
+template void PackPixels<float>(const Window&, const float*, int64_t, int64_t, int64_t, float,
+                                float*);
 template void PackPixels<int16_t>(const Window&, const int16_t*, int64_t, int64_t, int64_t, int16_t,
                                   int16_t*);
 
@@ -101,14 +102,16 @@ void PackTaps(const Window& w, const float* image, int64_t channels, int64_t col
     }
     const int64_t t = k % taps;
     const Tap tap{t / (w.kernel[1] * w.kernel[2]) * w.dilation[0],
-                  t / w.kernel[2] % w.kernel[1] * w.dilation[1], t % w.kernel[2] * w.dilation[2], t};
+                  t / w.kernel[2] % w.kernel[1] * w.dilation[1], t % w.kernel[2] * w.dilation[2],
+                  t};
     const float* plane = image + k / taps * w.in_size();
     for (int64_t p = first_pixel; p < first_pixel + pixels;) {
       const int64_t at = p % w.out[2], line = p / w.out[2];
       const int64_t count = std::min(first_pixel + pixels - p, w.out[2] - at);
       const int64_t row = RowOffset(w, line / w.out[1], line % w.out[1], tap);
       const int64_t start = at * w.stride[2] - w.begin[2] + tap.w;
-      const TapRange valid = row < 0 ? TapRange{0, 0} : ValidRange(start, w.stride[2], w.in[2], count);
+      const TapRange valid =
+          row < 0 ? TapRange{0, 0} : ValidRange(start, w.stride[2], w.in[2], count);
       float* dst = packed + (p - first_pixel) * kPanel + lane;
       for (int64_t i = 0; i < valid.first; ++i) dst[i * kPanel] = 0;
       for (int64_t i = valid.first; i < valid.last; ++i)

@@ -37,7 +37,8 @@ bool Given(const KernelArgs& args, int role) {
   return role >= 0 && role < static_cast<int>(args.inputs.size()) && args.inputs[role] != nullptr;
 }
 
-void Widen(const IntLevel& level, const void* src, DType dtype, int32_t zero, int64_t n, int16_t* dst) {
+void Widen(const IntLevel& level, const void* src, DType dtype, int32_t zero, int64_t n,
+           int16_t* dst) {
   if (dtype == DType::u8) return level.widen_u8(static_cast<const uint8_t*>(src), zero, n, dst);
   level.widen_s8(static_cast<const int8_t*>(src), zero, n, dst);
 }
@@ -47,7 +48,8 @@ void WidenWeights(const Plan& p, const void* src, const ZeroPoints& zeros, int16
   const int64_t width = PairsOf(p.k) * 2;
   for (int64_t i = 0; i < p.groups * p.m; ++i) {
     dst[i * width + width - 1] = 0;
-    Widen(*p.level, static_cast<const std::byte*>(src) + i * p.k, p.w_dtype, zeros.At(i), p.k, dst + i * width);
+    Widen(*p.level, static_cast<const std::byte*>(src) + i * p.k, p.w_dtype, zeros.At(i), p.k,
+          dst + i * width);
   }
 }
 
@@ -66,16 +68,18 @@ void InterleavePanel(const Plan& p, const int16_t* pixels, int16_t* pairs) {
   }
 }
 
-void FinishBlock(const Plan& p, const KernelArgs& args, const float* scales, int64_t channel, int64_t n,
-                 int32_t* sums, int64_t at) {
+void FinishBlock(const Plan& p, const KernelArgs& args, const float* scales, int64_t channel,
+                 int64_t n, int32_t* sums, int64_t at) {
   RequantizeRow row;
-  if (Given(args, p.roles.y_zero)) row.zero_point = ZeroPoints{args.inputs[p.roles.y_zero], p.y_dtype, 1}.At(0);
+  if (Given(args, p.roles.y_zero))
+    row.zero_point = ZeroPoints{args.inputs[p.roles.y_zero], p.y_dtype, 1}.At(0);
   for (int64_t i = 0; i < p.m; ++i) {
     int32_t* line = sums + i * n;
     row.scales = scales + (p.w_scales > 1 ? channel + i : 0);
     if (Given(args, p.roles.bias)) {
       const auto bias = static_cast<uint32_t>(In<int32_t>(args, p.roles.bias)[channel + i]);
-      for (int64_t j = 0; j < n; ++j) line[j] = static_cast<int32_t>(static_cast<uint32_t>(line[j]) + bias);
+      for (int64_t j = 0; j < n; ++j)
+        line[j] = static_cast<int32_t>(static_cast<uint32_t>(line[j]) + bias);
     }
     const int64_t to = at + i * p.w.out_size();
     if (p.y_dtype == DType::u8) {
@@ -86,7 +90,8 @@ void FinishBlock(const Plan& p, const KernelArgs& args, const float* scales, int
   }
 }
 
-void RunBlock(const Plan& p, const KernelArgs& args, const Buffers& buffers, int64_t unit, std::byte* piece) {
+void RunBlock(const Plan& p, const KernelArgs& args, const Buffers& buffers, int64_t unit,
+              std::byte* piece) {
   const int64_t blocks = (p.panels + p.block - 1) / p.block;
   const int64_t image = unit / (blocks * p.groups), group = unit / blocks % p.groups;
   const int64_t first = unit % blocks * p.block, last = std::min(p.panels, first + p.block);
@@ -95,14 +100,19 @@ void RunBlock(const Plan& p, const KernelArgs& args, const Buffers& buffers, int
   auto* sums = reinterpret_cast<int32_t*>(piece + p.pixel_bytes + p.pair_bytes);
   const int64_t plane = (image * p.groups + group) * p.channels;
   for (int64_t panel = first; panel < last; ++panel) {
-    PackPixels<int16_t>(p.w, buffers.image + plane * p.w.in_size(), p.channels, panel, panel + 1, 0, pixels);
+    PackPixels<int16_t>(p.w, buffers.image + plane * p.w.in_size(), p.channels, panel, panel + 1, 0,
+                        pixels);
     InterleavePanel(p, pixels, pairs + (panel - first) * PairsOf(p.k) * 2 * kPanel);
   }
   const int64_t n = std::min(last * kPanel, p.w.out_size()) - first * kPanel;
   const int64_t at = (image * p.groups + group) * p.m * p.w.out_size() + first * kPanel;
-  p.level->multiply({.m = p.m, .n = n, .pairs = PairsOf(p.k),
-                     .a = buffers.weights + group * p.m * PairsOf(p.k) * 2, .a_row = PairsOf(p.k) * 2,
-                     .packed = pairs, .c = p.quantized ? sums : Out<int32_t>(args, 0) + at,
+  p.level->multiply({.m = p.m,
+                     .n = n,
+                     .pairs = PairsOf(p.k),
+                     .a = buffers.weights + group * p.m * PairsOf(p.k) * 2,
+                     .a_row = PairsOf(p.k) * 2,
+                     .packed = pairs,
+                     .c = p.quantized ? sums : Out<int32_t>(args, 0) + at,
                      .c_row = p.quantized ? n : p.w.out_size()});
   if (p.quantized) FinishBlock(p, args, buffers.scales, group * p.m, n, sums, at);
 }
@@ -112,15 +122,19 @@ Buffers Prepare(const Plan& p, const KernelArgs& args) {
   auto* image = reinterpret_cast<int16_t*>(scratch);
   auto* weights = reinterpret_cast<int16_t*>(scratch + p.image_bytes);
   auto* scales = reinterpret_cast<float*>(scratch + p.image_bytes + p.weight_bytes);
-  const int32_t zero = Given(args, p.roles.x_zero) ? ZeroPoints{args.inputs[p.roles.x_zero], p.x_dtype, 1}.At(0) : 0;
-  args.threads.ParallelRange(p.w.batch * p.w.channels * p.w.in_size(), 65536, [&](int64_t first, int64_t last) {
-    Widen(*p.level, In<std::byte>(args, 0) + first, p.x_dtype, zero, last - first, image + first);
-  });
+  const int32_t zero =
+      Given(args, p.roles.x_zero) ? ZeroPoints{args.inputs[p.roles.x_zero], p.x_dtype, 1}.At(0) : 0;
+  args.threads.ParallelRange(p.w.batch * p.w.channels * p.w.in_size(), 65536,
+                             [&](int64_t first, int64_t last) {
+                               Widen(*p.level, In<std::byte>(args, 0) + first, p.x_dtype, zero,
+                                     last - first, image + first);
+                             });
   const void* zeros = Given(args, p.roles.w_zero) ? args.inputs[p.roles.w_zero] : nullptr;
   if (!p.weights) WidenWeights(p, args.inputs[p.roles.w], {zeros, p.w_dtype, p.w_zeros}, weights);
   for (int64_t i = 0; p.quantized && i < std::max<int64_t>(1, p.w_scales); ++i)
-    scales[i] = RequantizeScale(*In<float>(args, p.roles.x_scale), In<float>(args, p.roles.w_scale)[i],
-                                *In<float>(args, p.roles.y_scale));
+    scales[i] =
+        RequantizeScale(*In<float>(args, p.roles.x_scale), In<float>(args, p.roles.w_scale)[i],
+                        *In<float>(args, p.roles.y_scale));
   return {image, p.weights ? reinterpret_cast<const int16_t*>(p.weights.get()) : weights, scales,
           scratch + p.image_bytes + p.weight_bytes + p.scale_bytes};
 }
@@ -172,18 +186,21 @@ Status FillGeometry(const KernelRequest& request, Plan* p) {
   MINIM_TRY(p->w, WindowOf(AttributesOf(request), x, request.outputs[0].dims, w.span().subspan(2)));
   p->groups = AttributesOf(request).Int("group", 1);
   if (p->groups < 1 || w[0] % p->groups != 0 || w[1] * p->groups != x[1])
-    return Unsupported("weights {} do not fit image {} in {} groups", w.ToString(), x.ToString(), p->groups);
+    return Unsupported("weights {} do not fit image {} in {} groups", w.ToString(), x.ToString(),
+                       p->groups);
   p->m = w[0] / p->groups;
   p->channels = w[1];
   p->k = p->channels * p->w.taps();
   p->panels = PanelsOf(p->w.out_size());
   const int64_t panel_bytes = std::max<int64_t>(1, PairsOf(p->k) * kPanel * 4);
   const int64_t share = (p->panels + request.threads - 1) / std::max(1, request.threads);
-  p->block = std::clamp<int64_t>(std::min(kPackBytes / panel_bytes, share), 1, std::max<int64_t>(1, p->panels));
+  p->block = std::clamp<int64_t>(std::min(kPackBytes / panel_bytes, share), 1,
+                                 std::max<int64_t>(1, p->panels));
   return {};
 }
 
-BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles& roles, bool quantized) {
+BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles& roles,
+                bool quantized) {
   MINIM_TRY(RequireRowMajor(request));
   Plan p{.roles = roles, .level = &level, .quantized = quantized};
   MINIM_TRY(FillGeometry(request, &p));
@@ -199,16 +216,26 @@ BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles
   p.pixel_bytes = AlignUp(p.k * kPanel * 2);
   p.pair_bytes = AlignUp(p.block * PairsOf(p.k) * kPanel * 4);
   p.sum_bytes = quantized ? AlignUp(p.m * p.block * kPanel * 4) : 0;
-  const size_t scratch = p.image_bytes + p.weight_bytes + p.scale_bytes + p.piece_bytes() * std::max(1, request.threads);
-  return MakeKernel(fmt::format("int8 conv as gemm {} 6x16", level.name),
-                    [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
+  const size_t scratch = p.image_bytes + p.weight_bytes + p.scale_bytes +
+                         p.piece_bytes() * std::max(1, request.threads);
+  return MakeKernel(
+      fmt::format("int8 conv as gemm {} 6x16", level.name),
+      [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 
 }  // namespace
 
-BindResult ConvIntegerAvx2(const KernelRequest& r) { return Bind(r, IntAvx2(), kConvInteger, false); }
-BindResult ConvIntegerPortable(const KernelRequest& r) { return Bind(r, IntPortable(), kConvInteger, false); }
-BindResult QLinearConvAvx2(const KernelRequest& r) { return Bind(r, IntAvx2(), kQLinearConv, true); }
-BindResult QLinearConvPortable(const KernelRequest& r) { return Bind(r, IntPortable(), kQLinearConv, true); }
+BindResult ConvIntegerAvx2(const KernelRequest& r) {
+  return Bind(r, IntAvx2(), kConvInteger, false);
+}
+BindResult ConvIntegerPortable(const KernelRequest& r) {
+  return Bind(r, IntPortable(), kConvInteger, false);
+}
+BindResult QLinearConvAvx2(const KernelRequest& r) {
+  return Bind(r, IntAvx2(), kQLinearConv, true);
+}
+BindResult QLinearConvPortable(const KernelRequest& r) {
+  return Bind(r, IntPortable(), kQLinearConv, true);
+}
 
 }  // namespace minim

@@ -25,7 +25,8 @@ void Pack(const T* b, int64_t row, int64_t column, int64_t k, int64_t n,
 void PackIntB(const void* b, DType dtype, int64_t row, int64_t column, int64_t k, int64_t n,
               const ZeroPoints& zero_points, int64_t first, int64_t last, int16_t* packed) {
   if (dtype == DType::u8)
-    return Pack(static_cast<const uint8_t*>(b), row, column, k, n, zero_points, first, last, packed);
+    return Pack(static_cast<const uint8_t*>(b), row, column, k, n, zero_points, first, last,
+                packed);
   Pack(static_cast<const int8_t*>(b), row, column, k, n, zero_points, first, last, packed);
 }
 

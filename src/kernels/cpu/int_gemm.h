@@ -6,8 +6,8 @@
 
 namespace minim {
 
-/// C[m,n] = A * B in int32, wrapping. A: rows of `pairs` pairs. B: panels of 16 columns, per pair of
-/// rows 16 x 2 values.
+/// C[m,n] = A * B in int32, wrapping. A: rows of `pairs` pairs. B: panels of 16 columns, per pair
+/// of rows 16 x 2 values.
 struct IntGemmArgs {
   int64_t m = 0, n = 0, pairs = 0;
   const int16_t* a = nullptr;

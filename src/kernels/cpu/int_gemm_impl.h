@@ -72,10 +72,13 @@ void IntMultiply(const IntGemmArgs& args) {
       for (int64_t p = 0; p < PanelsOf(args.n); ++p) {
         const int64_t columns = std::min(kPanel, args.n - p * kPanel);
         for (int64_t i = 0; i < rows; i += 6) {
-          const IntTileArea area{args.a + (row + i) * args.a_row + depth * 2, args.a_row,
+          const IntTileArea area{args.a + (row + i) * args.a_row + depth * 2,
+                                 args.a_row,
                                  args.packed + (p * args.pairs + depth) * kPanel * 2,
                                  std::min(kPairBlock, args.pairs - depth),
-                                 args.c + (row + i) * args.c_row + p * kPanel, args.c_row, d > 0};
+                                 args.c + (row + i) * args.c_row + p * kPanel,
+                                 args.c_row,
+                                 d > 0};
           RunIntRows(area, std::min<int64_t>(6, rows - i), columns);
         }
       }
@@ -118,7 +121,8 @@ void RequantizeSums(const int32_t* src, const RequantizeRow& row, int64_t n, T* 
     const float* scales = row.scales;
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; ++i)
-      dst[i] = static_cast<T>(RoundTo(static_cast<float>(src[i]) * scales[i], zero, kLow<T>, kHigh<T>));
+      dst[i] =
+          static_cast<T>(RoundTo(static_cast<float>(src[i]) * scales[i], zero, kLow<T>, kHigh<T>));
   } else {
     const float scale = row.scales[0];
 #pragma GCC ivdep
@@ -158,7 +162,8 @@ float QuantizeRow(const float* src, int64_t n, int16_t* dst) {
     return 0;
   }
 #pragma GCC ivdep
-  for (int64_t j = 0; j < n; ++j) dst[j] = static_cast<int16_t>(RoundTo(src[j] / scale, 0, -127, 127));
+  for (int64_t j = 0; j < n; ++j)
+    dst[j] = static_cast<int16_t>(RoundTo(src[j] / scale, 0, -127, 127));
   return scale;
 }
 
@@ -182,19 +187,12 @@ void DequantizeSums(const int32_t* src, float row_scale, const RequantizeRow& co
 }  // namespace
 
 const IntLevel& MINIM_INT() {
-  static constexpr IntLevel kLevel = {MINIM_INT_NAME,
-                                      IntMultiply,
-                                      Widen<uint8_t>,
-                                      Widen<int8_t>,
-                                      Interleave,
-                                      RequantizeSums<uint8_t>,
-                                      RequantizeSums<int8_t>,
-                                      Quantize<uint8_t>,
-                                      Quantize<int8_t>,
-                                      Dequantize<uint8_t>,
-                                      Dequantize<int8_t>,
-                                      QuantizeRow,
-                                      DequantizeSums};
+  static constexpr IntLevel kLevel = {
+      MINIM_INT_NAME,         IntMultiply,        Widen<uint8_t>,
+      Widen<int8_t>,          Interleave,         RequantizeSums<uint8_t>,
+      RequantizeSums<int8_t>, Quantize<uint8_t>,  Quantize<int8_t>,
+      Dequantize<uint8_t>,    Dequantize<int8_t>, QuantizeRow,
+      DequantizeSums};
   return kLevel;
 }
 

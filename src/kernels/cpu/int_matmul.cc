@@ -46,18 +46,21 @@ void WidenRow(const Plan& p, const std::byte* a, int64_t row, int32_t zero, int1
   dst[PairsOf(s.k) * 2 - 1] = 0;
   if (s.a_column == 1) {
     const std::byte* src = a + row * s.a_row;
-    if (p.a_dtype == DType::u8) return p.level->widen_u8(reinterpret_cast<const uint8_t*>(src), zero, s.k, dst);
+    if (p.a_dtype == DType::u8)
+      return p.level->widen_u8(reinterpret_cast<const uint8_t*>(src), zero, s.k, dst);
     return p.level->widen_s8(reinterpret_cast<const int8_t*>(src), zero, s.k, dst);
   }
   for (int64_t i = 0; i < s.k; ++i) {
     const std::byte value = a[row * s.a_row + i * s.a_column];
-    const int32_t x = p.a_dtype == DType::u8 ? std::to_integer<uint8_t>(value) : static_cast<int8_t>(value);
+    const int32_t x =
+        p.a_dtype == DType::u8 ? std::to_integer<uint8_t>(value) : static_cast<int8_t>(value);
     dst[i] = static_cast<int16_t>(x - zero);
   }
 }
 
 // A of one batch as 16-bit rows; RowQuantizedMatMul rounds here, row by row.
-void PrepareA(const Plan& p, const KernelArgs& args, int64_t batch, int16_t* a16, float* row_scales) {
+void PrepareA(const Plan& p, const KernelArgs& args, int64_t batch, int16_t* a16,
+              float* row_scales) {
   const ProductShape& s = p.s;
   const int64_t width = PairsOf(s.k) * 2;
   if (s.k == 0) return;
@@ -65,7 +68,8 @@ void PrepareA(const Plan& p, const KernelArgs& args, int64_t batch, int16_t* a16
     for (int64_t i = first; i < last; ++i) {
       if (p.result == Result8::kRowFloat) {
         a16[(i + 1) * width - 1] = 0;
-        row_scales[i] = p.level->quantize_row(In<float>(args, 0) + s.a_offset[batch] + i * s.k, s.k, a16 + i * width);
+        row_scales[i] = p.level->quantize_row(In<float>(args, 0) + s.a_offset[batch] + i * s.k, s.k,
+                                              a16 + i * width);
       } else {
         const void* zeros = Given(args, p.roles.a_zero) ? args.inputs[p.roles.a_zero] : nullptr;
         WidenRow(p, In<std::byte>(args, p.roles.a) + s.a_offset[batch], i,
@@ -83,8 +87,8 @@ const int16_t* PackedB(const Plan& p, const KernelArgs& args, int64_t batch, int
   }
   const void* zeros = Given(args, p.roles.b_zero) ? args.inputs[p.roles.b_zero] : nullptr;
   args.threads.ParallelRange(PanelsOf(s.n), 16, [&](int64_t first, int64_t last) {
-    PackIntB(In<std::byte>(args, p.roles.b) + s.b_offset[batch], p.b_dtype, s.b_row, s.b_column, s.k, s.n,
-             {zeros, p.b_dtype, p.b_zeros}, first, last, scratch);
+    PackIntB(In<std::byte>(args, p.roles.b) + s.b_offset[batch], p.b_dtype, s.b_row, s.b_column,
+             s.k, s.n, {zeros, p.b_dtype, p.b_zeros}, first, last, scratch);
   });
   return scratch;
 }
@@ -98,7 +102,8 @@ void FillScales(const Plan& p, const KernelArgs& args, float* scales) {
     } else if (p.result == Result8::kFloat) {
       scales[j] = p.alpha * ScaleAt(args, p.roles.a_scale, 0) * b;
     } else {
-      scales[j] = RequantizeScale(p.alpha * ScaleAt(args, p.roles.a_scale, 0), b, ScaleAt(args, p.roles.y_scale, 0));
+      scales[j] = RequantizeScale(p.alpha * ScaleAt(args, p.roles.a_scale, 0), b,
+                                  ScaleAt(args, p.roles.y_scale, 0));
     }
   }
 }
@@ -107,34 +112,38 @@ void AddBias(const Plan& p, const int32_t* bias, int64_t row, int32_t* sums) {
   const int64_t n = p.s.n;
   for (int64_t j = 0; j < n; ++j) {
     const int64_t at = p.bias_count == 1 ? 0 : p.bias_count == n ? j : row * n + j;
-    sums[j] = static_cast<int32_t>(static_cast<uint32_t>(sums[j]) + static_cast<uint32_t>(bias[at]));
+    sums[j] =
+        static_cast<int32_t>(static_cast<uint32_t>(sums[j]) + static_cast<uint32_t>(bias[at]));
   }
 }
 
-void FinishRows(const Plan& p, const KernelArgs& args, int64_t batch, int32_t* sums, const float* scales,
-                const float* row_scales) {
+void FinishRows(const Plan& p, const KernelArgs& args, int64_t batch, int32_t* sums,
+                const float* scales, const float* row_scales) {
   const ProductShape& s = p.s;
   RequantizeRow columns{scales, p.b_scales > 1, 0};
-  if (Given(args, p.roles.y_zero)) columns.zero_point = ZeroPoints{args.inputs[p.roles.y_zero], p.zero_dtype, 1}.At(0);
+  if (Given(args, p.roles.y_zero))
+    columns.zero_point = ZeroPoints{args.inputs[p.roles.y_zero], p.zero_dtype, 1}.At(0);
   const bool integer_bias = Given(args, p.roles.bias) && p.result != Result8::kRowFloat;
-  args.threads.ParallelRange(s.m, 16384 / std::max<int64_t>(1, s.n) + 1, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) {
-      int32_t* row = sums + i * s.n;
-      if (integer_bias) AddBias(p, In<int32_t>(args, p.roles.bias), i, row);
-      const int64_t at = (batch * s.m + i) * s.n;
-      if (p.result == Result8::kRowFloat) {
-        p.level->dequantize_sums(row, row_scales[i], columns,
-                                 Given(args, p.roles.bias) ? In<float>(args, p.roles.bias) : nullptr, s.n,
-                                 Out<float>(args, 0) + at);
-      } else if (p.result == Result8::kFloat) {
-        p.level->dequantize_sums(row, 1.0f, columns, nullptr, s.n, Out<float>(args, 0) + at);
-      } else if (p.y_dtype == DType::u8) {
-        p.level->requantize_u8(row, columns, s.n, Out<uint8_t>(args, 0) + at);
-      } else {
-        p.level->requantize_s8(row, columns, s.n, Out<int8_t>(args, 0) + at);
-      }
-    }
-  });
+  args.threads.ParallelRange(
+      s.m, 16384 / std::max<int64_t>(1, s.n) + 1, [&](int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) {
+          int32_t* row = sums + i * s.n;
+          if (integer_bias) AddBias(p, In<int32_t>(args, p.roles.bias), i, row);
+          const int64_t at = (batch * s.m + i) * s.n;
+          if (p.result == Result8::kRowFloat) {
+            p.level->dequantize_sums(
+                row, row_scales[i], columns,
+                Given(args, p.roles.bias) ? In<float>(args, p.roles.bias) : nullptr, s.n,
+                Out<float>(args, 0) + at);
+          } else if (p.result == Result8::kFloat) {
+            p.level->dequantize_sums(row, 1.0f, columns, nullptr, s.n, Out<float>(args, 0) + at);
+          } else if (p.y_dtype == DType::u8) {
+            p.level->requantize_u8(row, columns, s.n, Out<uint8_t>(args, 0) + at);
+          } else {
+            p.level->requantize_s8(row, columns, s.n, Out<int8_t>(args, 0) + at);
+          }
+        }
+      });
 }
 
 void Run(const Plan& p, const KernelArgs& args) {
@@ -144,13 +153,22 @@ void Run(const Plan& p, const KernelArgs& args) {
   auto* pack = reinterpret_cast<int16_t*>(scratch + p.a_bytes);
   auto* sums = reinterpret_cast<int32_t*>(scratch + p.a_bytes + p.pack_bytes);
   auto* scales = reinterpret_cast<float*>(scratch + p.a_bytes + p.pack_bytes + p.sum_bytes);
-  auto* rows = reinterpret_cast<float*>(scratch + p.a_bytes + p.pack_bytes + p.sum_bytes + p.scale_bytes);
+  auto* rows =
+      reinterpret_cast<float*>(scratch + p.a_bytes + p.pack_bytes + p.sum_bytes + p.scale_bytes);
   if (p.result != Result8::kSums) FillScales(p, args, scales);
   for (int64_t batch = 0; batch < s.batches; ++batch) {
     PrepareA(p, args, batch, a16, rows);
     int32_t* c = p.result == Result8::kSums ? Out<int32_t>(args, 0) + batch * s.m * s.n : sums;
-    ParallelIntGemm(*p.level, {.m = s.m, .n = s.n, .pairs = PairsOf(s.k), .a = a16, .a_row = PairsOf(s.k) * 2,
-                               .packed = PackedB(p, args, batch, pack), .c = c, .c_row = s.n}, args.threads);
+    ParallelIntGemm(*p.level,
+                    {.m = s.m,
+                     .n = s.n,
+                     .pairs = PairsOf(s.k),
+                     .a = a16,
+                     .a_row = PairsOf(s.k) * 2,
+                     .packed = PackedB(p, args, batch, pack),
+                     .c = c,
+                     .c_row = s.n},
+                    args.threads);
     if (p.result != Result8::kSums) FinishRows(p, args, batch, sums, scales, rows);
   }
 }
@@ -163,7 +181,8 @@ int64_t CountOf(const KernelRequest& request, int role) {
 
 Status CheckParts(const KernelRequest& request, const Plan& p) {
   MINIM_TRY(RequireRowMajor(request));
-  if (p.result != Result8::kRowFloat && !IsByte(p.a_dtype)) return Unsupported("A is {}", Name(p.a_dtype));
+  if (p.result != Result8::kRowFloat && !IsByte(p.a_dtype))
+    return Unsupported("A is {}", Name(p.a_dtype));
   if (!IsByte(p.b_dtype)) return Unsupported("B is {}", Name(p.b_dtype));
   const auto fits = [](int64_t count, int64_t n) { return count <= 1 || count == n; };
   if (!fits(p.a_zeros, p.s.m)) return Unsupported("{} zero points for {} rows", p.a_zeros, p.s.m);
@@ -174,7 +193,8 @@ Status CheckParts(const KernelRequest& request, const Plan& p) {
   for (int role : {p.roles.a_scale, p.roles.b_scale, p.roles.y_scale})
     if (role >= 0 && HasInput(request, role))
       MINIM_TRY(RequireInputs(request, role, role + 1, DType::f32));
-  if (p.result == Result8::kQuantized && !IsByte(p.y_dtype)) return Unsupported("result is {}", Name(p.y_dtype));
+  if (p.result == Result8::kQuantized && !IsByte(p.y_dtype))
+    return Unsupported("result is {}", Name(p.y_dtype));
   const int64_t b = p.bias_count;
   if (b > 1 && b != p.s.n && b != p.s.m * p.s.n) return Unsupported("bias of {} values", b);
   return {};
@@ -192,14 +212,17 @@ void PackWeights(const KernelRequest& request, Plan* p) {
   std::string key = fmt::format("int16x2.{}.{}.{}.{}", s.k, s.n, s.b_row, s.b_column);
   for (int64_t i = 0; i < p->b_zeros; ++i) key += fmt::format(".{}", zeros.At(i));
   const size_t matrix = PackedInt16(s.k, s.n);
-  p->packed = request.packs->GetOrPack(b.ConstantView(), key, s.b_matrices * matrix * 2, [&](std::byte* bytes) {
-    for (int64_t i = 0; i < s.b_matrices; ++i)
-      PackIntB(static_cast<const std::byte*>(b.constant) + i * s.k * s.n, p->b_dtype, s.b_row, s.b_column, s.k, s.n,
-               zeros, 0, PanelsOf(s.n), reinterpret_cast<int16_t*>(bytes) + i * matrix);
-  });
+  p->packed = request.packs->GetOrPack(
+      b.ConstantView(), key, s.b_matrices * matrix * 2, [&](std::byte* bytes) {
+        for (int64_t i = 0; i < s.b_matrices; ++i)
+          PackIntB(static_cast<const std::byte*>(b.constant) + i * s.k * s.n, p->b_dtype, s.b_row,
+                   s.b_column, s.k, s.n, zeros, 0, PanelsOf(s.n),
+                   reinterpret_cast<int16_t*>(bytes) + i * matrix);
+      });
 }
 
-BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles& roles, Result8 result) {
+BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles& roles,
+                Result8 result) {
   const Attributes& attributes = AttributesOf(request);
   Plan p{.roles = roles, .level = &level, .result = result};
   if (HasInput(request, roles.b) == false) return Unsupported("B is absent");
@@ -215,15 +238,17 @@ BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles
   if (CountOf(request, roles.y_zero)) p.zero_dtype = request.inputs[roles.y_zero].dtype;
   if (request.op == "QGemm") p.alpha = attributes.Float("alpha", 1);
   MINIM_TRY(CheckParts(request, p));
-  if (p.a_zeros > 1 && p.s.a_offset.size() > 1 && p.s.batches == 1) return Unsupported("zero points per row of folded batches");
+  if (p.a_zeros > 1 && p.s.a_offset.size() > 1 && p.s.batches == 1)
+    return Unsupported("zero points per row of folded batches");
   PackWeights(request, &p);
   p.a_bytes = AlignUp(p.s.m * PairsOf(p.s.k) * 4);
   if (result != Result8::kSums) p.sum_bytes = AlignUp(p.s.m * p.s.n * 4);
   p.scale_bytes = AlignUp(std::max<int64_t>(1, p.s.n) * 4);
   p.row_bytes = AlignUp(p.s.m * 4);
   const size_t scratch = p.scratch();
-  return MakeKernel(fmt::format("int8 gemm {} 6x16", level.name),
-                    [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
+  return MakeKernel(
+      fmt::format("int8 gemm {} 6x16", level.name),
+      [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 
 BindResult BindQGemm(const KernelRequest& request, const IntLevel& level) {
@@ -232,13 +257,25 @@ BindResult BindQGemm(const KernelRequest& request, const IntLevel& level) {
 
 }  // namespace
 
-BindResult MatMulIntegerAvx2(const KernelRequest& r) { return Bind(r, IntAvx2(), kMatMulInteger, Result8::kSums); }
-BindResult MatMulIntegerPortable(const KernelRequest& r) { return Bind(r, IntPortable(), kMatMulInteger, Result8::kSums); }
-BindResult QLinearMatMulAvx2(const KernelRequest& r) { return Bind(r, IntAvx2(), kQLinearMatMul, Result8::kQuantized); }
-BindResult QLinearMatMulPortable(const KernelRequest& r) { return Bind(r, IntPortable(), kQLinearMatMul, Result8::kQuantized); }
+BindResult MatMulIntegerAvx2(const KernelRequest& r) {
+  return Bind(r, IntAvx2(), kMatMulInteger, Result8::kSums);
+}
+BindResult MatMulIntegerPortable(const KernelRequest& r) {
+  return Bind(r, IntPortable(), kMatMulInteger, Result8::kSums);
+}
+BindResult QLinearMatMulAvx2(const KernelRequest& r) {
+  return Bind(r, IntAvx2(), kQLinearMatMul, Result8::kQuantized);
+}
+BindResult QLinearMatMulPortable(const KernelRequest& r) {
+  return Bind(r, IntPortable(), kQLinearMatMul, Result8::kQuantized);
+}
 BindResult QGemmAvx2(const KernelRequest& r) { return BindQGemm(r, IntAvx2()); }
 BindResult QGemmPortable(const KernelRequest& r) { return BindQGemm(r, IntPortable()); }
-BindResult RowQuantizedMatMulAvx2(const KernelRequest& r) { return Bind(r, IntAvx2(), kRowQuantized, Result8::kRowFloat); }
-BindResult RowQuantizedMatMulPortable(const KernelRequest& r) { return Bind(r, IntPortable(), kRowQuantized, Result8::kRowFloat); }
+BindResult RowQuantizedMatMulAvx2(const KernelRequest& r) {
+  return Bind(r, IntAvx2(), kRowQuantized, Result8::kRowFloat);
+}
+BindResult RowQuantizedMatMulPortable(const KernelRequest& r) {
+  return Bind(r, IntPortable(), kRowQuantized, Result8::kRowFloat);
+}
 
 }  // namespace minim

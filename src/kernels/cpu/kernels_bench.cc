@@ -12,21 +12,29 @@ void Measure(benchmark::State& state, KernelCase test, double operations) {
   if (!bound.ok()) return state.SkipWithError(bound.status().message().c_str());
   for (auto _ : state) bound.Run();
   state.SetLabel(bound.kernel().Describe());
-  state.counters["GOP/s"] = benchmark::Counter(operations * static_cast<double>(state.iterations()) * 1e-9,
-                                               benchmark::Counter::kIsRate);
+  state.counters["GOP/s"] = benchmark::Counter(
+      operations * static_cast<double>(state.iterations()) * 1e-9, benchmark::Counter::kIsRate);
 }
 
 void MatMul(benchmark::State& state, int64_t m, int64_t n, int64_t k) {
-  Measure(state, {.op = "MatMul", .inputs = {Uniform({m, k}, 1), Uniform({k, n}, 2)},
-                  .outputs = {Tensor(DType::f32, {m, n})}, .constants = {1}}, 2.0 * m * n * k);
+  Measure(state,
+          {.op = "MatMul",
+           .inputs = {Uniform({m, k}, 1), Uniform({k, n}, 2)},
+           .outputs = {Tensor(DType::f32, {m, n})},
+           .constants = {1}},
+          2.0 * m * n * k);
 }
 BENCHMARK_CAPTURE(MatMul, square, 512, 512, 512)->Arg(0)->Arg(1)->Arg(2);
 BENCHMARK_CAPTURE(MatMul, batch32, 32, 512, 512)->Arg(0)->Arg(1)->Arg(2);
 BENCHMARK_CAPTURE(MatMul, batch1, 1, 512, 512)->Arg(0)->Arg(1)->Arg(2);
 
 void MatMulInteger(benchmark::State& state, int64_t m, int64_t n, int64_t k) {
-  Measure(state, {.op = "MatMulInteger", .inputs = {Integers<uint8_t>({m, k}, 1, 0, 255), Integers<int8_t>({k, n}, 2, -127, 127)},
-                  .outputs = {Tensor(DType::i32, {m, n})}, .constants = {1}}, 2.0 * m * n * k);
+  Measure(state,
+          {.op = "MatMulInteger",
+           .inputs = {Integers<uint8_t>({m, k}, 1, 0, 255), Integers<int8_t>({k, n}, 2, -127, 127)},
+           .outputs = {Tensor(DType::i32, {m, n})},
+           .constants = {1}},
+          2.0 * m * n * k);
 }
 BENCHMARK_CAPTURE(MatMulInteger, square, 512, 512, 512)->Arg(0)->Arg(1);
 BENCHMARK_CAPTURE(MatMulInteger, batch1, 1, 512, 512)->Arg(0)->Arg(1);
@@ -48,26 +56,43 @@ KernelCase ConvOf(const char* op, int64_t n, int64_t c, int64_t hw, int64_t m, i
   return test;
 }
 
-void Conv(benchmark::State& state, const char* op, int64_t n, int64_t c, int64_t hw, int64_t m, int64_t k) {
+void Conv(benchmark::State& state, const char* op, int64_t n, int64_t c, int64_t hw, int64_t m,
+          int64_t k) {
   Measure(state, ConvOf(op, n, c, hw, m, k), 2.0 * n * c * hw * hw * m * k * k);
 }
 BENCHMARK_CAPTURE(Conv, forward_64x56, "Conv", 1, 64, 56, 64, 3)->Arg(0)->Arg(1)->Arg(2);
 BENCHMARK_CAPTURE(Conv, pointwise_256x14, "Conv", 1, 256, 14, 1024, 1)->Arg(0)->Arg(1)->Arg(2);
-BENCHMARK_CAPTURE(Conv, input_gradient_64x28, "ConvInputGrad", 4, 64, 28, 64, 3)->Arg(0)->Arg(1)->Arg(2);
-BENCHMARK_CAPTURE(Conv, weight_gradient_64x28, "ConvWeightGrad", 4, 64, 28, 64, 3)->Arg(0)->Arg(1)->Arg(2);
+BENCHMARK_CAPTURE(Conv, input_gradient_64x28, "ConvInputGrad", 4, 64, 28, 64, 3)
+    ->Arg(0)
+    ->Arg(1)
+    ->Arg(2);
+BENCHMARK_CAPTURE(Conv, weight_gradient_64x28, "ConvWeightGrad", 4, 64, 28, 64, 3)
+    ->Arg(0)
+    ->Arg(1)
+    ->Arg(2);
 BENCHMARK_CAPTURE(Conv, small_forward, "Conv", 64, 16, 14, 32, 3)->Arg(0)->Arg(1)->Arg(2);
-BENCHMARK_CAPTURE(Conv, small_weight_gradient, "ConvWeightGrad", 64, 16, 14, 32, 3)->Arg(0)->Arg(1)->Arg(2);
+BENCHMARK_CAPTURE(Conv, small_weight_gradient, "ConvWeightGrad", 64, 16, 14, 32, 3)
+    ->Arg(0)
+    ->Arg(1)
+    ->Arg(2);
 
 void Elementwise(benchmark::State& state, const char* op) {
-  Measure(state, {.op = op, .inputs = {Uniform({65536}, 1)}, .outputs = {Tensor(DType::f32, {65536})}}, 65536);
+  Measure(state,
+          {.op = op, .inputs = {Uniform({65536}, 1)}, .outputs = {Tensor(DType::f32, {65536})}},
+          65536);
 }
 BENCHMARK_CAPTURE(Elementwise, relu, "Relu")->Arg(0)->Arg(1);
 BENCHMARK_CAPTURE(Elementwise, exp, "Exp")->Arg(0)->Arg(1);
 BENCHMARK_CAPTURE(Elementwise, gelu, "Gelu")->Arg(0)->Arg(1);
 
 void MaxPool(benchmark::State& state) {
-  Measure(state, {.op = "MaxPool", .attributes = {{"kernel_shape", std::vector<int64_t>{2, 2}}, {"strides", std::vector<int64_t>{2, 2}}},
-                  .inputs = {Uniform({64, 16, 28, 28}, 1)}, .outputs = {Tensor(DType::f32, {64, 16, 14, 14})}}, 64.0 * 16 * 28 * 28);
+  Measure(state,
+          {.op = "MaxPool",
+           .attributes = {{"kernel_shape", std::vector<int64_t>{2, 2}},
+                          {"strides", std::vector<int64_t>{2, 2}}},
+           .inputs = {Uniform({64, 16, 28, 28}, 1)},
+           .outputs = {Tensor(DType::f32, {64, 16, 14, 14})}},
+          64.0 * 16 * 28 * 28);
 }
 BENCHMARK(MaxPool)->Arg(0);
 

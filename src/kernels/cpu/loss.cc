@@ -20,7 +20,8 @@ struct Plan {
   void (*softmax)(const float*, float*, int64_t, int64_t, bool) = nullptr;
 
   int64_t Label(const void* labels, int64_t i) const {
-    const int64_t label = wide ? static_cast<const int64_t*>(labels)[i] : static_cast<const int32_t*>(labels)[i];
+    const int64_t label =
+        wide ? static_cast<const int64_t*>(labels)[i] : static_cast<const int32_t*>(labels)[i];
     return (has_ignore && label == ignore) || label < 0 || label >= c ? -1 : label;
   }
   // The weight of row i: 0 when ignored.
@@ -48,13 +49,14 @@ Result<Plan> PlanOf(const KernelRequest& request, const Dims& scores, size_t lab
   p.has_ignore = attributes.Has("ignore_index");
   p.ignore = attributes.Int("ignore_index", 0);
   const std::string reduction = attributes.String("reduction", "mean");
-  p.reduction = reduction == "none" ? Reduction::kNone
+  p.reduction = reduction == "none"  ? Reduction::kNone
                 : reduction == "sum" ? Reduction::kSum
                                      : Reduction::kMean;
   return p;
 }
 
-void Loss(const Plan& p, const float* log_prob, const void* labels, const float* weights, float* y) {
+void Loss(const Plan& p, const float* log_prob, const void* labels, const float* weights,
+          float* y) {
   double sum = 0;
   for (int64_t i = 0; i < p.n * p.d; ++i) {
     const int64_t label = p.Label(labels, i);
@@ -63,37 +65,45 @@ void Loss(const Plan& p, const float* log_prob, const void* labels, const float*
     sum += loss;
   }
   if (p.reduction == Reduction::kSum) *y = static_cast<float>(sum);
-  if (p.reduction == Reduction::kMean) *y = static_cast<float>(sum / p.TotalWeight(labels, weights));
+  if (p.reduction == Reduction::kMean)
+    *y = static_cast<float>(sum / p.TotalWeight(labels, weights));
 }
 
 void LogSoftmax(const Plan& p, const float* scores, float* log_prob, const ThreadBudget& threads) {
   const int64_t block = p.c * p.d;
-  threads.ParallelRange(p.n, 8192 / std::max<int64_t>(1, block) + 1, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i)
-      p.softmax(scores + i * block, log_prob + i * block, p.c, p.d, true);
-  });
+  threads.ParallelRange(p.n, 8192 / std::max<int64_t>(1, block) + 1,
+                        [&](int64_t first, int64_t last) {
+                          for (int64_t i = first; i < last; ++i)
+                            p.softmax(scores + i * block, log_prob + i * block, p.c, p.d, true);
+                        });
 }
 
 BindResult BindCrossEntropy(const KernelRequest& request, const RowLevel& level) {
   MINIM_TRY(Plan p, PlanOf(request, request.inputs[0].dims, 1));
   p.softmax = level.softmax;
   const size_t scratch = HasOutput(request, 1) ? 0 : AlignUp(p.n * p.c * p.d * sizeof(float));
-  return MakeKernel(fmt::format("softmax cross entropy {}", level.name), [p](const KernelArgs& args) {
-    float* log_prob = Out<float>(args, 1) ? Out<float>(args, 1) : static_cast<float*>(args.scratch);
-    LogSoftmax(p, In<float>(args, 0), log_prob, args.threads);
-    Loss(p, log_prob, args.inputs[1], In<float>(args, 2), Out<float>(args, 0));
-  }, scratch);
+  return MakeKernel(
+      fmt::format("softmax cross entropy {}", level.name),
+      [p](const KernelArgs& args) {
+        float* log_prob =
+            Out<float>(args, 1) ? Out<float>(args, 1) : static_cast<float*>(args.scratch);
+        LogSoftmax(p, In<float>(args, 0), log_prob, args.threads);
+        Loss(p, log_prob, args.inputs[1], In<float>(args, 2), Out<float>(args, 0));
+      },
+      scratch);
 }
 
 // dscores = scale * weight * (softmax - onehot).
 void Gradient(const Plan& p, const KernelArgs& args) {
-  const float *dy = In<float>(args, 0), *log_prob = In<float>(args, 1), *weights = In<float>(args, 3);
+  const float *dy = In<float>(args, 0), *log_prob = In<float>(args, 1),
+              *weights = In<float>(args, 3);
   const void* labels = args.inputs[2];
   const double total = p.reduction == Reduction::kMean ? p.TotalWeight(labels, weights) : 1;
   for (int64_t i = 0; i < p.n * p.d; ++i) {
     const int64_t label = p.Label(labels, i);
     const double up = p.reduction == Reduction::kNone ? dy[i] : dy[0];
-    const auto scale = static_cast<float>(label < 0 ? 0 : up * p.Weight(labels, weights, i) / total);
+    const auto scale =
+        static_cast<float>(label < 0 ? 0 : up * p.Weight(labels, weights, i) / total);
     for (int64_t c = 0; c < p.c; ++c) {
       const int64_t at = p.At(i, c);
       const float target = c == label ? 1.0f : 0.0f;
@@ -104,8 +114,12 @@ void Gradient(const Plan& p, const KernelArgs& args) {
 
 }  // namespace
 
-BindResult CrossEntropyAvx2(const KernelRequest& request) { return BindCrossEntropy(request, RowsAvx2()); }
-BindResult CrossEntropyPortable(const KernelRequest& request) { return BindCrossEntropy(request, RowsPortable()); }
+BindResult CrossEntropyAvx2(const KernelRequest& request) {
+  return BindCrossEntropy(request, RowsAvx2());
+}
+BindResult CrossEntropyPortable(const KernelRequest& request) {
+  return BindCrossEntropy(request, RowsPortable());
+}
 
 BindResult NegativeLogLikelihoodPortable(const KernelRequest& request) {
   MINIM_TRY(const Plan p, PlanOf(request, request.inputs[0].dims, 1));
@@ -117,7 +131,8 @@ BindResult NegativeLogLikelihoodPortable(const KernelRequest& request) {
 BindResult CrossEntropyGradPortable(const KernelRequest& request) {
   MINIM_TRY(const Plan p, PlanOf(request, request.inputs[1].dims, 2));
   MINIM_TRY(RequireInputs(request, 0, 2, DType::f32));
-  return MakeKernel("softmax cross entropy gradient", [p](const KernelArgs& args) { Gradient(p, args); });
+  return MakeKernel("softmax cross entropy gradient",
+                    [p](const KernelArgs& args) { Gradient(p, args); });
 }
 
 }  // namespace minim

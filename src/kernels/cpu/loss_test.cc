@@ -27,19 +27,27 @@ TEST(LossTest, CrossEntropyAndGradient) {
   labels.as<int64_t>()[2] = -1;
   std::vector<double> x(scores.as<float>().begin(), scores.as<float>().end());
   for (bool mean : {true, false}) {
-    const Attributes attributes{{"reduction", mean ? "mean" : "sum"}, {"ignore_index", int64_t{-1}}};
-    const auto loss = [&] { return Loss(x, n, c, d, labels.as<int64_t>().data(), weights.as<float>().data(), mean); };
-    KernelCase test{.op = "SoftmaxCrossEntropyLoss", .attributes = attributes, .inputs = {scores, labels, weights},
+    const Attributes attributes{{"reduction", mean ? "mean" : "sum"},
+                                {"ignore_index", int64_t{-1}}};
+    const auto loss = [&] {
+      return Loss(x, n, c, d, labels.as<int64_t>().data(), weights.as<float>().data(), mean);
+    };
+    KernelCase test{.op = "SoftmaxCrossEntropyLoss",
+                    .attributes = attributes,
+                    .inputs = {scores, labels, weights},
                     .outputs = {Tensor(DType::f32, {}), Tensor(DType::f32, {n, c, d})}};
     for (Isa isa : TestLevels()) {
       RunCase(test, isa);
       ExpectNear(test.outputs[0].as<float>(), {loss()}, 1e-6, 0, "loss");
     }
-    KernelCase nll{.op = "NegativeLogLikelihoodLoss", .attributes = attributes, .inputs = {test.outputs[1], labels, weights},
+    KernelCase nll{.op = "NegativeLogLikelihoodLoss",
+                   .attributes = attributes,
+                   .inputs = {test.outputs[1], labels, weights},
                    .outputs = {Tensor(DType::f32, {})}};
     RunCase(nll, Isa::kPortable);
     ExpectNear(nll.outputs[0].as<float>(), {loss()}, 1e-6, 0, "nll");
-    KernelCase grad{.op = "SoftmaxCrossEntropyGrad", .attributes = attributes,
+    KernelCase grad{.op = "SoftmaxCrossEntropyGrad",
+                    .attributes = attributes,
                     .inputs = {Tensor::Scalar<float>(2), test.outputs[1], labels, weights},
                     .outputs = {Tensor(DType::f32, {n, c, d})}};
     RunCase(grad, Isa::kPortable);
@@ -57,9 +65,11 @@ TEST(LossTest, CrossEntropyAndGradient) {
 }
 
 TEST(LossTest, NoReductionWithoutLogProb) {
-  KernelCase test{.op = "SoftmaxCrossEntropyLoss", .attributes = {{"reduction", "none"}},
-                  .inputs = {Tensor::From<float>({2, 2}, {0, 0, 1, 1}), Tensor::From<int32_t>({2}, {1, 7})},
-                  .outputs = {Tensor(DType::f32, {2})}};
+  KernelCase test{
+      .op = "SoftmaxCrossEntropyLoss",
+      .attributes = {{"reduction", "none"}},
+      .inputs = {Tensor::From<float>({2, 2}, {0, 0, 1, 1}), Tensor::From<int32_t>({2}, {1, 7})},
+      .outputs = {Tensor(DType::f32, {2})}};
   RunCase(test, Isa::kPortable);
   ExpectNear(test.outputs[0].as<float>(), {std::log(2.0), 0}, 1e-6, 0, "none");
 }

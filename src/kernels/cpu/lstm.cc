@@ -81,11 +81,20 @@ void InputGates(const Plan& p, const KernelArgs& args, int64_t direction, const 
   if (p.w) {
     packed = reinterpret_cast<const float*>(p.w.get()) + direction * (p.w_bytes / sizeof(float));
   } else {
-    p.gemm->pack(In<float>(args, kW) + direction * g * p.input, 1, p.input, p.input, g, 0, PanelsOf(g), s.w);
+    p.gemm->pack(In<float>(args, kW) + direction * g * p.input, 1, p.input, p.input, g, 0,
+                 PanelsOf(g), s.w);
   }
   const Epilogue epilogue{.column_bias = s.bias};
-  ParallelGemm(*p.gemm, {.m = p.steps * p.batch, .n = g, .k = p.input, .a = In<float>(args, kX),
-                         .a_row = p.input, .packed = packed, .c = s.gates, .c_row = g, .epilogue = &epilogue},
+  ParallelGemm(*p.gemm,
+               {.m = p.steps * p.batch,
+                .n = g,
+                .k = p.input,
+                .a = In<float>(args, kX),
+                .a_row = p.input,
+                .packed = packed,
+                .c = s.gates,
+                .c_row = g,
+                .epilogue = &epilogue},
                args.threads);
 }
 
@@ -93,8 +102,16 @@ void RunStep(const Plan& p, const KernelArgs& args, int64_t direction, bool back
              const float* r, const Scratch& s) {
   const int64_t g = p.gates();
   const int32_t* lengths = In<int32_t>(args, kLengths);
-  ParallelGemm(*p.gemm, {.m = p.batch, .n = g, .k = p.hidden, .a = s.h, .a_row = p.hidden, .packed = r,
-                         .c = s.step, .c_row = g}, args.threads);
+  ParallelGemm(*p.gemm,
+               {.m = p.batch,
+                .n = g,
+                .k = p.hidden,
+                .a = s.h,
+                .a_row = p.hidden,
+                .packed = r,
+                .c = s.step,
+                .c_row = g},
+               args.threads);
   const float* peepholes = In<float>(args, kP);
   for (int64_t b = 0; b < p.batch; ++b) {
     const int64_t length = lengths ? std::clamp<int64_t>(lengths[b], 0, p.steps) : p.steps;
@@ -106,8 +123,8 @@ void RunStep(const Plan& p, const KernelArgs& args, int64_t direction, bool back
     const int64_t t = backwards ? length - 1 - step : step;
     const int64_t row = p.batch_first ? b * p.steps + t : t * p.batch + b;
     p.update(p.cell, s.gates + row * g, s.step + b * g,
-             peepholes ? peepholes + direction * 3 * p.hidden : nullptr, p.hidden, s.c + b * p.hidden,
-             s.h + b * p.hidden);
+             peepholes ? peepholes + direction * 3 * p.hidden : nullptr, p.hidden,
+             s.c + b * p.hidden, s.h + b * p.hidden);
     if (y) std::copy_n(s.h + b * p.hidden, p.hidden, OutputRow(p, y, t, direction, b));
   }
 }
@@ -121,12 +138,14 @@ void Run(const Plan& p, const KernelArgs& args) {
     if (p.r) {
       r = reinterpret_cast<const float*>(p.r.get()) + direction * (p.r_bytes / sizeof(float));
     } else {
-      p.gemm->pack(In<float>(args, kR) + direction * g * p.hidden, 1, p.hidden, p.hidden, g, 0, PanelsOf(g), s.r);
+      p.gemm->pack(In<float>(args, kR) + direction * g * p.hidden, 1, p.hidden, p.hidden, g, 0,
+                   PanelsOf(g), s.r);
     }
     LoadState(p, In<float>(args, kH0), direction, s.h);
     LoadState(p, In<float>(args, kC0), direction, s.c);
     const bool backwards = p.reverse_only || direction == 1;
-    for (int64_t step = 0; step < p.steps; ++step) RunStep(p, args, direction, backwards, step, r, s);
+    for (int64_t step = 0; step < p.steps; ++step)
+      RunStep(p, args, direction, backwards, step, r, s);
     StoreState(p, s.h, direction, Out<float>(args, 1));
     StoreState(p, s.c, direction, Out<float>(args, 2));
   }
@@ -150,20 +169,22 @@ Status FillAttributes(const KernelRequest& request, Plan* p) {
   return {};
 }
 
-std::shared_ptr<const std::byte> PackWeights(const KernelRequest& request, const Plan& p, size_t input, int64_t k,
-                                             size_t bytes) {
+std::shared_ptr<const std::byte> PackWeights(const KernelRequest& request, const Plan& p,
+                                             size_t input, int64_t k, size_t bytes) {
   const TensorDesc& weights = request.inputs[input];
   if (weights.constant == nullptr) return nullptr;
   const int64_t g = p.gates();
   return request.packs->GetOrPack(
-      weights.ConstantView(), fmt::format("lstm16.{}.{}", g, k), bytes * p.directions, [&](std::byte* blob) {
+      weights.ConstantView(), fmt::format("lstm16.{}.{}", g, k), bytes * p.directions,
+      [&](std::byte* blob) {
         for (int64_t d = 0; d < p.directions; ++d)
-          p.gemm->pack(static_cast<const float*>(weights.constant) + d * g * k, 1, k, k, g, 0, PanelsOf(g),
-                       reinterpret_cast<float*>(blob + d * bytes));
+          p.gemm->pack(static_cast<const float*>(weights.constant) + d * g * k, 1, k, k, g, 0,
+                       PanelsOf(g), reinterpret_cast<float*>(blob + d * bytes));
       });
 }
 
-BindResult Bind(const KernelRequest& request, const GemmLevel& gemm, CellFunction update, std::string_view level) {
+BindResult Bind(const KernelRequest& request, const GemmLevel& gemm, CellFunction update,
+                std::string_view level) {
   MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 4, DType::f32));
   MINIM_TRY(RequireInputs(request, kLengths, kH0, DType::i32));
@@ -171,7 +192,8 @@ BindResult Bind(const KernelRequest& request, const GemmLevel& gemm, CellFunctio
   Plan p{.gemm = &gemm, .update = update};
   MINIM_TRY(FillAttributes(request, &p));
   const Dims &x = request.inputs[kX].dims, &r = request.inputs[kR].dims;
-  if (x.rank() != 3 || r.rank() != 3 || r[0] != p.directions) return Unsupported("X {}, R {}", x.ToString(), r.ToString());
+  if (x.rank() != 3 || r.rank() != 3 || r[0] != p.directions)
+    return Unsupported("X {}, R {}", x.ToString(), r.ToString());
   p.steps = x[p.batch_first ? 1 : 0];
   p.batch = x[p.batch_first ? 0 : 1];
   p.input = x[2];
@@ -184,14 +206,20 @@ BindResult Bind(const KernelRequest& request, const GemmLevel& gemm, CellFunctio
   p.step_bytes = AlignUp(p.batch * p.gates() * sizeof(float));
   p.state_bytes = AlignUp(p.batch * p.hidden * sizeof(float));
   p.bias_bytes = AlignUp(p.gates() * sizeof(float));
-  const size_t scratch = (p.w ? 0 : p.w_bytes) + (p.r ? 0 : p.r_bytes) + p.gate_bytes + p.step_bytes +
-                         2 * p.state_bytes + p.bias_bytes;
-  return MakeKernel(fmt::format("lstm {}", level), [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
+  const size_t scratch = (p.w ? 0 : p.w_bytes) + (p.r ? 0 : p.r_bytes) + p.gate_bytes +
+                         p.step_bytes + 2 * p.state_bytes + p.bias_bytes;
+  return MakeKernel(
+      fmt::format("lstm {}", level), [p = std::move(p)](const KernelArgs& args) { Run(p, args); },
+      scratch);
 }
 
 }  // namespace
 
-BindResult LstmAvx2(const KernelRequest& request) { return Bind(request, GemmAvx2(), LstmCellAvx2(), "avx2"); }
-BindResult LstmPortable(const KernelRequest& request) { return Bind(request, GemmPortable(), LstmCellPortable(), "portable"); }
+BindResult LstmAvx2(const KernelRequest& request) {
+  return Bind(request, GemmAvx2(), LstmCellAvx2(), "avx2");
+}
+BindResult LstmPortable(const KernelRequest& request) {
+  return Bind(request, GemmPortable(), LstmCellPortable(), "portable");
+}
 
 }  // namespace minim

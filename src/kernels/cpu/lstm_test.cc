@@ -26,7 +26,8 @@ struct Oracle {
     h_last.assign(directions * b * hid, 0);
     c_last = h_last;
     for (int64_t d = 0; d < directions; ++d)
-      for (int64_t row = 0; row < b; ++row) RunRow(d, directions, row, d == 1 || std::string(c.direction) == "reverse");
+      for (int64_t row = 0; row < b; ++row)
+        RunRow(d, directions, row, d == 1 || std::string(c.direction) == "reverse");
   }
   void RunRow(int64_t d, int64_t directions, int64_t row, bool backwards) {
     std::vector<double> h(hid), cell(hid);
@@ -47,16 +48,24 @@ struct Oracle {
   }
   void Step(int64_t d, int64_t at, int64_t row, std::vector<double>& h, std::vector<double>& cell) {
     std::vector<double> next(hid), next_cell(hid);
-    const auto clip = [&](double v) { return c.clip > 0 ? std::clamp(v, -double(c.clip), double(c.clip)) : v; };
+    const auto clip = [&](double v) {
+      return c.clip > 0 ? std::clamp(v, -double(c.clip), double(c.clip)) : v;
+    };
     for (int64_t j = 0; j < hid; ++j) {
       double g[4];
       for (int64_t k = 0; k < 4; ++k) {
         const int64_t line = k * hid + j;
-        g[k] = double(bias.as<float>()[d * 8 * hid + line]) + bias.as<float>()[d * 8 * hid + 4 * hid + line];
-        for (int64_t i = 0; i < in; ++i) g[k] += double(x.as<float>()[(at * b + row) * in + i]) * w.as<float>()[(d * 4 * hid + line) * in + i];
-        for (int64_t i = 0; i < hid; ++i) g[k] += h[i] * r.as<float>()[(d * 4 * hid + line) * hid + i];
+        g[k] = double(bias.as<float>()[d * 8 * hid + line]) +
+               bias.as<float>()[d * 8 * hid + 4 * hid + line];
+        for (int64_t i = 0; i < in; ++i)
+          g[k] += double(x.as<float>()[(at * b + row) * in + i]) *
+                  w.as<float>()[(d * 4 * hid + line) * in + i];
+        for (int64_t i = 0; i < hid; ++i)
+          g[k] += h[i] * r.as<float>()[(d * 4 * hid + line) * hid + i];
       }
-      const auto peep = [&](int64_t k) { return c.peepholes ? p.as<float>()[(d * 3 + k) * hid + j] : 0.0f; };
+      const auto peep = [&](int64_t k) {
+        return c.peepholes ? p.as<float>()[(d * 3 + k) * hid + j] : 0.0f;
+      };
       const double open = Sigmoid(clip(g[0] + peep(0) * cell[j]));
       const double keep = c.input_forget ? 1 - open : Sigmoid(clip(g[2] + peep(2) * cell[j]));
       next_cell[j] = keep * cell[j] + open * std::tanh(clip(g[3]));
@@ -73,42 +82,59 @@ Tensor BatchFirst(const Tensor& t, bool swap) {
   Tensor out(DType::f32, {d[1], d[0], d[2]});
   for (int64_t i = 0; i < d[0]; ++i)
     for (int64_t j = 0; j < d[1]; ++j)
-      for (int64_t k = 0; k < d[2]; ++k) out.as<float>()[(j * d[0] + i) * d[2] + k] = t.as<float>()[(i * d[1] + j) * d[2] + k];
+      for (int64_t k = 0; k < d[2]; ++k)
+        out.as<float>()[(j * d[0] + i) * d[2] + k] = t.as<float>()[(i * d[1] + j) * d[2] + k];
   return out;
 }
 
 TEST(LstmTest, EveryAttribute) {
-  const LstmCase cases[] = {{"forward", false, false, false, false, 0}, {"reverse", true, false, false, false, 0},
-                            {"bidirectional", true, true, false, false, 0.4f}, {"bidirectional", false, true, true, false, 0},
+  const LstmCase cases[] = {{"forward", false, false, false, false, 0},
+                            {"reverse", true, false, false, false, 0},
+                            {"bidirectional", true, true, false, false, 0.4f},
+                            {"bidirectional", false, true, true, false, 0},
                             {"forward", false, false, true, true, 0}};
   for (const LstmCase& c : cases) {
-    const int64_t t = 5, b = 3, in = 7, hid = 9, dirs = std::string(c.direction) == "bidirectional" ? 2 : 1;
-    const Tensor x = Uniform({t, b, in}, 1), w = Uniform({dirs, 4 * hid, in}, 2), r = Uniform({dirs, 4 * hid, hid}, 3);
-    const Tensor bias = Uniform({dirs, 8 * hid}, 4), h0 = Uniform({dirs, b, hid}, 5), c0 = Uniform({dirs, b, hid}, 6), p = Uniform({dirs, 3 * hid}, 7);
+    const int64_t t = 5, b = 3, in = 7, hid = 9,
+                  dirs = std::string(c.direction) == "bidirectional" ? 2 : 1;
+    const Tensor x = Uniform({t, b, in}, 1), w = Uniform({dirs, 4 * hid, in}, 2),
+                 r = Uniform({dirs, 4 * hid, hid}, 3);
+    const Tensor bias = Uniform({dirs, 8 * hid}, 4), h0 = Uniform({dirs, b, hid}, 5),
+                 c0 = Uniform({dirs, b, hid}, 6), p = Uniform({dirs, 3 * hid}, 7);
     const Tensor lengths = Tensor::From<int32_t>({b}, {5, 2, 4});
-    Oracle oracle{t, b, in, hid, x, w, r, bias, h0, c0, p, c.lengths ? lengths.as<int32_t>().data() : nullptr, c, {}, {}, {}};
+    Oracle oracle{t, b,    in, hid, x, w,
+                  r, bias, h0, c0,  p, c.lengths ? lengths.as<int32_t>().data() : nullptr,
+                  c, {},   {}, {}};
     oracle.Run(dirs);
-    KernelCase test{.op = "LSTM",
-                    .attributes = {{"direction", c.direction}, {"layout", int64_t{c.batch_first}}, {"clip", c.clip}, {"hidden_size", hid},
-                                   {"input_forget", int64_t{c.input_forget}}},
-                    .inputs = {BatchFirst(x, c.batch_first), w, r, bias, c.lengths ? lengths : Tensor(), BatchFirst(h0, c.batch_first),
-                               BatchFirst(c0, c.batch_first), c.peepholes ? p : Tensor()},
-                    .outputs = {Tensor(DType::f32, c.batch_first ? Dims{b, t, dirs, hid} : Dims{t, dirs, b, hid}),
-                                Tensor(DType::f32, c.batch_first ? Dims{b, dirs, hid} : Dims{dirs, b, hid}),
-                                Tensor(DType::f32, c.batch_first ? Dims{b, dirs, hid} : Dims{dirs, b, hid})}};
+    KernelCase test{
+        .op = "LSTM",
+        .attributes = {{"direction", c.direction},
+                       {"layout", int64_t{c.batch_first}},
+                       {"clip", c.clip},
+                       {"hidden_size", hid},
+                       {"input_forget", int64_t{c.input_forget}}},
+        .inputs = {BatchFirst(x, c.batch_first), w, r, bias, c.lengths ? lengths : Tensor(),
+                   BatchFirst(h0, c.batch_first), BatchFirst(c0, c.batch_first),
+                   c.peepholes ? p : Tensor()},
+        .outputs = {
+            Tensor(DType::f32, c.batch_first ? Dims{b, t, dirs, hid} : Dims{t, dirs, b, hid}),
+            Tensor(DType::f32, c.batch_first ? Dims{b, dirs, hid} : Dims{dirs, b, hid}),
+            Tensor(DType::f32, c.batch_first ? Dims{b, dirs, hid} : Dims{dirs, b, hid})}};
     std::vector<double> y = oracle.y;
     if (c.batch_first) {
       for (int64_t s = 0; s < t; ++s)
         for (int64_t d = 0; d < dirs; ++d)
           for (int64_t row = 0; row < b; ++row)
-            for (int64_t j = 0; j < hid; ++j) y[((row * t + s) * dirs + d) * hid + j] = oracle.y[((s * dirs + d) * b + row) * hid + j];
+            for (int64_t j = 0; j < hid; ++j)
+              y[((row * t + s) * dirs + d) * hid + j] =
+                  oracle.y[((s * dirs + d) * b + row) * hid + j];
     }
     for (bool constant : {false, true}) {
       if (constant) test.constants = {1, 2};
       for (Isa isa : TestLevels()) {
         RunCase(test, isa);
         ExpectNear(test.outputs[0].as<float>(), y, 1e-5, 1e-6, c.direction);
-        const Tensor h = BatchFirst(test.outputs[1], c.batch_first), cell = BatchFirst(test.outputs[2], c.batch_first);
+        const Tensor h = BatchFirst(test.outputs[1], c.batch_first),
+                     cell = BatchFirst(test.outputs[2], c.batch_first);
         ExpectNear(h.as<float>(), oracle.h_last, 1e-5, 1e-6, "Y_h");
         ExpectNear(cell.as<float>(), oracle.c_last, 1e-5, 1e-6, "Y_c");
       }

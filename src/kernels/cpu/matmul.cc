@@ -13,7 +13,7 @@ constexpr int64_t kFewRows = 8;  // below this, packing a run-time B costs more 
 struct Plan {
   ProductShape shape;
   const GemmLevel* level = nullptr;
-  Epilogue epilogue;              // without run-time pointers
+  Epilogue epilogue;  // without run-time pointers
   enum { kNoC, kColumn, kRow, kFull, kScalar } c_kind = kNoC;
   float beta = 1;
   std::shared_ptr<const std::byte> packed;  // all of B, when constant
@@ -40,7 +40,8 @@ void RunBatch(const Plan& plan, GemmArgs gemm, int64_t batch, const float* a, co
   gemm.c += batch * s.m * s.n;
   if (plan.packed) {
     const int64_t matrix = s.b_offset[batch] / std::max<int64_t>(1, s.k * s.n);
-    gemm.packed = reinterpret_cast<const float*>(plan.packed.get()) + matrix * PackedFloats(s.k, s.n);
+    gemm.packed =
+        reinterpret_cast<const float*>(plan.packed.get()) + matrix * PackedFloats(s.k, s.n);
   } else if (plan.pack_at_run) {
     threads.ParallelRange(PanelsOf(s.n), 64, [&](int64_t first, int64_t last) {
       plan.level->pack(b + s.b_offset[batch], s.b_row, s.b_column, s.k, s.n, first, last, pack);
@@ -58,7 +59,8 @@ void Run(const Plan& plan, const KernelArgs& args) {
   auto* scratch = static_cast<std::byte*>(args.scratch);
   const float* a = Widen(args.inputs[0], plan.a_dtype, plan.a_count, scratch);
   scratch += plan.a_bytes;
-  const float* b = plan.packed ? nullptr : Widen(args.inputs[1], plan.b_dtype, plan.b_count, scratch);
+  const float* b =
+      plan.packed ? nullptr : Widen(args.inputs[1], plan.b_dtype, plan.b_count, scratch);
   scratch += plan.b_bytes;
   float* y = plan.y_bytes ? reinterpret_cast<float*>(scratch) : Out<float>(args, 0);
   scratch += plan.y_bytes;
@@ -79,8 +81,14 @@ void Run(const Plan& plan, const KernelArgs& args) {
     }
   }
   scratch += plan.bias_bytes;
-  GemmArgs gemm{.m = s.m, .n = s.n, .k = s.k, .a_row = s.a_row, .a_column = s.a_column, .c = y,
-                .c_row = s.n, .epilogue = epilogue.empty() ? nullptr : &epilogue};
+  GemmArgs gemm{.m = s.m,
+                .n = s.n,
+                .k = s.k,
+                .a_row = s.a_row,
+                .a_column = s.a_column,
+                .c = y,
+                .c_row = s.n,
+                .epilogue = epilogue.empty() ? nullptr : &epilogue};
   const int pieces = static_cast<int>(std::min<int64_t>(args.threads.threads, s.batches));
   if (s.batches >= args.threads.threads && pieces > 1) {
     args.threads.ParallelFor(pieces, [&](int i) {
@@ -121,7 +129,10 @@ BindResult Finish(const KernelRequest& request, Plan plan) {
   plan.y_count = request.outputs[0].dims.Elements();
   plan.a_bytes = WidenBytes(plan.a_dtype, plan.a_count);
   plan.y_bytes = WidenBytes(plan.a_dtype, plan.y_count);
-  if (HasInput(request, 2)) plan.bias_bytes = AlignUp(4 + 4 * std::max(s.m, s.n) * (plan.c_kind == Plan::kFull ? std::min(s.m, s.n) : 1)) + kAlignment;
+  if (HasInput(request, 2))
+    plan.bias_bytes = AlignUp(4 + 4 * std::max(s.m, s.n) *
+                                      (plan.c_kind == Plan::kFull ? std::min(s.m, s.n) : 1)) +
+                      kAlignment;
   if (const TensorDesc& b = request.inputs[1]; b.constant != nullptr) {
     const size_t matrix = PackedFloats(s.k, s.n);
     const std::string key = fmt::format("gemm16.{}.{}.{}.{}", s.k, s.n, s.b_row, s.b_column);
@@ -137,12 +148,16 @@ BindResult Finish(const KernelRequest& request, Plan plan) {
     plan.pack_at_run = s.b_column != 1 || s.m > kFewRows;
     if (plan.pack_at_run) plan.pack_bytes = AlignUp(PackedFloats(s.k, s.n) * sizeof(float));
   }
-  const size_t packs = plan.pack_bytes * std::min<int64_t>(std::max(1, request.threads), std::max<int64_t>(1, s.batches));
+  const size_t packs = plan.pack_bytes * std::min<int64_t>(std::max(1, request.threads),
+                                                           std::max<int64_t>(1, s.batches));
   const size_t scratch = plan.a_bytes + plan.b_bytes + plan.y_bytes + plan.bias_bytes + packs;
   std::string name = fmt::format("gemm {} 6x16, B {}", plan.level->name,
-                                 plan.packed ? "packed once" : plan.pack_at_run ? "packed per run" : "in place");
-  return MakeKernel(std::move(name), [plan = std::move(plan)](const KernelArgs& args) { Run(plan, args); },
-                    scratch);
+                                 plan.packed        ? "packed once"
+                                 : plan.pack_at_run ? "packed per run"
+                                                    : "in place");
+  return MakeKernel(
+      std::move(name), [plan = std::move(plan)](const KernelArgs& args) { Run(plan, args); },
+      scratch);
 }
 
 BindResult BindMatMul(const KernelRequest& request, const GemmLevel& level) {
@@ -173,9 +188,12 @@ BindResult BindGemm(const KernelRequest& request, const GemmLevel& level) {
     if (c.rank() > 2 || (!full_rows && rows != 1) || (!full_columns && columns != 1))
       return Unsupported("C of dims {} does not broadcast", c.ToString());
     if (rows == 1 && columns == 1) plan.c_kind = Plan::kScalar;
-    if (rows == 1 && full_columns) plan.c_kind = Plan::kColumn;
-    else if (columns == 1 && full_rows) plan.c_kind = Plan::kRow;
-    else if (full_rows && full_columns) plan.c_kind = Plan::kFull;
+    if (rows == 1 && full_columns)
+      plan.c_kind = Plan::kColumn;
+    else if (columns == 1 && full_rows)
+      plan.c_kind = Plan::kRow;
+    else if (full_rows && full_columns)
+      plan.c_kind = Plan::kFull;
   }
   return Finish(request, std::move(plan));
 }
@@ -183,7 +201,8 @@ BindResult BindGemm(const KernelRequest& request, const GemmLevel& level) {
 // Any arithmetic type, plain loops: f64 and the integer types, which wrap.
 template <typename T>
 void PlainMatMul(const ProductShape& s, const T* a, const T* b, T* y) {
-  using Sum = std::conditional_t<std::is_integral_v<T>, std::make_unsigned<T>, std::type_identity<T>>::type;
+  using Sum =
+      std::conditional_t<std::is_integral_v<T>, std::make_unsigned<T>, std::type_identity<T>>::type;
   for (int64_t batch = 0; batch < s.batches; ++batch) {
     const T* pa = a + s.a_offset[batch];
     const T* pb = b + s.b_offset[batch];
@@ -209,9 +228,13 @@ BindResult MakePlain(ProductShape shape) {
 }  // namespace
 
 BindResult MatMulAvx2(const KernelRequest& request) { return BindMatMul(request, GemmAvx2()); }
-BindResult MatMulPortable(const KernelRequest& request) { return BindMatMul(request, GemmPortable()); }
+BindResult MatMulPortable(const KernelRequest& request) {
+  return BindMatMul(request, GemmPortable());
+}
 BindResult GemmF32Avx2(const KernelRequest& request) { return BindGemm(request, GemmAvx2()); }
-BindResult GemmF32Portable(const KernelRequest& request) { return BindGemm(request, GemmPortable()); }
+BindResult GemmF32Portable(const KernelRequest& request) {
+  return BindGemm(request, GemmPortable());
+}
 
 BindResult MatMulPlain(const KernelRequest& request) {
   MINIM_TRY(RequireRowMajor(request));

@@ -12,14 +12,16 @@ struct Product {
 };
 
 // |error| <= 4 eps sum|a||b|, which for operands in [-1, 1] is at most 4 eps k.
-void ExpectProduct(const Product& p, const float* a, const float* b, bool shared_b, const float* y) {
+void ExpectProduct(const Product& p, const float* a, const float* b, bool shared_b,
+                   const float* y) {
   for (int64_t batch = 0; batch < p.batches; ++batch) {
     for (int64_t i = 0; i < p.m; ++i) {
       for (int64_t j = 0; j < p.n; ++j) {
         double sum = 0, size = 0;
         for (int64_t k = 0; k < p.k; ++k) {
           const double x = a[batch * p.m * p.k + (p.trans_a ? k * p.m + i : i * p.k + k)];
-          const double w = b[(shared_b ? 0 : batch * p.k * p.n) + (p.trans_b ? j * p.k + k : k * p.n + j)];
+          const double w =
+              b[(shared_b ? 0 : batch * p.k * p.n) + (p.trans_b ? j * p.k + k : k * p.n + j)];
           sum += x * w;
           size += std::fabs(x * w);
         }
@@ -31,9 +33,9 @@ void ExpectProduct(const Product& p, const float* a, const float* b, bool shared
 }
 
 TEST(MatMulTest, ShapesConstantsAndThreads) {
-  const Product products[] = {{1, 1, 1, 1}, {1, 1, 130, 70}, {1, 2, 65, 400}, {1, 7, 17, 33},
-                              {1, 97, 100, 401}, {3, 5, 16, 8}, {1, 6, 16, 0}, {1, 0, 4, 4},
-                              {4, 13, 31, 27}, {1, 200, 64, 50}};
+  const Product products[] = {{1, 1, 1, 1},      {1, 1, 130, 70}, {1, 2, 65, 400}, {1, 7, 17, 33},
+                              {1, 97, 100, 401}, {3, 5, 16, 8},   {1, 6, 16, 0},   {1, 0, 4, 4},
+                              {4, 13, 31, 27},   {1, 200, 64, 50}};
   for (const Product& p : products) {
     for (bool constant : {false, true}) {
       for (bool shared : {false, true}) {
@@ -54,7 +56,8 @@ TEST(MatMulTest, ShapesConstantsAndThreads) {
 }
 
 TEST(MatMulTest, ThreadsDoNotChangeBits) {
-  KernelCase test{.op = "MatMul", .inputs = {Uniform({150, 500}, 1), Uniform({500, 70}, 2)},
+  KernelCase test{.op = "MatMul",
+                  .inputs = {Uniform({150, 500}, 1), Uniform({500, 70}, 2)},
                   .outputs = {Tensor(DType::f32, {150, 70})}};
   RunCase(test, Isa::kAvx2);
   const Tensor one = test.outputs[0].Clone();
@@ -69,13 +72,17 @@ TEST(MatMulTest, GemmTransposesBiasAndActivation) {
     const bool ta = mode & 1, tb = mode & 2;
     for (const Dims& c : {Dims{}, Dims{n}, Dims{m, 1}, Dims{m, n}, Dims{1, 1}}) {
       KernelCase test{.op = "FusedGemm",
-                      .attributes = {{"transA", int64_t{ta}}, {"transB", int64_t{tb}},
-                                     {"alpha", 0.5f}, {"beta", 2.0f}, {"activation", "Relu"}},
+                      .attributes = {{"transA", int64_t{ta}},
+                                     {"transB", int64_t{tb}},
+                                     {"alpha", 0.5f},
+                                     {"beta", 2.0f},
+                                     {"activation", "Relu"}},
                       .inputs = {Uniform(ta ? Dims{k, m} : Dims{m, k}, 1),
                                  Uniform(tb ? Dims{n, k} : Dims{k, n}, 2), Uniform(c, 3)},
                       .outputs = {Tensor(DType::f32, {m, n})}};
       std::vector<double> expected;
-      const auto a = test.inputs[0].as<float>(), b = test.inputs[1].as<float>(), bias = test.inputs[2].as<float>();
+      const auto a = test.inputs[0].as<float>(), b = test.inputs[1].as<float>(),
+                 bias = test.inputs[2].as<float>();
       for (int64_t i = 0; i < m; ++i) {
         for (int64_t j = 0; j < n; ++j) {
           double sum = 0;
@@ -98,7 +105,8 @@ TEST(MatMulTest, TwoByteStorage) {
   for (DType dtype : {DType::f16, DType::bf16}) {
     const Tensor a = Converted(Uniform({9, 40}, 1).view(), dtype);
     const Tensor b = Converted(Uniform({40, 33}, 2).view(), dtype);
-    KernelCase wide{.op = "MatMul", .inputs = {Converted(a.view(), DType::f32), Converted(b.view(), DType::f32)},
+    KernelCase wide{.op = "MatMul",
+                    .inputs = {Converted(a.view(), DType::f32), Converted(b.view(), DType::f32)},
                     .outputs = {Tensor(DType::f32, {9, 33})}};
     KernelCase narrow{.op = "MatMul", .inputs = {a, b}, .outputs = {Tensor(dtype, {9, 33})}};
     for (Isa isa : TestLevels()) {
@@ -110,8 +118,9 @@ TEST(MatMulTest, TwoByteStorage) {
 }
 
 TEST(MatMulTest, IntegersAndVectors) {
-  KernelCase test{.op = "MatMul", .inputs = {Tensor::From<int32_t>({3}, {1, 2, 3}),
-                                             Tensor::From<int32_t>({3, 2}, {1, 2, 3, 4, 5, 6})},
+  KernelCase test{.op = "MatMul",
+                  .inputs = {Tensor::From<int32_t>({3}, {1, 2, 3}),
+                             Tensor::From<int32_t>({3, 2}, {1, 2, 3, 4, 5, 6})},
                   .outputs = {Tensor(DType::i32, {2})}};
   RunCase(test, Isa::kAvx2);
   EXPECT_EQ(test.outputs[0].as<int32_t>()[0], 22);

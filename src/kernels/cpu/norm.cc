@@ -27,14 +27,18 @@ BindResult BindSoftmax(const KernelRequest& request, const RowLevel& level, bool
   if (x.rank() == 0) return Unsupported("a scalar");
   const AxisSplit s = SplitAt(x, NormalAxis(AttributesOf(request).Int("axis", -1), x.rank()));
   const auto softmax = level.softmax;
-  return MakeKernel(fmt::format("softmax {}", level.name), [=](const KernelArgs& args) {
-    const int64_t block = s.n * s.inner;
-    args.threads.ParallelRange(s.outer, 8192 / std::max<int64_t>(1, block) + 1,
-                               [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i)
-        softmax(In<float>(args, 0) + i * block, Out<float>(args, 0) + i * block, s.n, s.inner, log);
-    });
-  }, 0, log || s.inner != 1 ? -1 : 0);
+  return MakeKernel(
+      fmt::format("softmax {}", level.name),
+      [=](const KernelArgs& args) {
+        const int64_t block = s.n * s.inner;
+        args.threads.ParallelRange(s.outer, 8192 / std::max<int64_t>(1, block) + 1,
+                                   [&](int64_t first, int64_t last) {
+                                     for (int64_t i = first; i < last; ++i)
+                                       softmax(In<float>(args, 0) + i * block,
+                                               Out<float>(args, 0) + i * block, s.n, s.inner, log);
+                                   });
+      },
+      0, log || s.inner != 1 ? -1 : 0);
 }
 
 BindResult BindLayerNorm(const KernelRequest& request, const RowLevel& level) {
@@ -54,11 +58,13 @@ BindResult BindLayerNorm(const KernelRequest& request, const RowLevel& level) {
   return MakeKernel(fmt::format("layer norm {}", level.name), [=](const KernelArgs& args) {
     float* mean = Out<float>(args, 1);
     float* inverse = Out<float>(args, 2);
-    args.threads.ParallelRange(rows, 16384 / std::max<int64_t>(1, n) + 1, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i)
-        norm(In<float>(args, 0) + i * n, In<float>(args, 1), In<float>(args, 2), epsilon, n,
-             Out<float>(args, 0) + i * n, mean ? mean + i : nullptr, inverse ? inverse + i : nullptr);
-    });
+    args.threads.ParallelRange(rows, 16384 / std::max<int64_t>(1, n) + 1,
+                               [&](int64_t first, int64_t last) {
+                                 for (int64_t i = first; i < last; ++i)
+                                   norm(In<float>(args, 0) + i * n, In<float>(args, 1),
+                                        In<float>(args, 2), epsilon, n, Out<float>(args, 0) + i * n,
+                                        mean ? mean + i : nullptr, inverse ? inverse + i : nullptr);
+                               });
   });
 }
 
@@ -67,22 +73,29 @@ BindResult BindBatchNorm(const KernelRequest& request, const RowLevel& level) {
   const Attributes& attributes = AttributesOf(request);
   if (attributes.Int("training_mode", 0) != 0) return Unsupported("training mode");
   const Dims& x = request.inputs[0].dims;
-  const int64_t channels = x.rank() > 1 ? x[1] : 1, plane = x.Elements(std::min(2, x.rank()), x.rank());
+  const int64_t channels = x.rank() > 1 ? x[1] : 1,
+                plane = x.Elements(std::min(2, x.rank()), x.rank());
   const int64_t planes = (x.rank() ? x[0] : 1) * channels;
   const float epsilon = attributes.Float("epsilon", 1e-5f);
   const auto affine = level.affine;
-  return MakeKernel(fmt::format("batch norm {}", level.name), [=](const KernelArgs& args) {
-    const float *scale = In<float>(args, 1), *bias = In<float>(args, 2);
-    const float *mean = In<float>(args, 3), *variance = In<float>(args, 4);
-    args.threads.ParallelRange(planes, 32768 / std::max<int64_t>(1, plane) + 1, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i) {
-        const int64_t c = i % channels;
-        const double factor = scale[c] / std::sqrt(static_cast<double>(variance[c]) + epsilon);
-        affine(In<float>(args, 0) + i * plane, static_cast<float>(factor),
-               static_cast<float>(bias[c] - mean[c] * factor), plane, Out<float>(args, 0) + i * plane);
-      }
-    });
-  }, 0, 0);
+  return MakeKernel(
+      fmt::format("batch norm {}", level.name),
+      [=](const KernelArgs& args) {
+        const float *scale = In<float>(args, 1), *bias = In<float>(args, 2);
+        const float *mean = In<float>(args, 3), *variance = In<float>(args, 4);
+        args.threads.ParallelRange(
+            planes, 32768 / std::max<int64_t>(1, plane) + 1, [&](int64_t first, int64_t last) {
+              for (int64_t i = first; i < last; ++i) {
+                const int64_t c = i % channels;
+                const double factor =
+                    scale[c] / std::sqrt(static_cast<double>(variance[c]) + epsilon);
+                affine(In<float>(args, 0) + i * plane, static_cast<float>(factor),
+                       static_cast<float>(bias[c] - mean[c] * factor), plane,
+                       Out<float>(args, 0) + i * plane);
+              }
+            });
+      },
+      0, 0);
 }
 
 BindResult BindLrn(const KernelRequest& request, const RowLevel& level) {
@@ -121,14 +134,14 @@ BindResult BindLrn(const KernelRequest& request, const RowLevel& level) {
 
 }  // namespace
 
-#define MINIM_BOTH(name, call)                                                              \
-  BindResult name##Avx2(const KernelRequest& request) {                                     \
-    const RowLevel& level = RowsAvx2();                                                     \
-    return call;                                                                            \
-  }                                                                                         \
-  BindResult name##Portable(const KernelRequest& request) {                                 \
-    const RowLevel& level = RowsPortable();                                                 \
-    return call;                                                                            \
+#define MINIM_BOTH(name, call)                              \
+  BindResult name##Avx2(const KernelRequest& request) {     \
+    const RowLevel& level = RowsAvx2();                     \
+    return call;                                            \
+  }                                                         \
+  BindResult name##Portable(const KernelRequest& request) { \
+    const RowLevel& level = RowsPortable();                 \
+    return call;                                            \
   }
 MINIM_BOTH(Softmax, BindSoftmax(request, level, false))
 MINIM_BOTH(LogSoftmax, BindSoftmax(request, level, true))

@@ -5,7 +5,8 @@
 namespace minim {
 namespace {
 
-void ExpectLevels(KernelCase& test, const std::vector<double>& expected, double relative, double absolute) {
+void ExpectLevels(KernelCase& test, const std::vector<double>& expected, double relative,
+                  double absolute) {
   for (Isa isa : TestLevels()) {
     RunCase(test, isa);
     ExpectNear(test.outputs[0].as<float>(), expected, relative, absolute, test.op);
@@ -26,8 +27,11 @@ TEST(NormTest, SoftmaxOnEveryAxis) {
       logs[i] = x.as<float>()[i] - top - std::log(sum);
       expected[i] = std::exp(logs[i]);
     }
-    KernelCase test{.op = "Softmax", .attributes = {{"axis", int64_t{axis}}}, .inputs = {x},
-                    .outputs = {Tensor(DType::f32, dims)}, .threads = 2};
+    KernelCase test{.op = "Softmax",
+                    .attributes = {{"axis", int64_t{axis}}},
+                    .inputs = {x},
+                    .outputs = {Tensor(DType::f32, dims)},
+                    .threads = 2};
     ExpectLevels(test, expected, 4e-6, 1e-30);  // x - max rounds at |x| up to 40
     test.op = "LogSoftmax";
     ExpectLevels(test, logs, 1e-6, 2e-6);
@@ -45,10 +49,14 @@ TEST(NormTest, LayerNormWithStatistics) {
     means.push_back(mean);
     inverses.push_back(1 / std::sqrt(square + 1e-5));
     for (int64_t j = 0; j < n; ++j)
-      expected.push_back((x.as<float>()[i * n + j] - mean) * inverses.back() * scale.as<float>()[j] + bias.as<float>()[j]);
+      expected.push_back((x.as<float>()[i * n + j] - mean) * inverses.back() *
+                             scale.as<float>()[j] +
+                         bias.as<float>()[j]);
   }
-  KernelCase test{.op = "LayerNormalization", .inputs = {x, scale, bias},
-                  .outputs = {Tensor(DType::f32, {rows, n}), Tensor(DType::f32, {rows, 1}), Tensor(DType::f32, {rows, 1})}};
+  KernelCase test{.op = "LayerNormalization",
+                  .inputs = {x, scale, bias},
+                  .outputs = {Tensor(DType::f32, {rows, n}), Tensor(DType::f32, {rows, 1}),
+                              Tensor(DType::f32, {rows, 1})}};
   ExpectLevels(test, expected, 1e-5, 1e-6);
   ExpectNear(test.outputs[1].as<float>(), means, 1e-6, 0, "mean");
   ExpectNear(test.outputs[2].as<float>(), inverses, 1e-6, 0, "inverse");
@@ -56,19 +64,25 @@ TEST(NormTest, LayerNormWithStatistics) {
 
 TEST(NormTest, BatchNormAndLrn) {
   const Dims dims{2, 5, 3, 7};
-  const Tensor x = Uniform(dims, 1), s = Uniform({5}, 2), b = Uniform({5}, 3), m = Uniform({5}, 4), v = Uniform({5}, 5, 0.1f, 2);
+  const Tensor x = Uniform(dims, 1), s = Uniform({5}, 2), b = Uniform({5}, 3), m = Uniform({5}, 4),
+               v = Uniform({5}, 5, 0.1f, 2);
   std::vector<double> expected, lrn;
   for (int64_t i = 0; i < x.size(); ++i) {
     const int64_t c = i / 21 % 5;
-    expected.push_back((x.as<float>()[i] - m.as<float>()[c]) / std::sqrt(v.as<float>()[c] + 1e-5) * s.as<float>()[c] + b.as<float>()[c]);
+    expected.push_back((x.as<float>()[i] - m.as<float>()[c]) / std::sqrt(v.as<float>()[c] + 1e-5) *
+                           s.as<float>()[c] +
+                       b.as<float>()[c]);
     double sum = 0;
     for (int64_t k = std::max<int64_t>(0, c - 1); k <= std::min<int64_t>(4, c + 1); ++k)
       sum += std::pow(x.as<float>()[i + (k - c) * 21], 2);
     lrn.push_back(x.as<float>()[i] / std::pow(2 + 0.5 / 3 * sum, 0.75));
   }
-  KernelCase norm{.op = "BatchNormalization", .inputs = {x, s, b, m, v}, .outputs = {Tensor(DType::f32, dims)}};
+  KernelCase norm{
+      .op = "BatchNormalization", .inputs = {x, s, b, m, v}, .outputs = {Tensor(DType::f32, dims)}};
   ExpectLevels(norm, expected, 1e-5, 1e-6);
-  KernelCase response{.op = "LRN", .attributes = {{"size", int64_t{3}}, {"alpha", 0.5f}, {"bias", 2.0f}}, .inputs = {x},
+  KernelCase response{.op = "LRN",
+                      .attributes = {{"size", int64_t{3}}, {"alpha", 0.5f}, {"bias", 2.0f}},
+                      .inputs = {x},
                       .outputs = {Tensor(DType::f32, dims)}};
   ExpectLevels(response, lrn, 2e-6, 0);
 }

@@ -48,19 +48,19 @@ void Run(const Plan& plan, const KernelArgs& args) {
   const T value = fill ? *fill : T{};
   args.threads.ParallelRange(rows, 4096 / std::max<int64_t>(1, columns) + 1,
                              [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row) {
-      int64_t rest = row, offset = 0;
-      bool inside = true;
-      for (int axis = rank - 2; axis >= 0; --axis) {
-        const int64_t at = plan.maps[axis][rest % plan.out[axis]];
-        rest /= plan.out[axis];
-        inside = inside && at >= 0;
-        offset += at;
-      }
-      FillRow(plan, In<T>(args, 0) + (inside ? offset : 0), value, inside,
-              Out<T>(args, 0) + row * columns);
-    }
-  });
+                               for (int64_t row = first; row < last; ++row) {
+                                 int64_t rest = row, offset = 0;
+                                 bool inside = true;
+                                 for (int axis = rank - 2; axis >= 0; --axis) {
+                                   const int64_t at = plan.maps[axis][rest % plan.out[axis]];
+                                   rest /= plan.out[axis];
+                                   inside = inside && at >= 0;
+                                   offset += at;
+                                 }
+                                 FillRow(plan, In<T>(args, 0) + (inside ? offset : 0), value,
+                                         inside, Out<T>(args, 0) + row * columns);
+                               }
+                             });
 }
 
 Result<Plan> MakePlan(const KernelRequest& request) {
@@ -75,7 +75,8 @@ Result<Plan> MakePlan(const KernelRequest& request) {
   } else {
     for (int i = 0; i < in.rank(); ++i) axes.push_back(i);
   }
-  if (pads.size() != 2 * axes.size()) return Unsupported("{} pads for {} axes", pads.size(), axes.size());
+  if (pads.size() != 2 * axes.size())
+    return Unsupported("{} pads for {} axes", pads.size(), axes.size());
   const std::string mode = attributes.String("mode", "constant");
   Plan plan{.out = request.outputs[0].dims, .strides = RowMajorStrides(in)};
   std::vector<int64_t> before(in.rank(), 0);

@@ -73,7 +73,8 @@ void MaxChunk(const Window& w, const T* src, int64_t d, int64_t h, int64_t x, in
     for (int64_t i = first; i < last; ++i) {
       const C value = static_cast<C>(src[index + i * step]);
       if constexpr (where) {
-        const bool take = (value > best[i]) | (at[i] < 0) | ((value != value) & (best[i] == best[i]));
+        const bool take =
+            (value > best[i]) | (at[i] < 0) | ((value != value) & (best[i] == best[i]));
         best[i] = take ? value : best[i];
         at[i] = take ? static_cast<int32_t>(index + i * step) : at[i];
       } else {
@@ -138,9 +139,10 @@ void AveragePlane(const Window& w, bool include_pad, const T* src, T* dst) {
 template <typename F>
 void ForEachPlane(const KernelArgs& args, const Window& w, F&& f) {
   const int64_t work = std::max<int64_t>(1, w.out_size() * w.taps());
-  args.threads.ParallelRange(w.batch * w.channels, 20000 / work + 1, [&](int64_t first, int64_t last) {
-    for (int64_t plane = first; plane < last; ++plane) f(plane);
-  });
+  args.threads.ParallelRange(w.batch * w.channels, 20000 / work + 1,
+                             [&](int64_t first, int64_t last) {
+                               for (int64_t plane = first; plane < last; ++plane) f(plane);
+                             });
 }
 
 Result<Window> PoolWindow(const KernelRequest& request) {
@@ -157,7 +159,8 @@ BindResult MakeMaxPool(const KernelRequest& request, const Window& w) {
       const T* src = In<T>(args, 0) + plane * w.in_size();
       T* dst = Out<T>(args, 0) + plane * w.out_size();
       if (indices) {
-        MaxPlaneWithIndices(w, src, dst, plane, column_major, Out<int64_t>(args, 1) + plane * w.out_size());
+        MaxPlaneWithIndices(w, src, dst, plane, column_major,
+                            Out<int64_t>(args, 1) + plane * w.out_size());
       } else {
         MaxPlane(w, src, dst);
       }
@@ -252,21 +255,25 @@ BindResult MaxPoolPortable(const KernelRequest& request) {
 
 BindResult AveragePoolPortable(const KernelRequest& request) {
   MINIM_TRY(const Window w, PoolWindow(request));
-  if (!IsFloat(request.inputs[0].dtype)) return Unsupported("dtype {}", Name(request.inputs[0].dtype));
-  return VisitFloat(request.inputs[0].dtype, [&]<typename T>() { return MakeAveragePool<T>(request, w); });
+  if (!IsFloat(request.inputs[0].dtype))
+    return Unsupported("dtype {}", Name(request.inputs[0].dtype));
+  return VisitFloat(request.inputs[0].dtype,
+                    [&]<typename T>() { return MakeAveragePool<T>(request, w); });
 }
 
 BindResult GlobalAveragePoolPortable(const KernelRequest& request) {
   MINIM_TRY(const Planes planes, GlobalPlanes(request));
-  if (!IsFloat(request.inputs[0].dtype)) return Unsupported("dtype {}", Name(request.inputs[0].dtype));
+  if (!IsFloat(request.inputs[0].dtype))
+    return Unsupported("dtype {}", Name(request.inputs[0].dtype));
   return VisitFloat(request.inputs[0].dtype, [&]<typename T>() -> BindResult {
     return MakeKernel("global average pool", [planes](const KernelArgs& args) {
       using C = ComputeType<T>;
       const int64_t grain = 32768 / std::max<int64_t>(1, planes.size) + 1;
       args.threads.ParallelRange(planes.count, grain, [&](int64_t first, int64_t last) {
         for (int64_t i = first; i < last; ++i)
-          Out<T>(args, 0)[i] = ConvertTo<T>(SumOf<C>(In<T>(args, 0) + i * planes.size, planes.size) /
-                                            static_cast<C>(planes.size));
+          Out<T>(args, 0)[i] =
+              ConvertTo<T>(SumOf<C>(In<T>(args, 0) + i * planes.size, planes.size) /
+                           static_cast<C>(planes.size));
       });
     });
   });
@@ -274,7 +281,8 @@ BindResult GlobalAveragePoolPortable(const KernelRequest& request) {
 
 BindResult GlobalMaxPoolPortable(const KernelRequest& request) {
   MINIM_TRY(const Planes planes, GlobalPlanes(request));
-  if (!IsFloat(request.inputs[0].dtype)) return Unsupported("dtype {}", Name(request.inputs[0].dtype));
+  if (!IsFloat(request.inputs[0].dtype))
+    return Unsupported("dtype {}", Name(request.inputs[0].dtype));
   return VisitFloat(request.inputs[0].dtype, [&]<typename T>() -> BindResult {
     return MakeKernel("global max pool", [planes](const KernelArgs& args) {
       using C = ComputeType<T>;
@@ -297,7 +305,8 @@ BindResult MaxPoolGradPortable(const KernelRequest& request) {
   return MakeKernel("max pool gradient", [w](const KernelArgs& args) {
     ForEachPlane(args, w, [&](int64_t plane) {
       const int64_t* indices = In<int64_t>(args, 2);
-      MaxPlaneGrad(w, In<float>(args, 0) + plane * w.out_size(), In<float>(args, 1) + plane * w.in_size(),
+      MaxPlaneGrad(w, In<float>(args, 0) + plane * w.out_size(),
+                   In<float>(args, 1) + plane * w.in_size(),
                    indices ? indices + plane * w.out_size() : nullptr, plane,
                    Out<float>(args, 0) + plane * w.in_size());
     });

@@ -8,14 +8,17 @@ namespace {
 
 using testing::ElementsAre;
 
-Attributes Pool(std::vector<int64_t> kernel, std::vector<int64_t> strides, std::vector<int64_t> pads) {
+Attributes Pool(std::vector<int64_t> kernel, std::vector<int64_t> strides,
+                std::vector<int64_t> pads) {
   return {{"kernel_shape", kernel}, {"strides", strides}, {"pads", pads}};
 }
 
 const Tensor kImage = Tensor::From<float>({1, 1, 3, 3}, {1, 2, 3, 4, 5, 6, 7, 8, 9});
 
 TEST(PoolTest, MaxWithIndicesAndNan) {
-  KernelCase test{.op = "MaxPool", .attributes = Pool({2, 2}, {1, 1}, {0, 0, 1, 1}), .inputs = {kImage},
+  KernelCase test{.op = "MaxPool",
+                  .attributes = Pool({2, 2}, {1, 1}, {0, 0, 1, 1}),
+                  .inputs = {kImage},
                   .outputs = {Tensor(DType::f32, {1, 1, 3, 3}), Tensor(DType::i64, {1, 1, 3, 3})}};
   RunCase(test, Isa::kPortable);
   EXPECT_THAT(test.outputs[0].as<float>(), ElementsAre(5, 6, 6, 8, 9, 9, 8, 9, 9));
@@ -24,25 +27,32 @@ TEST(PoolTest, MaxWithIndicesAndNan) {
   RunCase(test, Isa::kPortable);
   EXPECT_EQ(test.outputs[1].as<int64_t>()[0], 4);
   EXPECT_EQ(test.outputs[1].as<int64_t>()[1], 7);
-  KernelCase nan{.op = "MaxPool", .attributes = Pool({2}, {2}, {0, 0}),
-                 .inputs = {Tensor::From<float>({1, 1, 4}, {NAN, 1, 2, -5})}, .outputs = {Tensor(DType::f32, {1, 1, 2})}};
+  KernelCase nan{.op = "MaxPool",
+                 .attributes = Pool({2}, {2}, {0, 0}),
+                 .inputs = {Tensor::From<float>({1, 1, 4}, {NAN, 1, 2, -5})},
+                 .outputs = {Tensor(DType::f32, {1, 1, 2})}};
   RunCase(nan, Isa::kPortable);
   EXPECT_TRUE(std::isnan(nan.outputs[0].as<float>()[0]));
   EXPECT_EQ(nan.outputs[0].as<float>()[1], 2);
 }
 
 TEST(PoolTest, DilatedIntegersAndCeil) {
-  KernelCase test{.op = "MaxPool", .attributes = Pool({2}, {2}, {0, 0}),
-                  .inputs = {Tensor::From<int8_t>({1, 1, 5}, {-9, -8, -7, -6, -5})}, .outputs = {Tensor(DType::i8, {1, 1, 3})}};
+  KernelCase test{.op = "MaxPool",
+                  .attributes = Pool({2}, {2}, {0, 0}),
+                  .inputs = {Tensor::From<int8_t>({1, 1, 5}, {-9, -8, -7, -6, -5})},
+                  .outputs = {Tensor(DType::i8, {1, 1, 3})}};
   RunCase(test, Isa::kPortable);  // ceil mode: the last window has one element
   EXPECT_THAT(test.outputs[0].as<int8_t>(), ElementsAre(-8, -6, -5));
-  test.attributes = {{"kernel_shape", std::vector<int64_t>{2}}, {"dilations", std::vector<int64_t>{2}}};
+  test.attributes = {{"kernel_shape", std::vector<int64_t>{2}},
+                     {"dilations", std::vector<int64_t>{2}}};
   RunCase(test, Isa::kPortable);
   EXPECT_THAT(test.outputs[0].as<int8_t>(), ElementsAre(-7, -6, -5));
 }
 
 TEST(PoolTest, AverageCountsPaddingWhenAsked) {
-  KernelCase test{.op = "AveragePool", .attributes = Pool({2, 2}, {2, 2}, {1, 1, 0, 0}), .inputs = {kImage},
+  KernelCase test{.op = "AveragePool",
+                  .attributes = Pool({2, 2}, {2, 2}, {1, 1, 0, 0}),
+                  .inputs = {kImage},
                   .outputs = {Tensor(DType::f32, {1, 1, 2, 2})}};
   RunCase(test, Isa::kPortable);
   EXPECT_THAT(test.outputs[0].as<float>(), ElementsAre(1, 2.5, 5.5, 7));
@@ -52,7 +62,8 @@ TEST(PoolTest, AverageCountsPaddingWhenAsked) {
 }
 
 TEST(PoolTest, Global) {
-  KernelCase mean{.op = "GlobalAveragePool", .inputs = {kImage}, .outputs = {Tensor(DType::f32, {1, 1, 1, 1})}};
+  KernelCase mean{
+      .op = "GlobalAveragePool", .inputs = {kImage}, .outputs = {Tensor(DType::f32, {1, 1, 1, 1})}};
   RunCase(mean, Isa::kPortable);
   EXPECT_EQ(mean.outputs[0].as<float>()[0], 5);
   mean.op = "GlobalMaxPool";
@@ -62,17 +73,23 @@ TEST(PoolTest, Global) {
 
 TEST(PoolTest, Gradients) {
   const Tensor dy = Tensor::From<float>({1, 1, 2, 2}, {1, 2, 3, 4});
-  KernelCase max{.op = "MaxPoolGrad", .attributes = Pool({2, 2}, {1, 1}, {0, 0, 0, 0}), .inputs = {dy, kImage},
-                 .outputs = {Tensor(DType::f32, {1, 1, 3, 3})}, .threads = 2};
+  KernelCase max{.op = "MaxPoolGrad",
+                 .attributes = Pool({2, 2}, {1, 1}, {0, 0, 0, 0}),
+                 .inputs = {dy, kImage},
+                 .outputs = {Tensor(DType::f32, {1, 1, 3, 3})},
+                 .threads = 2};
   RunCase(max, Isa::kPortable);
   EXPECT_THAT(max.outputs[0].as<float>(), ElementsAre(0, 0, 0, 0, 1, 2, 0, 3, 4));
   max.inputs.push_back(Tensor::From<int64_t>({1, 1, 2, 2}, {0, 0, 7, 8}));
   RunCase(max, Isa::kPortable);
   EXPECT_THAT(max.outputs[0].as<float>(), ElementsAre(3, 0, 0, 0, 0, 0, 0, 3, 4));
-  KernelCase mean{.op = "AveragePoolGrad", .attributes = Pool({2, 2}, {1, 1}, {0, 0, 0, 0}), .inputs = {dy},
+  KernelCase mean{.op = "AveragePoolGrad",
+                  .attributes = Pool({2, 2}, {1, 1}, {0, 0, 0, 0}),
+                  .inputs = {dy},
                   .outputs = {Tensor(DType::f32, {1, 1, 3, 3})}};
   RunCase(mean, Isa::kPortable);
-  EXPECT_THAT(mean.outputs[0].as<float>(), ElementsAre(0.25, 0.75, 0.5, 1, 2.5, 1.5, 0.75, 1.75, 1));
+  EXPECT_THAT(mean.outputs[0].as<float>(),
+              ElementsAre(0.25, 0.75, 0.5, 1, 2.5, 1.5, 0.75, 1.75, 1));
 }
 
 }  // namespace

@@ -24,9 +24,7 @@ void FillBatches(const Dims& a, const Dims& b, const Dims& batch, ProductShape* 
   }
 }
 
-Dims Leading(const Dims& dims) {
-  return Dims(dims.span().first(std::max(0, dims.rank() - 2)));
-}
+Dims Leading(const Dims& dims) { return Dims(dims.span().first(std::max(0, dims.rank() - 2))); }
 
 }  // namespace
 

@@ -38,12 +38,15 @@ template <typename F>
 void ForEachRun(const Runs& runs, const ThreadBudget& threads, F&& body) {
   constexpr int64_t kGrain = 32768;
   if (runs.count == 1) {
-    threads.ParallelRange(runs.inner, kGrain, [&](int64_t first, int64_t last) { body(first, last - first, 0); });
+    threads.ParallelRange(runs.inner, kGrain,
+                          [&](int64_t first, int64_t last) { body(first, last - first, 0); });
     return;
   }
-  threads.ParallelRange(runs.count, kGrain / std::max<int64_t>(1, runs.inner) + 1, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) body(i * runs.inner, runs.inner, i % runs.n);
-  });
+  threads.ParallelRange(runs.count, kGrain / std::max<int64_t>(1, runs.inner) + 1,
+                        [&](int64_t first, int64_t last) {
+                          for (int64_t i = first; i < last; ++i)
+                            body(i * runs.inner, runs.inner, i % runs.n);
+                        });
 }
 
 // Any element types, one element at a time: 16-bit results, f16 and i32 sources.
@@ -51,11 +54,13 @@ template <typename From, typename To>
 BindResult MakeSlowQuantize(Runs runs) {
   return MakeKernel("quantize plain", [runs](const KernelArgs& args) {
     ForEachRun(runs, args.threads, [&](int64_t first, int64_t n, int64_t at) {
-      const auto scale = static_cast<float>(In<std::conditional_t<kIsStoredFloat<From>, From, float>>(args, 1)[at]);
+      const auto scale = static_cast<float>(
+          In<std::conditional_t<kIsStoredFloat<From>, From, float>>(args, 1)[at]);
       const int32_t zero = ZeroAt<To>(args, at);
       for (int64_t i = first; i < first + n; ++i) {
         float x = static_cast<float>(In<From>(args, 0)[i]) / scale;
-        if constexpr (kIsStoredFloat<From>) x = static_cast<float>(From(x));  // division in the scale's type
+        if constexpr (kIsStoredFloat<From>)
+          x = static_cast<float>(From(x));  // division in the scale's type
         Out<To>(args, 0)[i] = static_cast<To>(
             Requantize(x, zero, std::numeric_limits<To>::min(), std::numeric_limits<To>::max()));
       }
@@ -78,13 +83,15 @@ BindResult BindQuantize(const KernelRequest& request, const IntLevel& level) {
   MINIM_TRY(const Runs runs, RunsOf(request));
   const DType from = request.inputs[0].dtype, to = request.outputs[0].dtype;
   if (AttributesOf(request).Int("precision", 0) != 0) return Unsupported("a chosen precision");
-  if (request.inputs[1].dtype != (from == DType::i32 ? DType::f32 : from)) return Unsupported("scale is {}", Name(request.inputs[1].dtype));
+  if (request.inputs[1].dtype != (from == DType::i32 ? DType::f32 : from))
+    return Unsupported("scale is {}", Name(request.inputs[1].dtype));
   if (from == DType::f16) return PickSlowQuantize<Half>(to, runs);
   if (from == DType::bf16) return PickSlowQuantize<BFloat16>(to, runs);
   if (from == DType::i32) return PickSlowQuantize<int32_t>(to, runs);
   if (from != DType::f32) return Unsupported("source {}", Name(from));
   if (to != DType::u8 && to != DType::i8) return PickSlowQuantize<float>(to, runs);
-  return MakeKernel(fmt::format("quantize {}", level.name), [runs, to, level = &level](const KernelArgs& args) {
+  return MakeKernel(fmt::format("quantize {}", level.name), [runs, to, level = &level](
+                                                                const KernelArgs& args) {
     ForEachRun(runs, args.threads, [&](int64_t first, int64_t n, int64_t at) {
       const float scale = In<float>(args, 1)[at];
       const float* src = In<float>(args, 0) + first;
@@ -104,7 +111,8 @@ BindResult MakeSlowDequantize(Runs runs) {
       const auto scale = static_cast<float>(In<To>(args, 1)[at]);
       const int64_t zero = ZeroAt<From>(args, at);
       for (int64_t i = first; i < first + n; ++i)
-        Out<To>(args, 0)[i] = ConvertTo<To>(static_cast<float>(In<From>(args, 0)[i] - zero) * scale);
+        Out<To>(args, 0)[i] =
+            ConvertTo<To>(static_cast<float>(In<From>(args, 0)[i] - zero) * scale);
     });
   });
 }
@@ -129,12 +137,14 @@ BindResult BindDequantize(const KernelRequest& request, const IntLevel& level) {
   if (to == DType::bf16) return PickSlowDequantize<BFloat16>(from, runs);
   if (to != DType::f32) return Unsupported("result {}", Name(to));
   if (from != DType::u8 && from != DType::i8) return PickSlowDequantize<float>(from, runs);
-  return MakeKernel(fmt::format("dequantize {}", level.name), [runs, from, level = &level](const KernelArgs& args) {
+  return MakeKernel(fmt::format("dequantize {}", level.name), [runs, from, level = &level](
+                                                                  const KernelArgs& args) {
     ForEachRun(runs, args.threads, [&](int64_t first, int64_t n, int64_t at) {
       const float scale = In<float>(args, 1)[at];
       float* dst = Out<float>(args, 0) + first;
       if (from == DType::u8) {
-        level->dequantize_u8(In<uint8_t>(args, 0) + first, scale, ZeroAt<uint8_t>(args, at), n, dst);
+        level->dequantize_u8(In<uint8_t>(args, 0) + first, scale, ZeroAt<uint8_t>(args, at), n,
+                             dst);
       } else {
         level->dequantize_s8(In<int8_t>(args, 0) + first, scale, ZeroAt<int8_t>(args, at), n, dst);
       }
@@ -144,30 +154,43 @@ BindResult BindDequantize(const KernelRequest& request, const IntLevel& level) {
 
 BindResult BindDynamic(const KernelRequest& request, const IntLevel& level) {
   const int64_t n = request.inputs[0].dims.Elements();
-  return MakeKernel(fmt::format("dynamic quantize {}", level.name), [n, level = &level](const KernelArgs& args) {
-    const float* x = In<float>(args, 0);
-    float low = 0, high = 0;  // the range includes 0
-    for (int64_t i = 0; i < n; ++i) {
-      low = x[i] < low ? x[i] : low;
-      high = x[i] > high ? x[i] : high;
-    }
-    const float scale = high == low ? 1.0f : (high - low) / 255.0f;
-    const int32_t zero = Requantize(-low / scale, 0, 0, 255);
-    *Out<float>(args, 1) = scale;
-    *Out<uint8_t>(args, 2) = static_cast<uint8_t>(zero);
-    args.threads.ParallelRange(n, 32768, [&](int64_t first, int64_t last) {
-      level->quantize_u8(x + first, scale, zero, last - first, Out<uint8_t>(args, 0) + first);
-    });
-  });
+  return MakeKernel(
+      fmt::format("dynamic quantize {}", level.name), [n, level = &level](const KernelArgs& args) {
+        const float* x = In<float>(args, 0);
+        float low = 0, high = 0;  // the range includes 0
+        for (int64_t i = 0; i < n; ++i) {
+          low = x[i] < low ? x[i] : low;
+          high = x[i] > high ? x[i] : high;
+        }
+        const float scale = high == low ? 1.0f : (high - low) / 255.0f;
+        const int32_t zero = Requantize(-low / scale, 0, 0, 255);
+        *Out<float>(args, 1) = scale;
+        *Out<uint8_t>(args, 2) = static_cast<uint8_t>(zero);
+        args.threads.ParallelRange(n, 32768, [&](int64_t first, int64_t last) {
+          level->quantize_u8(x + first, scale, zero, last - first, Out<uint8_t>(args, 0) + first);
+        });
+      });
 }
 
 }  // namespace
 
-BindResult QuantizeLinearAvx2(const KernelRequest& request) { return BindQuantize(request, IntAvx2()); }
-BindResult QuantizeLinearPortable(const KernelRequest& request) { return BindQuantize(request, IntPortable()); }
-BindResult DequantizeLinearAvx2(const KernelRequest& request) { return BindDequantize(request, IntAvx2()); }
-BindResult DequantizeLinearPortable(const KernelRequest& request) { return BindDequantize(request, IntPortable()); }
-BindResult DynamicQuantizeAvx2(const KernelRequest& request) { return BindDynamic(request, IntAvx2()); }
-BindResult DynamicQuantizePortable(const KernelRequest& request) { return BindDynamic(request, IntPortable()); }
+BindResult QuantizeLinearAvx2(const KernelRequest& request) {
+  return BindQuantize(request, IntAvx2());
+}
+BindResult QuantizeLinearPortable(const KernelRequest& request) {
+  return BindQuantize(request, IntPortable());
+}
+BindResult DequantizeLinearAvx2(const KernelRequest& request) {
+  return BindDequantize(request, IntAvx2());
+}
+BindResult DequantizeLinearPortable(const KernelRequest& request) {
+  return BindDequantize(request, IntPortable());
+}
+BindResult DynamicQuantizeAvx2(const KernelRequest& request) {
+  return BindDynamic(request, IntAvx2());
+}
+BindResult DynamicQuantizePortable(const KernelRequest& request) {
+  return BindDynamic(request, IntPortable());
+}
 
 }  // namespace minim

@@ -23,7 +23,8 @@ void ExpectSameAtEveryLevel(KernelCase& test, const Tensor& expected, const std:
 }
 
 Tensor Bytes(DType dtype, const Dims& dims, uint64_t seed) {
-  return dtype == DType::u8 ? Integers<uint8_t>(dims, seed, 0, 255) : Integers<int8_t>(dims, seed, -128, 127);
+  return dtype == DType::u8 ? Integers<uint8_t>(dims, seed, 0, 255)
+                            : Integers<int8_t>(dims, seed, -128, 127);
 }
 int32_t ByteAt(const Tensor& t, int64_t i) {
   if (!t.defined()) return 0;
@@ -31,12 +32,14 @@ int32_t ByteAt(const Tensor& t, int64_t i) {
   return t.dtype() == DType::u8 ? t.as<uint8_t>()[at] : t.as<int8_t>()[at];
 }
 
-Tensor Sums(const Tensor& a, const Tensor& b, const Tensor& za, const Tensor& zb, int64_t m, int64_t n, int64_t k) {
+Tensor Sums(const Tensor& a, const Tensor& b, const Tensor& za, const Tensor& zb, int64_t m,
+            int64_t n, int64_t k) {
   Tensor y(DType::i32, {m, n});
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t j = 0; j < n; ++j) {
       int32_t sum = 0;
-      for (int64_t q = 0; q < k; ++q) sum += (ByteAt(a, i * k + q) - ByteAt(za, i)) * (ByteAt(b, q * n + j) - ByteAt(zb, j));
+      for (int64_t q = 0; q < k; ++q)
+        sum += (ByteAt(a, i * k + q) - ByteAt(za, i)) * (ByteAt(b, q * n + j) - ByteAt(zb, j));
       y.as<int32_t>()[i * n + j] = sum;
     }
   }
@@ -44,13 +47,16 @@ Tensor Sums(const Tensor& a, const Tensor& b, const Tensor& za, const Tensor& zb
 }
 
 TEST(QuantizeTest, MatMulIntegerDoesNotSaturate) {
-  for (const auto& [m, n, k] : {std::tuple{1, 1, 1}, {7, 33, 19}, {13, 16, 1000}, {50, 5, 64}, {3, 20, 0}}) {
+  for (const auto& [m, n, k] :
+       {std::tuple{1, 1, 1}, {7, 33, 19}, {13, 16, 1000}, {50, 5, 64}, {3, 20, 0}}) {
     for (DType ta : {DType::u8, DType::i8}) {
       for (DType tb : {DType::u8, DType::i8}) {
         KernelCase test{.op = "MatMulInteger",
-                        .inputs = {Bytes(ta, {m, k}, 1), Bytes(tb, {k, n}, 2), Bytes(ta, {}, 3), Bytes(tb, {n}, 4)},
+                        .inputs = {Bytes(ta, {m, k}, 1), Bytes(tb, {k, n}, 2), Bytes(ta, {}, 3),
+                                   Bytes(tb, {n}, 4)},
                         .outputs = {Tensor(DType::i32, {m, n})}};
-        const Tensor expected = Sums(test.inputs[0], test.inputs[1], test.inputs[2], test.inputs[3], m, n, k);
+        const Tensor expected =
+            Sums(test.inputs[0], test.inputs[1], test.inputs[2], test.inputs[3], m, n, k);
         ExpectSameAtEveryLevel(test, expected, "run time");
         test.constants = {1, 3};
         ExpectSameAtEveryLevel(test, expected, "packed");
@@ -60,7 +66,8 @@ TEST(QuantizeTest, MatMulIntegerDoesNotSaturate) {
 }
 
 TEST(QuantizeTest, ExtremesNeedMoreThanSixteenBits) {
-  KernelCase test{.op = "MatMulInteger", .inputs = {Tensor(DType::u8, {1, 300}), Tensor(DType::i8, {300, 17})},
+  KernelCase test{.op = "MatMulInteger",
+                  .inputs = {Tensor(DType::u8, {1, 300}), Tensor(DType::i8, {300, 17})},
                   .outputs = {Tensor(DType::i32, {1, 17})}};
   for (auto& x : test.inputs[0].as<uint8_t>()) x = 255;
   for (auto& x : test.inputs[1].as<int8_t>()) x = -128;
@@ -73,18 +80,23 @@ TEST(QuantizeTest, QLinearMatMulPerColumn) {
   const int64_t m = 9, n = 21, k = 40;
   for (DType ty : {DType::u8, DType::i8}) {
     KernelCase test{.op = "QLinearMatMul",
-                    .inputs = {Bytes(DType::u8, {m, k}, 1), Tensor::Scalar<float>(0.02f), Bytes(DType::u8, {}, 2),
-                               Bytes(DType::i8, {k, n}, 3), Uniform({n}, 4, 0.001f, 0.02f), Tensor(DType::i8, {n}),
+                    .inputs = {Bytes(DType::u8, {m, k}, 1), Tensor::Scalar<float>(0.02f),
+                               Bytes(DType::u8, {}, 2), Bytes(DType::i8, {k, n}, 3),
+                               Uniform({n}, 4, 0.001f, 0.02f), Tensor(DType::i8, {n}),
                                Tensor::Scalar<float>(0.1f), Bytes(ty, {}, 5)},
                     .outputs = {Tensor(ty, {m, n})}};
-    const Tensor sums = Sums(test.inputs[0], test.inputs[3], test.inputs[2], test.inputs[5], m, n, k);
+    const Tensor sums =
+        Sums(test.inputs[0], test.inputs[3], test.inputs[2], test.inputs[5], m, n, k);
     Tensor expected(ty, {m, n});
     for (int64_t i = 0; i < m * n; ++i) {
       const float scale = RequantizeScale(0.02f, test.inputs[4].as<float>()[i % n], 0.1f);
       const int32_t zero = ByteAt(test.inputs[7], 0), low = ty == DType::u8 ? 0 : -128;
-      const int32_t y = Requantize(static_cast<float>(sums.as<int32_t>()[i]) * scale, zero, low, low + 255);
-      if (ty == DType::u8) expected.as<uint8_t>()[i] = static_cast<uint8_t>(y);
-      else expected.as<int8_t>()[i] = static_cast<int8_t>(y);
+      const int32_t y =
+          Requantize(static_cast<float>(sums.as<int32_t>()[i]) * scale, zero, low, low + 255);
+      if (ty == DType::u8)
+        expected.as<uint8_t>()[i] = static_cast<uint8_t>(y);
+      else
+        expected.as<int8_t>()[i] = static_cast<int8_t>(y);
     }
     ExpectSameAtEveryLevel(test, expected, "QLinearMatMul");
   }
@@ -92,17 +104,20 @@ TEST(QuantizeTest, QLinearMatMulPerColumn) {
 
 TEST(QuantizeTest, QGemmFloatResultWithBias) {
   const int64_t m = 4, n = 18, k = 7;
-  KernelCase test{.op = "QGemm", .attributes = {{"transB", int64_t{1}}, {"alpha", 2.0f}},
-                  .inputs = {Bytes(DType::u8, {m, k}, 1), Tensor::Scalar<float>(0.5f), Bytes(DType::u8, {}, 2),
-                             Bytes(DType::i8, {n, k}, 3), Tensor::Scalar<float>(0.25f), Tensor::Scalar<int8_t>(0),
-                             Integers<int32_t>({n}, 4, -1000, 1000)},
-                  .outputs = {Tensor(DType::f32, {m, n})}};
+  KernelCase test{
+      .op = "QGemm",
+      .attributes = {{"transB", int64_t{1}}, {"alpha", 2.0f}},
+      .inputs = {Bytes(DType::u8, {m, k}, 1), Tensor::Scalar<float>(0.5f), Bytes(DType::u8, {}, 2),
+                 Bytes(DType::i8, {n, k}, 3), Tensor::Scalar<float>(0.25f),
+                 Tensor::Scalar<int8_t>(0), Integers<int32_t>({n}, 4, -1000, 1000)},
+      .outputs = {Tensor(DType::f32, {m, n})}};
   Tensor expected(DType::f32, {m, n});
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t j = 0; j < n; ++j) {
       int32_t sum = test.inputs[6].as<int32_t>()[j];
       for (int64_t q = 0; q < k; ++q)
-        sum += (ByteAt(test.inputs[0], i * k + q) - ByteAt(test.inputs[2], 0)) * ByteAt(test.inputs[3], j * k + q);
+        sum += (ByteAt(test.inputs[0], i * k + q) - ByteAt(test.inputs[2], 0)) *
+               ByteAt(test.inputs[3], j * k + q);
       expected.as<float>()[i * n + j] = static_cast<float>(sum) * 0.25f;
     }
   }
@@ -111,7 +126,8 @@ TEST(QuantizeTest, QGemmFloatResultWithBias) {
 
 TEST(QuantizeTest, RowQuantizedMatMulIgnoresItsNeighbours) {
   const int64_t m = 5, n = 19, k = 33;
-  const Tensor x = Uniform({m, k}, 1, -3, 3), w = Bytes(DType::i8, {k, n}, 2), scale = Uniform({n}, 3, 0.01f, 0.02f), bias = Uniform({n}, 4);
+  const Tensor x = Uniform({m, k}, 1, -3, 3), w = Bytes(DType::i8, {k, n}, 2),
+               scale = Uniform({n}, 3, 0.01f, 0.02f), bias = Uniform({n}, 4);
   Tensor expected(DType::f32, {m, n});
   for (int64_t i = 0; i < m; ++i) {
     float most = 0;
@@ -119,16 +135,26 @@ TEST(QuantizeTest, RowQuantizedMatMulIgnoresItsNeighbours) {
     const float row = most / 127.0f;
     for (int64_t j = 0; j < n; ++j) {
       int32_t sum = 0;
-      for (int64_t q = 0; q < k; ++q) sum += Requantize(x.as<float>()[i * k + q] / row, 0, -127, 127) * w.as<int8_t>()[q * n + j];
-      expected.as<float>()[i * n + j] = DequantizeSum(sum, row, scale.as<float>()[j]) + bias.as<float>()[j];
+      for (int64_t q = 0; q < k; ++q)
+        sum += Requantize(x.as<float>()[i * k + q] / row, 0, -127, 127) * w.as<int8_t>()[q * n + j];
+      expected.as<float>()[i * n + j] =
+          DequantizeSum(sum, row, scale.as<float>()[j]) + bias.as<float>()[j];
     }
   }
-  KernelCase test{.op = "RowQuantizedMatMul", .inputs = {x, w, scale, bias}, .outputs = {Tensor(DType::f32, {m, n})}, .constants = {1}};
+  KernelCase test{.op = "RowQuantizedMatMul",
+                  .inputs = {x, w, scale, bias},
+                  .outputs = {Tensor(DType::f32, {m, n})},
+                  .constants = {1}};
   ExpectSameAtEveryLevel(test, expected, "batch");
-  KernelCase one{.op = "RowQuantizedMatMul", .inputs = {Tensor::From<float>({1, k}, x.as<float>().subspan(2 * k, k)), w, scale, bias},
-                 .outputs = {Tensor(DType::f32, {1, n})}};
-  ExpectSameAtEveryLevel(one, Tensor::From<float>({1, n}, expected.as<float>().subspan(2 * n, n)), "one row");
-  KernelCase zero{.op = "RowQuantizedMatMul", .inputs = {Tensor(DType::f32, {1, k}), w, scale}, .outputs = {Tensor(DType::f32, {1, n})}};
+  KernelCase one{
+      .op = "RowQuantizedMatMul",
+      .inputs = {Tensor::From<float>({1, k}, x.as<float>().subspan(2 * k, k)), w, scale, bias},
+      .outputs = {Tensor(DType::f32, {1, n})}};
+  ExpectSameAtEveryLevel(one, Tensor::From<float>({1, n}, expected.as<float>().subspan(2 * n, n)),
+                         "one row");
+  KernelCase zero{.op = "RowQuantizedMatMul",
+                  .inputs = {Tensor(DType::f32, {1, k}), w, scale},
+                  .outputs = {Tensor(DType::f32, {1, n})}};
   ExpectSameAtEveryLevel(zero, Tensor(DType::f32, {1, n}), "zeros");
 }
 
@@ -145,16 +171,20 @@ TEST(QuantizeTest, ConvolutionsPadWithTheZeroPoint) {
   for (const IntConv& c : cases) {
     const Attributes attributes{{"group", c.groups}, {"strides", c.strides}, {"pads", c.pads}};
     Dims out{c.x[0], c.w[0]};
-    for (int i = 0; i < 2; ++i) out.push_back((c.x[2 + i] + c.pads[i] + c.pads[2 + i] - c.w[2 + i]) / c.strides[i] + 1);
-    const Tensor x = Bytes(DType::u8, c.x, 1), w = Bytes(DType::i8, c.w, 2), zx = Bytes(DType::u8, {}, 3), zw = Bytes(DType::i8, {c.w[0]}, 4);
+    for (int i = 0; i < 2; ++i)
+      out.push_back((c.x[2 + i] + c.pads[i] + c.pads[2 + i] - c.w[2 + i]) / c.strides[i] + 1);
+    const Tensor x = Bytes(DType::u8, c.x, 1), w = Bytes(DType::i8, c.w, 2),
+                 zx = Bytes(DType::u8, {}, 3), zw = Bytes(DType::i8, {c.w[0]}, 4);
     Tensor sums(DType::i32, out);
     const int64_t per_group = c.w[0] / c.groups;
     for (int64_t i = 0; i < sums.size(); ++i) {
-      const int64_t ow = i % out[3], oh = i / out[3] % out[2], o = i / (out[2] * out[3]) % out[1], b = i / out.Elements(1, 4);
+      const int64_t ow = i % out[3], oh = i / out[3] % out[2], o = i / (out[2] * out[3]) % out[1],
+                    b = i / out.Elements(1, 4);
       int32_t sum = 0;
       for (int64_t t = 0; t < c.w.Elements(1, 4); ++t) {
         const int64_t kw = t % c.w[3], kh = t / c.w[3] % c.w[2], ch = t / (c.w[2] * c.w[3]);
-        const int64_t h = oh * c.strides[0] - c.pads[0] + kh, v = ow * c.strides[1] - c.pads[1] + kw;
+        const int64_t h = oh * c.strides[0] - c.pads[0] + kh,
+                      v = ow * c.strides[1] - c.pads[1] + kw;
         if (h < 0 || v < 0 || h >= c.x[2] || v >= c.x[3]) continue;
         const int64_t channel = o / per_group * c.w[1] + ch;
         sum += (ByteAt(x, ((b * c.x[1] + channel) * c.x[2] + h) * c.x[3] + v) - ByteAt(zx, 0)) *
@@ -162,49 +192,69 @@ TEST(QuantizeTest, ConvolutionsPadWithTheZeroPoint) {
       }
       sums.as<int32_t>()[i] = sum;
     }
-    KernelCase plain{.op = "ConvInteger", .attributes = attributes, .inputs = {x, w, zx, zw}, .outputs = {Tensor(DType::i32, out)}};
+    KernelCase plain{.op = "ConvInteger",
+                     .attributes = attributes,
+                     .inputs = {x, w, zx, zw},
+                     .outputs = {Tensor(DType::i32, out)}};
     ExpectSameAtEveryLevel(plain, sums, "ConvInteger");
-    const Tensor scales = Uniform({c.w[0]}, 5, 0.001f, 0.01f), bias = Integers<int32_t>({c.w[0]}, 6, -5000, 5000);
+    const Tensor scales = Uniform({c.w[0]}, 5, 0.001f, 0.01f),
+                 bias = Integers<int32_t>({c.w[0]}, 6, -5000, 5000);
     Tensor expected(DType::i8, out);
     for (int64_t i = 0; i < sums.size(); ++i) {
       const int64_t o = i / (out[2] * out[3]) % out[1];
       expected.as<int8_t>()[i] = static_cast<int8_t>(
-          Requantize(static_cast<float>(sums.as<int32_t>()[i] + bias.as<int32_t>()[o]) * RequantizeScale(0.02f, scales.as<float>()[o], 0.3f), -5, -128, 127));
+          Requantize(static_cast<float>(sums.as<int32_t>()[i] + bias.as<int32_t>()[o]) *
+                         RequantizeScale(0.02f, scales.as<float>()[o], 0.3f),
+                     -5, -128, 127));
     }
-    KernelCase full{.op = "QLinearConv", .attributes = attributes,
-                    .inputs = {x, Tensor::Scalar<float>(0.02f), zx, w, scales, zw, Tensor::Scalar<float>(0.3f), Tensor::Scalar<int8_t>(-5), bias},
-                    .outputs = {Tensor(DType::i8, out)}, .constants = {3, 5}};
+    KernelCase full{.op = "QLinearConv",
+                    .attributes = attributes,
+                    .inputs = {x, Tensor::Scalar<float>(0.02f), zx, w, scales, zw,
+                               Tensor::Scalar<float>(0.3f), Tensor::Scalar<int8_t>(-5), bias},
+                    .outputs = {Tensor(DType::i8, out)},
+                    .constants = {3, 5}};
     ExpectSameAtEveryLevel(full, expected, "QLinearConv");
   }
 }
 
 TEST(QuantizeTest, LinearPerTensorAndAxis) {
   KernelCase test{.op = "QuantizeLinear",
-                  .inputs = {Tensor::From<float>({6}, {-1, 0.5f, 1.5f, 2.5f, 1000, NAN}), Tensor::Scalar<float>(1), Tensor::Scalar<uint8_t>(1)},
+                  .inputs = {Tensor::From<float>({6}, {-1, 0.5f, 1.5f, 2.5f, 1000, NAN}),
+                             Tensor::Scalar<float>(1), Tensor::Scalar<uint8_t>(1)},
                   .outputs = {Tensor(DType::u8, {6})}};
   ExpectSameAtEveryLevel(test, Tensor::From<uint8_t>({6}, {0, 1, 3, 3, 255, 0}), "u8");
-  KernelCase axis{.op = "QuantizeLinear", .attributes = {{"axis", int64_t{0}}},
-                  .inputs = {Uniform({3, 50}, 1, -9, 9), Uniform({3}, 2, 0.01f, 0.1f), Bytes(DType::i8, {3}, 3)},
+  KernelCase axis{.op = "QuantizeLinear",
+                  .attributes = {{"axis", int64_t{0}}},
+                  .inputs = {Uniform({3, 50}, 1, -9, 9), Uniform({3}, 2, 0.01f, 0.1f),
+                             Bytes(DType::i8, {3}, 3)},
                   .outputs = {Tensor(DType::i8, {3, 50})}};
   Tensor expected(DType::i8, {3, 50}), back(DType::f32, {3, 50});
   for (int i = 0; i < 150; ++i) {
     const float scale = axis.inputs[1].as<float>()[i / 50];
     const int32_t zero = axis.inputs[2].as<int8_t>()[i / 50];
-    expected.as<int8_t>()[i] = static_cast<int8_t>(Requantize(axis.inputs[0].as<float>()[i] / scale, zero, -128, 127));
+    expected.as<int8_t>()[i] =
+        static_cast<int8_t>(Requantize(axis.inputs[0].as<float>()[i] / scale, zero, -128, 127));
     back.as<float>()[i] = static_cast<float>(expected.as<int8_t>()[i] - zero) * scale;
   }
   ExpectSameAtEveryLevel(axis, expected, "axis");
-  KernelCase dequantize{.op = "DequantizeLinear", .attributes = axis.attributes, .inputs = {expected, axis.inputs[1], axis.inputs[2]},
+  KernelCase dequantize{.op = "DequantizeLinear",
+                        .attributes = axis.attributes,
+                        .inputs = {expected, axis.inputs[1], axis.inputs[2]},
                         .outputs = {Tensor(DType::f32, {3, 50})}};
   ExpectSameAtEveryLevel(dequantize, back, "back");
-  KernelCase bias{.op = "DequantizeLinear", .inputs = {Tensor::From<int32_t>({2}, {-3, 7}), Tensor::Scalar<float>(0.5f)}, .outputs = {Tensor(DType::f32, {2})}};
+  KernelCase bias{.op = "DequantizeLinear",
+                  .inputs = {Tensor::From<int32_t>({2}, {-3, 7}), Tensor::Scalar<float>(0.5f)},
+                  .outputs = {Tensor(DType::f32, {2})}};
   ExpectSameAtEveryLevel(bias, Tensor::From<float>({2}, {-1.5f, 3.5f}), "i32");
 }
 
 TEST(QuantizeTest, DynamicRangeIncludesZero) {
-  KernelCase test{.op = "DynamicQuantizeLinear", .inputs = {Tensor::From<float>({6}, {0, 2, -3, -2.5f, 1.34f, 0.5f})},
-                  .outputs = {Tensor(DType::u8, {6}), Tensor(DType::f32, {}), Tensor(DType::u8, {})}};
-  ExpectSameAtEveryLevel(test, Tensor::From<uint8_t>({6}, {153, 255, 0, 26, 221, 179}), "ONNX's example");
+  KernelCase test{
+      .op = "DynamicQuantizeLinear",
+      .inputs = {Tensor::From<float>({6}, {0, 2, -3, -2.5f, 1.34f, 0.5f})},
+      .outputs = {Tensor(DType::u8, {6}), Tensor(DType::f32, {}), Tensor(DType::u8, {})}};
+  ExpectSameAtEveryLevel(test, Tensor::From<uint8_t>({6}, {153, 255, 0, 26, 221, 179}),
+                         "ONNX's example");
   EXPECT_FLOAT_EQ(test.outputs[1].as<float>()[0], 0.0196078438f);
   EXPECT_EQ(test.outputs[2].as<uint8_t>()[0], 153);
 }

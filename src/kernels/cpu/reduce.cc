@@ -39,45 +39,88 @@ constexpr T HighestOf() {
 }
 
 struct SumStep {
-  template <typename T> using Type = SumType<T>;
-  template <typename A> static A Start() { return A(0); }
-  template <typename A> static A Step(A a, A x) { return a + x; }
-  template <typename A> static A End(A a, int64_t) { return a; }
+  template <typename T>
+  using Type = SumType<T>;
+  template <typename A>
+  static A Start() {
+    return A(0);
+  }
+  template <typename A>
+  static A Step(A a, A x) {
+    return a + x;
+  }
+  template <typename A>
+  static A End(A a, int64_t) {
+    return a;
+  }
 };
 struct MeanStep : SumStep {
-  template <typename A> static A End(A a, int64_t n) {
+  template <typename A>
+  static A End(A a, int64_t n) {
     if constexpr (std::is_floating_point_v<A>) return a / static_cast<A>(n);
     return n ? static_cast<A>(static_cast<int64_t>(a) / n) : A(0);
   }
 };
 struct ProdStep : SumStep {
-  template <typename A> static A Start() { return A(1); }
-  template <typename A> static A Step(A a, A x) { return a * x; }
+  template <typename A>
+  static A Start() {
+    return A(1);
+  }
+  template <typename A>
+  static A Step(A a, A x) {
+    return a * x;
+  }
 };
 struct L1Step : SumStep {
-  template <typename A> static A Step(A a, A x) {
+  template <typename A>
+  static A Step(A a, A x) {
     if constexpr (std::is_floating_point_v<A>) return a + std::fabs(x);
     return a + (static_cast<int64_t>(x) < 0 ? A(0) - x : x);
   }
 };
 struct SumSquareStep : SumStep {
-  template <typename A> static A Step(A a, A x) { return a + x * x; }
+  template <typename A>
+  static A Step(A a, A x) {
+    return a + x * x;
+  }
 };
 struct L2Step : SumSquareStep {
-  template <typename A> static A End(A a, int64_t) { return static_cast<A>(std::sqrt(static_cast<double>(a))); }
+  template <typename A>
+  static A End(A a, int64_t) {
+    return static_cast<A>(std::sqrt(static_cast<double>(a)));
+  }
 };
 struct LogSumStep : SumStep {
-  template <typename A> static A End(A a, int64_t) { return static_cast<A>(std::log(static_cast<double>(a))); }
+  template <typename A>
+  static A End(A a, int64_t) {
+    return static_cast<A>(std::log(static_cast<double>(a)));
+  }
 };
 struct MaxStep {
-  template <typename T> using Type = OrderType<T>;
-  template <typename A> static A Start() { return LowestOf<A>(); }
-  template <typename A> static A Step(A a, A x) { return (x > a || x != x) ? x : a; }
-  template <typename A> static A End(A a, int64_t) { return a; }
+  template <typename T>
+  using Type = OrderType<T>;
+  template <typename A>
+  static A Start() {
+    return LowestOf<A>();
+  }
+  template <typename A>
+  static A Step(A a, A x) {
+    return (x > a || x != x) ? x : a;
+  }
+  template <typename A>
+  static A End(A a, int64_t) {
+    return a;
+  }
 };
 struct MinStep : MaxStep {
-  template <typename A> static A Start() { return HighestOf<A>(); }
-  template <typename A> static A Step(A a, A x) { return (x < a || x != x) ? x : a; }
+  template <typename A>
+  static A Start() {
+    return HighestOf<A>();
+  }
+  template <typename A>
+  static A Step(A a, A x) {
+    return (x < a || x != x) ? x : a;
+  }
 };
 
 int64_t OffsetOf(const std::vector<Axis>& axes, int64_t index) {
@@ -103,7 +146,8 @@ A ReduceRun(const T* src, int64_t n, A start) {
   for (A& lane : lanes) lane = Op::template Start<A>();
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) lanes[j] = Op::Step(lanes[j], static_cast<A>(ComputeType<T>(src[i + j])));
+    for (int64_t j = 0; j < kLanes; ++j)
+      lanes[j] = Op::Step(lanes[j], static_cast<A>(ComputeType<T>(src[i + j])));
   }
   for (; i < n; ++i) start = Op::Step(start, static_cast<A>(ComputeType<T>(src[i])));
   if (n >= kLanes) {
@@ -137,9 +181,11 @@ void ReduceColumns(const Plan& p, const T* src, T* dst, int64_t first, int64_t l
     std::fill_n(sums, n, Op::template Start<A>());
     for (int64_t offset : p.reduced_offsets) {
       const T* row = base + offset;
-      for (int64_t j = 0; j < n; ++j) sums[j] = Op::Step(sums[j], static_cast<A>(ComputeType<T>(row[j])));
+      for (int64_t j = 0; j < n; ++j)
+        sums[j] = Op::Step(sums[j], static_cast<A>(ComputeType<T>(row[j])));
     }
-    for (int64_t j = 0; j < n; ++j) dst[i * p.columns + column + j] = ConvertTo<T>(Op::End(sums[j], p.count));
+    for (int64_t j = 0; j < n; ++j)
+      dst[i * p.columns + column + j] = ConvertTo<T>(Op::End(sums[j], p.count));
   }
 }
 
@@ -148,12 +194,14 @@ void Reduce(const Plan& p, const KernelArgs& args) {
   const T* src = In<T>(args, 0);
   T* dst = Out<T>(args, 0);
   if (p.columns == 1) {
-    args.threads.ParallelRange(p.outer, 16384 / std::max<int64_t>(1, p.count) + 1,
-                               [&](int64_t first, int64_t last) { ReduceRows<Op>(p, src, dst, first, last); });
+    args.threads.ParallelRange(
+        p.outer, 16384 / std::max<int64_t>(1, p.count) + 1,
+        [&](int64_t first, int64_t last) { ReduceRows<Op>(p, src, dst, first, last); });
   } else {
     const int64_t units = p.outer * ((p.columns + 127) / 128);
-    args.threads.ParallelRange(units, 128 / std::max<int64_t>(1, p.count) + 1,
-                               [&](int64_t first, int64_t last) { ReduceColumns<Op>(p, src, dst, first, last); });
+    args.threads.ParallelRange(
+        units, 128 / std::max<int64_t>(1, p.count) + 1,
+        [&](int64_t first, int64_t last) { ReduceColumns<Op>(p, src, dst, first, last); });
   }
 }
 
@@ -166,7 +214,8 @@ struct LogSumExp {
       double top = -std::numeric_limits<double>::infinity(), sum = 0;
       const auto walk = [&](auto&& f) {
         for (int64_t offset : p.reduced_offsets) {
-          for (int64_t j = 0; j < p.run; ++j) f(static_cast<double>(ComputeType<T>(base[offset + j])));
+          for (int64_t j = 0; j < p.run; ++j)
+            f(static_cast<double>(ComputeType<T>(base[offset + j])));
         }
       };
       walk([&](double x) { top = MaxStep::Step(top, x); });
@@ -280,7 +329,8 @@ BindResult BindArg(const KernelRequest& request, bool largest) {
   const ArgPlan p{x.Elements(0, axis), x[axis], x.Elements(axis + 1, x.rank()), largest,
                   AttributesOf(request).Int("select_last_index", 0) != 0};
   return VisitReducible(request.inputs[0].dtype, [&]<typename T>() -> BindResult {
-    return MakeKernel(largest ? "arg max" : "arg min", [p](const KernelArgs& args) { ArgBest<T>(p, args); });
+    return MakeKernel(largest ? "arg max" : "arg min",
+                      [p](const KernelArgs& args) { ArgBest<T>(p, args); });
   });
 }
 
@@ -293,9 +343,13 @@ BindResult ReduceMinAny(const KernelRequest& request) { return BindReduce<MinSte
 BindResult ReduceProdAny(const KernelRequest& request) { return BindReduce<ProdStep>(request); }
 BindResult ReduceL1Any(const KernelRequest& request) { return BindReduce<L1Step>(request); }
 BindResult ReduceL2Any(const KernelRequest& request) { return BindReduce<L2Step>(request); }
-BindResult ReduceSumSquareAny(const KernelRequest& request) { return BindReduce<SumSquareStep>(request); }
+BindResult ReduceSumSquareAny(const KernelRequest& request) {
+  return BindReduce<SumSquareStep>(request);
+}
 BindResult ReduceLogSumAny(const KernelRequest& request) { return BindReduce<LogSumStep>(request); }
-BindResult ReduceLogSumExpAny(const KernelRequest& request) { return BindReduce<LogSumExp>(request); }
+BindResult ReduceLogSumExpAny(const KernelRequest& request) {
+  return BindReduce<LogSumExp>(request);
+}
 BindResult ArgMaxAny(const KernelRequest& request) { return BindArg(request, true); }
 BindResult ArgMinAny(const KernelRequest& request) { return BindArg(request, false); }
 

@@ -18,15 +18,24 @@ struct Reduction {
 
 const Reduction kReductions[] = {
     {"ReduceSum", 0, [](double a, double x) { return a + x; }, [](double a, int64_t) { return a; }},
-    {"ReduceMean", 0, [](double a, double x) { return a + x; }, [](double a, int64_t n) { return a / n; }},
-    {"ReduceMax", -INFINITY, [](double a, double x) { return std::max(a, x); }, [](double a, int64_t) { return a; }},
-    {"ReduceMin", INFINITY, [](double a, double x) { return std::min(a, x); }, [](double a, int64_t) { return a; }},
-    {"ReduceProd", 1, [](double a, double x) { return a * x; }, [](double a, int64_t) { return a; }},
-    {"ReduceL1", 0, [](double a, double x) { return a + std::fabs(x); }, [](double a, int64_t) { return a; }},
-    {"ReduceL2", 0, [](double a, double x) { return a + x * x; }, [](double a, int64_t) { return std::sqrt(a); }},
-    {"ReduceSumSquare", 0, [](double a, double x) { return a + x * x; }, [](double a, int64_t) { return a; }},
-    {"ReduceLogSum", 0, [](double a, double x) { return a + x; }, [](double a, int64_t) { return std::log(a); }},
-    {"ReduceLogSumExp", 0, [](double a, double x) { return a + std::exp(x); }, [](double a, int64_t) { return std::log(a); }},
+    {"ReduceMean", 0, [](double a, double x) { return a + x; },
+     [](double a, int64_t n) { return a / n; }},
+    {"ReduceMax", -INFINITY, [](double a, double x) { return std::max(a, x); },
+     [](double a, int64_t) { return a; }},
+    {"ReduceMin", INFINITY, [](double a, double x) { return std::min(a, x); },
+     [](double a, int64_t) { return a; }},
+    {"ReduceProd", 1, [](double a, double x) { return a * x; },
+     [](double a, int64_t) { return a; }},
+    {"ReduceL1", 0, [](double a, double x) { return a + std::fabs(x); },
+     [](double a, int64_t) { return a; }},
+    {"ReduceL2", 0, [](double a, double x) { return a + x * x; },
+     [](double a, int64_t) { return std::sqrt(a); }},
+    {"ReduceSumSquare", 0, [](double a, double x) { return a + x * x; },
+     [](double a, int64_t) { return a; }},
+    {"ReduceLogSum", 0, [](double a, double x) { return a + x; },
+     [](double a, int64_t) { return std::log(a); }},
+    {"ReduceLogSumExp", 0, [](double a, double x) { return a + std::exp(x); },
+     [](double a, int64_t) { return std::log(a); }},
 };
 
 TEST(ReduceTest, EveryOpOverEverySetOfAxes) {
@@ -49,27 +58,38 @@ TEST(ReduceTest, EveryOpOverEverySetOfAxes) {
         expected[at] = row.step(expected[at], x.as<float>()[i]);
       }
       for (double& e : expected) e = row.end(e, x.size() / out.Elements());
-      KernelCase test{.op = row.op, .attributes = {{"axes", axes}, {"noop_with_empty_axes", int64_t{1}}}, .inputs = {x},
-                      .outputs = {Tensor(DType::f32, out)}, .threads = 2};
+      KernelCase test{.op = row.op,
+                      .attributes = {{"axes", axes}, {"noop_with_empty_axes", int64_t{1}}},
+                      .inputs = {x},
+                      .outputs = {Tensor(DType::f32, out)},
+                      .threads = 2};
       RunCase(test, Isa::kPortable);
-      ExpectNear(test.outputs[0].as<float>(), expected, 2.4e-7, 1e-7, fmt::format("{} {}", row.op, mask));
+      ExpectNear(test.outputs[0].as<float>(), expected, 2.4e-7, 1e-7,
+                 fmt::format("{} {}", row.op, mask));
     }
   }
 }
 
 TEST(ReduceTest, EmptyAxesAndIntegers) {
-  KernelCase empty{.op = "ReduceSum", .inputs = {Tensor(DType::f32, {2, 0})}, .outputs = {Tensor(DType::f32, {1, 1})}};
+  KernelCase empty{.op = "ReduceSum",
+                   .inputs = {Tensor(DType::f32, {2, 0})},
+                   .outputs = {Tensor(DType::f32, {1, 1})}};
   RunCase(empty, Isa::kPortable);
   EXPECT_EQ(empty.outputs[0].as<float>()[0], 0);
-  KernelCase ints{.op = "ReduceSum", .inputs = {Tensor::From<int64_t>({2, 2}, {1, 2, 3, int64_t{1} << 60}), Tensor::From<int64_t>({1}, {1})},
-                  .outputs = {Tensor(DType::i64, {2})}, .constants = {1}};
+  KernelCase ints{.op = "ReduceSum",
+                  .inputs = {Tensor::From<int64_t>({2, 2}, {1, 2, 3, int64_t{1} << 60}),
+                             Tensor::From<int64_t>({1}, {1})},
+                  .outputs = {Tensor(DType::i64, {2})},
+                  .constants = {1}};
   RunCase(ints, Isa::kPortable);
   EXPECT_EQ(ints.outputs[0].as<int64_t>()[1], (int64_t{1} << 60) + 3);
 }
 
 TEST(ReduceTest, ArgMaxTies) {
-  KernelCase test{.op = "ArgMax", .attributes = {{"axis", int64_t{1}}},
-                  .inputs = {Tensor::From<float>({2, 3}, {1, 5, 5, -1, -2, -1})}, .outputs = {Tensor(DType::i64, {2, 1})}};
+  KernelCase test{.op = "ArgMax",
+                  .attributes = {{"axis", int64_t{1}}},
+                  .inputs = {Tensor::From<float>({2, 3}, {1, 5, 5, -1, -2, -1})},
+                  .outputs = {Tensor(DType::i64, {2, 1})}};
   RunCase(test, Isa::kPortable);
   EXPECT_THAT(test.outputs[0].as<int64_t>(), ElementsAre(1, 0));
   test.attributes.Set("select_last_index", int64_t{1});

@@ -60,7 +60,8 @@ void SoftmaxColumns(const float* src, float* dst, int64_t n, int64_t inner, int6
   float top[64], sum[64] = {};
   for (int64_t j = 0; j < columns; ++j) top[j] = src[j];
   for (int64_t i = 1; i < n; ++i) {
-    for (int64_t j = 0; j < columns; ++j) top[j] = src[i * inner + j] > top[j] ? src[i * inner + j] : top[j];
+    for (int64_t j = 0; j < columns; ++j)
+      top[j] = src[i * inner + j] > top[j] ? src[i * inner + j] : top[j];
   }
   for (int64_t i = 0; i < n; ++i) {
 #pragma GCC ivdep
@@ -107,7 +108,8 @@ void Affine(const float* x, float scale, float shift, int64_t n, float* y) {
   for (int64_t i = 0; i < n; ++i) y[i] = x[i] * scale + shift;
 }
 
-void Lrn(const float* x, const float* sum, float alpha, float beta, float bias, int64_t n, float* y) {
+void Lrn(const float* x, const float* sum, float alpha, float beta, float bias, int64_t n,
+         float* y) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) y[i] = x[i] * ExpF(-beta * LogF(bias + alpha * sum[i]));
 }
@@ -155,8 +157,8 @@ void Adagrad(const AdagradStep& s, const float* x, const float* g, const float* 
 }  // namespace
 
 const RowLevel& MINIM_ROWS() {
-  static constexpr RowLevel kLevel = {MINIM_ROWS_NAME, Softmax, LayerNorm, Affine, Lrn,
-                                      Adam, Momentum, Adagrad};
+  static constexpr RowLevel kLevel = {MINIM_ROWS_NAME, Softmax, LayerNorm, Affine, Lrn, Adam,
+                                      Momentum,        Adagrad};
   return kLevel;
 }
 

@@ -20,7 +20,8 @@ std::vector<CopyAxis> Collapse(const std::vector<CopyAxis>& axes) {
 }
 
 template <typename T>
-void CopyBlock(const CopyAxis& rows, const CopyAxis& columns, const std::byte* src, std::byte* dst) {
+void CopyBlock(const CopyAxis& rows, const CopyAxis& columns, const std::byte* src,
+               std::byte* dst) {
   const T* s = reinterpret_cast<const T*>(src);
   T* d = reinterpret_cast<T*>(dst);
   constexpr int64_t kBlock = 16;  // both sides of a transposition stay in cache

@@ -58,9 +58,14 @@ class BoundCase {
     for (const Tensor& input : test.inputs) inputs_.push_back(DescOf(input, test.layout));
     for (const Tensor& output : test.outputs) outputs_.push_back(DescOf(output, test.layout));
     for (int i : test.constants) inputs_[i].constant = test.inputs[i].data();
-    request_ = {.op = test.op, .attributes = &test.attributes, .inputs = inputs_,
-                .outputs = outputs_, .program = test.program, .isa = isa,
-                .threads = test.threads, .packs = packs_.get()};
+    request_ = {.op = test.op,
+                .attributes = &test.attributes,
+                .inputs = inputs_,
+                .outputs = outputs_,
+                .program = test.program,
+                .isa = isa,
+                .threads = test.threads,
+                .packs = packs_.get()};
     bound_ = std::make_unique<Result<BoundKernel>>(BindCpuKernel(request_));
     if (!bound_->ok()) return;
     scratch_ = Tensor(DType::u8, Dims{static_cast<int64_t>(kernel().scratch_bytes())});

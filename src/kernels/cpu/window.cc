@@ -29,7 +29,8 @@ Status FillPads(const Attributes& attributes, int rank, Window* w) {
 }
 
 void FillAxes(const std::vector<int64_t>& values, int rank, int64_t* axes) {
-  for (int i = 0; i < rank && i < static_cast<int>(values.size()); ++i) axes[3 - rank + i] = values[i];
+  for (int i = 0; i < rank && i < static_cast<int>(values.size()); ++i)
+    axes[3 - rank + i] = values[i];
 }
 
 }  // namespace
@@ -38,10 +39,12 @@ Result<Window> WindowOf(const Attributes& attributes, const Dims& image, const D
                         std::span<const int64_t> kernel_dims) {
   const int rank = image.rank() - 2;
   if (rank < 1 || rank > 3 || result.rank() != image.rank())
-    return Unsupported("image of dims {} and result of dims {}", image.ToString(), result.ToString());
+    return Unsupported("image of dims {} and result of dims {}", image.ToString(),
+                       result.ToString());
   std::vector<int64_t> kernel(kernel_dims.begin(), kernel_dims.end());
   if (kernel.empty()) kernel = attributes.Ints("kernel_shape");
-  if (static_cast<int>(kernel.size()) != rank) return Unsupported("{} kernel sizes for {} axes", kernel.size(), rank);
+  if (static_cast<int>(kernel.size()) != rank)
+    return Unsupported("{} kernel sizes for {} axes", kernel.size(), rank);
   Window w{.batch = image[0], .channels = image[1]};
   FillAxes(kernel, rank, w.kernel);
   FillAxes(attributes.Ints("strides"), rank, w.stride);
