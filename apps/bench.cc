@@ -127,6 +127,7 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
   verb->add_option("--requests", s.requests, "How many requests")->capture_default_str();
   verb->add_option("--concurrency", s.concurrency, "Requests in flight")->capture_default_str();
   verb->add_flag("--repeat", s.repeat, "Cache on; everything is sent twice, the second pass counts");
+  verb->add_flag("--no-batching", s.no_batching, "Ask the server not to wait for a batch");
   verb->add_option("--keep-latencies", s.keep_latencies, "How many latencies the JSON lists");
 }
 

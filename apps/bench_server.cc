@@ -78,6 +78,7 @@ int BenchServer(const ServerBenchOptions& options) {
   load.concurrency = options.concurrency;
   load.requests = options.requests;
   load.use_cache = options.repeat;
+  load.use_batching = !options.no_batching;
   auto report = RunLoad(load, rows->samples);
   if (report.ok() && options.repeat) report = RunLoad(load, rows->samples);
   if (!report.ok()) return Report(report.status());

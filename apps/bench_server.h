@@ -13,6 +13,7 @@ struct ServerBenchOptions {
   int64_t requests = 1000;
   int concurrency = 1;
   bool repeat = false;  // send everything twice with the cache on; the second pass is reported
+  bool no_batching = false;
   bool json = false;
   int64_t keep_latencies = 0;  // how many latencies the JSON lists
 };

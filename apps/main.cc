@@ -11,6 +11,7 @@ int main(int argc, char** argv) {
   minim::AddTrainCommand(app, exit_code);
   minim::AddShrinkCommand(app, exit_code);
   minim::AddServeCommand(app, exit_code);
+  minim::AddReportCommand(app, exit_code);
   minim::AddRunCommand(app, exit_code);
   minim::AddCompareCommand(app, exit_code);
   minim::AddBenchCommand(app, exit_code);

@@ -18,8 +18,8 @@ TEST(GateTest, DecidesByTheWholeInterval) {
     for (int64_t i = 0; i < c.wrong_in_variant; ++i) variant[i] = 0;
     const GateResult result = JudgeAccuracy(reference, variant, labels, c.max_loss);
     EXPECT_EQ(result.verdict, c.expected) << c.wrong_in_variant;
-    EXPECT_DOUBLE_EQ(result.relative_loss.mean,
-                     static_cast<double>(c.wrong_in_variant) / static_cast<double>(c.samples));
+    EXPECT_NEAR(result.relative_loss.mean,
+                static_cast<double>(c.wrong_in_variant) / static_cast<double>(c.samples), 1e-12);
     EXPECT_NEAR(result.agreement, result.variant_accuracy, 1e-9);
   }
 }
