@@ -1,0 +1,183 @@
+// Passes on small graphs: what they change, what they leave alone, and that answers stay.
+#include "passes/passes.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/philox.h"
+#include "graph/text.h"
+#include "ops/infer.h"
+#include "ops/reference.h"
+
+namespace minim {
+namespace {
+
+Graph Parse(std::string_view text) {
+  auto graph = ParseText(text);
+  EXPECT_TRUE(graph.ok()) << graph.status().message();
+  EXPECT_TRUE(InferGraph(*graph).ok());
+  return *std::move(graph);
+}
+
+std::vector<std::string> OpsOf(const Graph& graph) {
+  std::vector<std::string> ops;
+  for (const Node& node : graph.nodes) ops.push_back(node.op);
+  return ops;
+}
+
+// Runs the pass and checks that the outputs on random inputs stay within `tolerance`.
+Graph Apply(PassFn pass, const Graph& before, double tolerance = 0) {
+  Graph after = before;
+  EXPECT_TRUE(pass(after, {}).ok());
+  EXPECT_TRUE(Verify(after).ok());
+  std::vector<Tensor> inputs;
+  const Philox rng(1);
+  uint64_t drawn = 0;
+  for (ValueId id : before.inputs) {
+    Tensor input(before.type(id).dtype, before.type(id).dims());
+    for (float& v : input.as<float>()) v = rng.Uniform(drawn++) * 2 - 1;
+    inputs.push_back(std::move(input));
+  }
+  const auto expected = EvaluateGraph(before, inputs), actual = EvaluateGraph(after, inputs);
+  EXPECT_TRUE(expected.ok() && actual.ok());
+  for (size_t i = 0; i < expected->size(); ++i) {
+    const RefTensor e = ToReference((*expected)[i]), a = ToReference((*actual)[i]);
+    EXPECT_EQ(e.dims(), a.dims());
+    for (int64_t k = 0; k < e.size(); ++k) EXPECT_NEAR(a.At(k), e.At(k), tolerance);
+  }
+  return after;
+}
+
+using Ops = std::vector<std::string>;
+
+TEST(FoldConstantsTest, FoldsArithmeticAndShapesOfStaticValues) {
+  const Graph graph = Parse(R"(graph "g"(x: f32[2,3]) -> (z) {
+    const a: f32[3] = [1, 2, 3]
+    b = Add(a, a)
+    s = Shape(x)
+    y = Reshape(x, s)
+    z = Mul(y, b) })");
+  EXPECT_EQ(OpsOf(Apply(FoldConstants, graph)), Ops({"Reshape", "Mul"}));
+  const Graph left_alone = Parse(R"(graph "g"(x: f32[2]) -> (y) { y = Relu(x) })");
+  EXPECT_EQ(OpsOf(Apply(FoldConstants, left_alone)), Ops({"Relu"}));
+}
+
+TEST(EliminateDeadCodeTest, KeepsOnlyWhatOutputsNeed) {
+  const Graph graph = Parse(R"(graph "g"(x: f32[2]) -> (y) {
+    const unused: f32 = [1]
+    dead = Neg(x)
+    y = Relu(x) })");
+  const Graph after = Apply(EliminateDeadCode, graph);
+  EXPECT_EQ(OpsOf(after), Ops({"Relu"}));
+  EXPECT_TRUE(after.constants.empty());
+}
+
+TEST(RemoveNoOpsTest, OutputsKeepTheirNames) {
+  const Graph graph = Parse(R"(graph "g"(x: f32[2]) -> (y) {
+    a = Identity(x) b = Relu(a) c = Cast(b) {to=f32} y = Identity(c) })");
+  const Graph after = Apply(RemoveNoOps, graph);
+  EXPECT_EQ(OpsOf(after), Ops({"Relu"}));
+  EXPECT_EQ(after.value(after.outputs[0]).name, "y");
+  const Graph passed = Parse(R"(graph "g"(x: f32[2]) -> (y) { y = Identity(x) })");
+  EXPECT_EQ(OpsOf(Apply(RemoveNoOps, passed)), Ops({"Identity"}));
+}
+
+TEST(FoldBatchNormTest, BecomesOneConvolution) {
+  const Graph graph = Parse(R"(graph "g"(x: f32[1,1,4,4]) -> (y) {
+    const w: f32[2,1,1,1] = [0.5, -2]
+    const s: f32[2] = [1.5, 0.5]
+    const b: f32[2] = [0.1, 0.2]
+    const m: f32[2] = [0.3, -0.4]
+    const v: f32[2] = [1.0, 4.0]
+    c = Conv(x, w)
+    y = BatchNormalization(c, s, b, m, v) })");
+  EXPECT_EQ(OpsOf(Apply(FoldBatchNorm, graph, 1e-6)), Ops({"Conv"}));
+}
+
+TEST(FuseEpilogueTest, BiasAndActivationMoveIn) {
+  const Graph graph = Parse(R"(graph "g"(x: f32[3,2]) -> (y) {
+    const w: f32[2,2] = [1, 2, 3, 4]
+    const b: f32[2] = [0.5, -0.5]
+    m = MatMul(x, w) a = Add(m, b) y = Relu(a) })");
+  EXPECT_EQ(OpsOf(Apply(FuseEpilogue, graph, 1e-6)), Ops({"FusedGemm"}));
+  const Graph shared = Parse(R"(graph "g"(x: f32[3,2]) -> (y, m) {
+    const w: f32[2,2] = [1, 2, 3, 4]
+    const b: f32[2] = [0.5, -0.5]
+    m = MatMul(x, w) y = Add(m, b) })");
+  EXPECT_EQ(OpsOf(Apply(FuseEpilogue, shared)), Ops({"MatMul", "Add"}));
+}
+
+TEST(FuseElementwiseTest, TreesBecomeOneNodeAndSharedValuesEndThem) {
+  const Graph graph = Parse(R"(graph "g"(x: f32[4], z: f32[1]) -> (y) {
+    a = Relu(x) b = Mul(a, z) c = Exp(b) y = Add(c, x) })");
+  EXPECT_EQ(OpsOf(Apply(FuseElementwise, graph, 1e-6)), Ops({"FusedElementwise"}));
+  const Graph shared = Parse(R"(graph "g"(x: f32[4]) -> (y, w) {
+    a = Relu(x) y = Exp(a) w = Neg(a) })");
+  EXPECT_EQ(OpsOf(Apply(FuseElementwise, shared)), Ops({"Relu", "Exp", "Neg"}));
+}
+
+TEST(FuseQdqTest, IslandsBecomeIntegerKernels) {
+  const Graph graph = Parse(R"(graph "g"(x: f32[2,3]) -> (y) {
+    const xs: f32 = [0.01]
+    const xz: u8 = [128]
+    const wq: i8[3,2] = [1, 2, 3, 4, 5, -6]
+    const ws: f32[2] = [0.02, 0.03]
+    const ys: f32 = [0.001]
+    const yz: u8 = [0]
+    q = QuantizeLinear(x, xs, xz)
+    d = DequantizeLinear(q, xs, xz)
+    w = DequantizeLinear(wq, ws) {axis=1}
+    m = MatMul(d, w)
+    r = Relu(m)
+    p = QuantizeLinear(r, ys, yz)
+    y = DequantizeLinear(p, ys, yz) })");
+  EXPECT_EQ(OpsOf(Apply(FuseQdq, graph, 0.0011)),
+            Ops({"QuantizeLinear", "QLinearMatMul", "DequantizeLinear"}));
+}
+
+TEST(AutodiffTest, SumsGradientsOfSharedValues) {
+  Graph graph = Parse(R"(graph "g"(x: f32[3]) -> (l) {
+    a = Mul(x, x) b = Add(a, x) l = ReduceSum(b) {keepdims=0} })");
+  const auto grads = Autodiff(graph, graph.outputs[0], {graph.inputs[0]});
+  ASSERT_TRUE(grads.ok()) << grads.status().message();
+  graph.outputs = {(*grads)[0]};
+  const std::vector<float> x = {1, -2, 0.5f};
+  const auto values = EvaluateGraph(graph, {Tensor::From<float>({3}, std::span<const float>(x))});
+  for (int i = 0; i < 3; ++i) EXPECT_FLOAT_EQ((*values)[0].as<float>()[i], 2 * x[i] + 1);
+}
+
+TEST(AutodiffTest, OpsWithoutGradientAreNamed) {
+  Graph graph = Parse(R"(graph "g"(x: f32[3]) -> (l) { h = Hardmax(x) l = ReduceSum(h) {keepdims=0} })");
+  const auto grads = Autodiff(graph, graph.outputs[0], {graph.inputs[0]});
+  EXPECT_NE(grads.status().message().find("Hardmax"), std::string::npos);
+}
+
+TEST(AutocastTest, ProductsRunLowAndTheRestStays) {
+  Graph graph = Parse(R"(graph "g"(x: f32[2,2], w: f32[2,2]) -> (y) { m = MatMul(x, w) y = Exp(m) })");
+  ASSERT_TRUE(Autocast(graph, DType::bf16).ok());
+  EXPECT_EQ(OpsOf(graph), Ops({"Cast", "Cast", "MatMul", "Cast", "Exp"}));
+  EXPECT_EQ(graph.type(graph.nodes[2].output(0)).dtype, DType::bf16);
+  EXPECT_EQ(graph.type(graph.outputs[0]).dtype, DType::f32);
+}
+
+TEST(SpecializeTest, SymbolsMustAgree) {
+  const Graph graph = Parse(R"(graph "g"(x: f32[N,2], y: f32[N,2]) -> (z) { z = Add(x, y) })");
+  EXPECT_EQ(Specialize(graph, {{3, 2}, {3, 2}})->type(graph.outputs[0]).ToString(), "f32[3,2]");
+  EXPECT_NE(Specialize(graph, {{3, 2}, {4, 2}}).status().message().find("'y'"), std::string::npos);
+  EXPECT_NE(Specialize(graph, {{3, 1}, {3, 2}}).status().message().find("'x'"), std::string::npos);
+}
+
+TEST(PipelineTest, SkipsByNameAndReports) {
+  Graph graph = Parse(R"(graph "g"(x: f32[2]) -> (y) { a = Identity(x) y = Relu(a) })");
+  PassContext context;
+  context.skip = {"remove-no-ops"};
+  const auto reports = RunPipeline(kLoadPipeline, graph, context);
+  ASSERT_TRUE(reports.ok());
+  EXPECT_TRUE((*reports)[0].skipped);
+  EXPECT_EQ(graph.nodes.size(), 2u);
+}
+
+}  // namespace
+}  // namespace minim
