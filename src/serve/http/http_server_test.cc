@@ -109,7 +109,7 @@ TEST_F(HttpServerTest, ProbesAreAnsweredAndTheServerGoesOn) {
       {"nonsense", "\x16\x03\x01 nonsense\r\n\r\n", 400},
       {"version 2", "GET / HTTP/2.0\r\nHost: x\r\n\r\n", 400},
       {"space before the colon", "GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400},
-      {"NUL in a field", std::string("GET / HTTP/1.1\r\nHost: x\r\nA: \0\r\n\r\n", 37), 400},
+      {"NUL in a field", "GET / HTTP/1.1\r\nHost: x\r\nA: " + std::string(1, 0) + "\r\n\r\n", 400},
       {"two lengths",
        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400},
       {"length list", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2, 2\r\n\r\nab", 400},
