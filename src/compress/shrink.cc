@@ -18,6 +18,7 @@ using Clock = std::chrono::steady_clock;
 using Progress = std::function<void(double, const std::string&)>;
 
 constexpr int kTimingRounds = 60;
+constexpr double kNoise = 0.03;  // a smaller difference of medians is no gain
 
 struct Candidate {
   VariantReport report;
@@ -156,9 +157,10 @@ class Shrinker {
         continue;
       }
       const double ratio = v.latency_us / reference.latency_us;
-      v.reason = ratio < 1 ? fmt::format("passes, {:.2f}x faster than fp32", 1 / ratio)
-                           : fmt::format("passes, but {:.2f}x slower than fp32 here", ratio);
-      if (cost(v) >= best) continue;
+      v.reason = ratio < 1 - kNoise   ? fmt::format("passes, {:.2f}x faster than fp32", 1 / ratio)
+                 : ratio > 1 + kNoise ? fmt::format("passes, but {:.2f}x slower than fp32 here", ratio)
+                                      : "passes, as fast as fp32 within noise";
+      if (cost(v) >= best * (1 - kNoise)) continue;
       best = cost(v);
       report_.preferred = v.name;
     }

@@ -17,10 +17,14 @@ int OptimizerInPlace(const Node& node, int output) {
   return 2 + source_group * tensors + index;
 }
 
+bool IsAlias(const Node& node) {
+  const OpDef* def = FindOp(node);
+  return def != nullptr && Has(def->traits, OpTrait::kAlias);
+}
+
 StepTraits TraitsOf(const Node& node, const BoundStep& bound) {
   StepTraits traits;
-  const OpDef* def = FindOp(node);
-  if (def != nullptr && Has(def->traits, OpTrait::kAlias)) {
+  if (IsAlias(node)) {
     traits.kind = StepKind::kAlias;
     return traits;
   }
@@ -36,11 +40,6 @@ StepTraits TraitsOf(const Node& node, const BoundStep& bound) {
     traits.in_place_input = [input](int output) { return output == 0 ? input : -1; };
   }
   return traits;
-}
-
-bool IsAlias(const Node& node) {
-  const OpDef* def = FindOp(node);
-  return def != nullptr && Has(def->traits, OpTrait::kAlias);
 }
 
 }  // namespace
