@@ -40,7 +40,8 @@ std::vector<Tensor> RandomInputs(const Session& session, const std::vector<Dims>
   for (size_t i = 0; i < dims.size(); ++i) {
     Tensor values(DType::f32, dims[i]);
     const bool ints = IsInteger(session.inputs()[i].dtype);
-    for (float& v : values.as<float>()) v = ints ? std::floor(rng.Uniform(drawn++) * 8) : rng.Uniform(drawn++);
+    for (float& v : values.as<float>())
+      v = ints ? std::floor(rng.Uniform(drawn++) * 8) : rng.Uniform(drawn++);
     inputs.push_back(Converted(values.view(), session.inputs()[i].dtype));
   }
   return inputs;
@@ -110,10 +111,11 @@ int Bench(Options& options) {
 
 void AddBenchCommand(CLI::App& app, int& exit_code) {
   auto o = std::make_shared<Options>();
-  CLI::App* verb = AddVerb(app, "bench", "Measure a model's latency, or a running server's",
-                           "minim bench model.onnx --threads 1 --batch 8 --json\n"
-                           "  minim bench NAME --url http://127.0.0.1:8000 --samples x.npy --labels y.npy",
-                           exit_code, [o] { return Bench(*o); });
+  CLI::App* verb =
+      AddVerb(app, "bench", "Measure a model's latency, or a running server's",
+              "minim bench model.onnx --threads 1 --batch 8 --json\n"
+              "  minim bench NAME --url http://127.0.0.1:8000 --samples x.npy --labels y.npy",
+              exit_code, [o] { return Bench(*o); });
   AddModelOptions(*verb, o->model);
   verb->add_option("--batch", o->batch, "Size of a symbolic leading dim")->capture_default_str();
   verb->add_option("--shape", o->shapes, "NAME=1x3x224x224");
@@ -126,7 +128,8 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
   verb->add_option("--labels", s.labels, "Class ids, for accuracy as served");
   verb->add_option("--requests", s.requests, "How many requests")->capture_default_str();
   verb->add_option("--concurrency", s.concurrency, "Requests in flight")->capture_default_str();
-  verb->add_flag("--repeat", s.repeat, "Cache on; everything is sent twice, the second pass counts");
+  verb->add_flag("--repeat", s.repeat,
+                 "Cache on; everything is sent twice, the second pass counts");
   verb->add_flag("--no-batching", s.no_batching, "Ask the server not to wait for a batch");
   verb->add_option("--keep-latencies", s.keep_latencies, "How many latencies the JSON lists");
 }

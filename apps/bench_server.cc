@@ -53,16 +53,18 @@ void PrintJson(const ServerBenchOptions& options, const LoadReport& report, cons
   if (!rows.labels.empty()) out["accuracy"] = AccuracyOf(report, rows.labels);
   if (options.keep_latencies > 0) {
     const size_t count = std::min<size_t>(report.latencies_us.size(), options.keep_latencies);
-    out["latencies_us"] = std::vector<double>(report.latencies_us.begin(), report.latencies_us.begin() + count);
+    out["latencies_us"] =
+        std::vector<double>(report.latencies_us.begin(), report.latencies_us.begin() + count);
     out["answers"] = std::vector<int64_t>(report.answers.begin(), report.answers.begin() + count);
   }
   fmt::print("{}\n", out.dump());
 }
 
 void PrintText(const LoadReport& report, const Rows& rows) {
-  fmt::print("tier {}: p50 {:.0f} us, p90 {:.0f}, p99 {:.0f}; {:.0f} requests/s; mean batch {:.2f}\n",
-             report.tier, report.p50_us, report.p90_us, report.p99_us, report.requests_per_second,
-             report.mean_batch_rows);
+  fmt::print(
+      "tier {}: p50 {:.0f} us, p90 {:.0f}, p99 {:.0f}; {:.0f} requests/s; mean batch {:.2f}\n",
+      report.tier, report.p50_us, report.p90_us, report.p99_us, report.requests_per_second,
+      report.mean_batch_rows);
   fmt::print("{} requests, {} failed, {} cache hits\n", report.latencies_us.size(), report.failed,
              report.cache_hits);
   if (!rows.labels.empty())
@@ -82,10 +84,13 @@ int BenchServer(const ServerBenchOptions& options) {
   auto report = RunLoad(load, rows->samples);
   if (report.ok() && options.repeat) report = RunLoad(load, rows->samples);
   if (!report.ok()) return Report(report.status());
-  if (options.json) PrintJson(options, *report, *rows);
-  else PrintText(*report, *rows);
+  if (options.json)
+    PrintJson(options, *report, *rows);
+  else
+    PrintText(*report, *rows);
   if (report->failed == 0) return 0;
-  fmt::print(stderr, "minim: {} requests failed, the first: {}\n", report->failed, report->first_failure);
+  fmt::print(stderr, "minim: {} requests failed, the first: {}\n", report->failed,
+             report->first_failure);
   return kExitFailed;
 }
 

@@ -11,10 +11,9 @@ namespace minim {
 
 int Report(const Status& status) {
   fmt::print(stderr, "minim: {}\n", status.message());
-  const bool usage = status.code() == StatusCode::kInvalidArgument ||
-                     status.code() == StatusCode::kNotFound ||
-                     status.code() == StatusCode::kDataLoss ||
-                     status.code() == StatusCode::kUnsupported;
+  const bool usage =
+      status.code() == StatusCode::kInvalidArgument || status.code() == StatusCode::kNotFound ||
+      status.code() == StatusCode::kDataLoss || status.code() == StatusCode::kUnsupported;
   return usage ? kExitUsage : kExitFailed;
 }
 
@@ -135,7 +134,8 @@ Result<std::vector<Dims>> InputDims(const Session& session, const std::vector<st
     if (index < 0)
       return InvalidArgument("--shape {}: the model has no input '{}'; it has: {}", shape, name,
                              InputNames(session));
-    MINIM_TRY(dims[index], ParseDims(equals == std::string::npos ? shape : shape.substr(equals + 1)));
+    MINIM_TRY(dims[index],
+              ParseDims(equals == std::string::npos ? shape : shape.substr(equals + 1)));
     given[index] = true;
   }
   for (size_t i = 0; i < dims.size(); ++i) {

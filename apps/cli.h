@@ -33,7 +33,8 @@ Result<std::shared_ptr<Session>> LoadModel(const ModelOptions& options);
 
 /// Reads .npy, .npz (one tensor per input name), or ONNX TensorProto .pb files given as
 /// [NAME=]FILE, in the order of the session's inputs.
-Result<std::vector<Tensor>> ReadInputs(const Session& session, const std::vector<std::string>& files);
+Result<std::vector<Tensor>> ReadInputs(const Session& session,
+                                       const std::vector<std::string>& files);
 
 /// "name=1x3x224x224" pairs; dims for every input, symbolic ones taking `batch` when not named.
 Result<std::vector<Dims>> InputDims(const Session& session, const std::vector<std::string>& shapes,

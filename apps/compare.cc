@@ -67,8 +67,8 @@ Status CompareOutputs(const Session& session, const std::vector<Tensor>& actual,
   if (expected.size() > actual.size())
     return Internal("{} outputs recorded, the model has {}", expected.size(), actual.size());
   for (size_t i = 0; i < expected.size(); ++i) {
-    const bool same_type = actual[i].dtype() == expected[i].dtype() &&
-                           actual[i].dims() == expected[i].dims();
+    const bool same_type =
+        actual[i].dtype() == expected[i].dtype() && actual[i].dims() == expected[i].dims();
     if (shapes_only && same_type) continue;
     const std::string mismatch = FindMismatch(actual[i], expected[i], tolerance);
     if (!mismatch.empty()) return Internal("output '{}': {}", session.outputs()[i].name, mismatch);
@@ -116,7 +116,8 @@ Status RunLight(const Path& model, const Tolerance& tolerance) {
   MINIM_TRY(const std::vector<Dims> dims, InputDims(*session, {}, 1));
   Tensor input(DType::f32, dims[0]);
   for (int64_t i = 0; i < input.size(); ++i)
-    input.as<float>()[i] = static_cast<float>(static_cast<double>(i) / static_cast<double>(input.size()));
+    input.as<float>()[i] =
+        static_cast<float>(static_cast<double>(i) / static_cast<double>(input.size()));
   MINIM_TRY(const Tensor output,
             ReadTensor(model.parent_path() / (model.stem().string() + "_output_0.pb")));
   return RunData(*session, {input}, {output}, tolerance, false);
@@ -127,7 +128,8 @@ Status RunLight(const Path& model, const Tolerance& tolerance) {
 struct FaultyCase {
   std::string_view name, reason;
 };
-constexpr std::string_view kWrongShape = "faulty case: the recorded shape of 'like' is not the declared one";
+constexpr std::string_view kWrongShape =
+    "faulty case: the recorded shape of 'like' is not the declared one";
 constexpr FaultyCase kFaultyCases[] = {
     {"test_adam_multiple", "faulty case: recorded with an epsilon that the model file omits"},
     {"test_castlike_BFLOAT16_to_FLOAT", kWrongShape},
@@ -145,7 +147,8 @@ CaseResult Excuse(const Path& folder, CaseResult result) {
 
 // The part of a skip reason that many cases share.
 std::string GroupOf(const std::string& reason) {
-  for (std::string_view key : {"faulty case", "operator ", "value '", "element type", "functions", "sparse"}) {
+  for (std::string_view key :
+       {"faulty case", "operator ", "value '", "element type", "functions", "sparse"}) {
     const size_t at = reason.find(key);
     if (at == std::string::npos) continue;
     if (key == "value '") return reason.substr(std::min(reason.find("is not", at), reason.size()));
@@ -204,12 +207,14 @@ int RunSuite(const Path& root, const Tolerance& tolerance, bool verbose) {
   Tally tally;
   for (const Path& model : models) {
     const bool light = model.filename() != "model.onnx";
-    const CaseResult result = light ? Outcome(RunLight(model, tolerance))
-                                    : Excuse(model.parent_path(), RunCase(model, model.parent_path(), tolerance));
+    const CaseResult result =
+        light ? Outcome(RunLight(model, tolerance))
+              : Excuse(model.parent_path(), RunCase(model, model.parent_path(), tolerance));
     tally.Add(light ? model : model.parent_path(), result, verbose);
   }
   std::vector<std::pair<std::string, int>> skips(tally.skips.begin(), tally.skips.end());
-  std::stable_sort(skips.begin(), skips.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::stable_sort(skips.begin(), skips.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
   for (const auto& [reason, count] : skips) fmt::print("{:5} skipped: {}\n", count, reason);
   fmt::print("{} passed, {} failed, {} skipped\n", tally.passed, tally.failed, tally.skipped);
   return tally.failed;
@@ -222,19 +227,21 @@ void AddCompareCommand(CLI::App& app, int& exit_code) {
     bool verbose = false;
   };
   auto o = std::make_shared<Options>();
-  CLI::App* verb = AddVerb(app, "compare", "Compare a model's answers with recorded ones",
-                           "minim compare model.onnx --cases folder/ --rtol 1e-3", exit_code, [o] {
-    if (!o->suite.empty()) return RunSuite(o->suite, o->tolerance, o->verbose) ? kExitFailed : 0;
-    if (o->model.empty() || o->cases.empty())
-      return Report(InvalidArgument("compare needs MODEL and --cases DIR, or --suite DIR"));
-    const Status status = RunDataSets(o->model, o->cases, o->tolerance);
-    if (status.ok()) fmt::print("{}: all outputs match\n", o->model);
-    if (status.code() == StatusCode::kInternal) {
-      fmt::print(stderr, "minim: {}: {}\n", o->model, status.message());
-      return kExitFailed;
-    }
-    return status.ok() ? 0 : Report(status);
-  });
+  CLI::App* verb = AddVerb(
+      app, "compare", "Compare a model's answers with recorded ones",
+      "minim compare model.onnx --cases folder/ --rtol 1e-3", exit_code, [o] {
+        if (!o->suite.empty())
+          return RunSuite(o->suite, o->tolerance, o->verbose) ? kExitFailed : 0;
+        if (o->model.empty() || o->cases.empty())
+          return Report(InvalidArgument("compare needs MODEL and --cases DIR, or --suite DIR"));
+        const Status status = RunDataSets(o->model, o->cases, o->tolerance);
+        if (status.ok()) fmt::print("{}: all outputs match\n", o->model);
+        if (status.code() == StatusCode::kInternal) {
+          fmt::print(stderr, "minim: {}: {}\n", o->model, status.message());
+          return kExitFailed;
+        }
+        return status.ok() ? 0 : Report(status);
+      });
   verb->add_option("model", o->model, "ONNX file");
   verb->add_option("--cases", o->cases, "Folder with test_data_set_*/{input,output}_*.pb");
   verb->add_option("--suite", o->suite, "Folder of ONNX backend cases: run them all");

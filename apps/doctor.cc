@@ -38,8 +38,8 @@ int Doctor() {
 }  // namespace
 
 void AddDoctorCommand(CLI::App& app, int& exit_code) {
-  AddVerb(app, "doctor", "Show instruction sets, cores, memory, and what is missing", "minim doctor",
-          exit_code, Doctor);
+  AddVerb(app, "doctor", "Show instruction sets, cores, memory, and what is missing",
+          "minim doctor", exit_code, Doctor);
 }
 
 }  // namespace minim

@@ -1,7 +1,6 @@
 #include "apps/load_client.h"
 
-#include <utility>  // Boost 1.74 uses std::exchange without including it
-
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/detached.hpp>
@@ -11,10 +10,9 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
-
-#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <utility>  // Boost 1.74 uses std::exchange without including it
 
 #include "core/dtype.h"
 #include "core/stats.h"

@@ -3,7 +3,8 @@
 #include "apps/serve.h"
 
 int main(int argc, char** argv) {
-  CLI::App app("minim trains, shrinks and serves models at the lowest precision that keeps their answers.");
+  CLI::App app(
+      "minim trains, shrinks and serves models at the lowest precision that keeps their answers.");
   app.set_version_flag("--version", MINIM_VERSION);
   app.require_subcommand(1);
   app.footer("Each verb has --help with an example.");

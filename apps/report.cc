@@ -73,9 +73,12 @@ std::string LatencyChart(const std::vector<Bench>& benches) {
   std::vector<Series> samples;
   for (const Bench& bench : benches) {
     if (!bench.data.contains("latencies_us")) continue;
-    samples.push_back({.name = bench.name, .x = bench.data["latencies_us"].get<std::vector<double>>()});
+    samples.push_back(
+        {.name = bench.name, .x = bench.data["latencies_us"].get<std::vector<double>>()});
   }
-  return samples.empty() ? "" : Histogram("Latency as served, one request at a time", "microseconds", samples);
+  return samples.empty()
+             ? ""
+             : Histogram("Latency as served, one request at a time", "microseconds", samples);
 }
 
 std::string ShrinkTable(const json& shrink) {
@@ -87,24 +90,31 @@ std::string ShrinkTable(const json& shrink) {
         "<td>{:.1f}</td><td>{:.1f}</td><td>{}</td></tr>\n",
         EscapeHtml(v["name"]), v["bytes"].get<int64_t>(), v["accuracy"].get<double>() * 100,
         v["relative_loss"].get<double>() * 100, interval[0].get<double>() * 100,
-        interval[1].get<double>() * 100, EscapeHtml(v["verdict"]), v["latency_us_batch_1"].get<double>(),
-        v["latency_us_batch_32"].get<double>(), EscapeHtml(v["reason"]));
+        interval[1].get<double>() * 100, EscapeHtml(v["verdict"]),
+        v["latency_us_batch_1"].get<double>(), v["latency_us_batch_32"].get<double>(),
+        EscapeHtml(v["reason"]));
   }
-  return "<table><tr><th>variant</th><th>bytes</th><th>accuracy</th><th>relative loss, 95 % interval</th>"
-         "<th>verdict</th><th>us, batch 1</th><th>us, batch 32</th><th></th></tr>\n" + rows + "</table>\n";
+  return "<table><tr><th>variant</th><th>bytes</th><th>accuracy</th><th>relative loss, 95 % "
+         "interval</th>"
+         "<th>verdict</th><th>us, batch 1</th><th>us, batch 32</th><th></th></tr>\n" +
+         rows + "</table>\n";
 }
 
 std::string BenchTable(const std::vector<Bench>& benches) {
   std::string rows;
   for (const Bench& bench : benches) {
     const json& d = bench.data;
-    rows += fmt::format("<tr><td>{}</td><td>{:.0f}</td><td>{:.0f}</td><td>{:.0f}</td><td>{:.2f}</td><td>{}</td></tr>\n",
-                        EscapeHtml(bench.name), d.value("p50_us", 0.0), d.value("p99_us", 0.0),
-                        d.value("requests_per_second", 0.0), d.value("mean_batch_rows", 0.0),
-                        d.contains("accuracy") ? fmt::format("{:.2f} %", d["accuracy"].get<double>() * 100) : "");
+    rows += fmt::format(
+        "<tr><td>{}</td><td>{:.0f}</td><td>{:.0f}</td><td>{:.0f}</td><td>{:.2f}</td><td>{}</td></"
+        "tr>\n",
+        EscapeHtml(bench.name), d.value("p50_us", 0.0), d.value("p99_us", 0.0),
+        d.value("requests_per_second", 0.0), d.value("mean_batch_rows", 0.0),
+        d.contains("accuracy") ? fmt::format("{:.2f} %", d["accuracy"].get<double>() * 100) : "");
   }
-  return "<table><tr><th>as served</th><th>p50 us</th><th>p99 us</th><th>requests/s</th><th>mean batch</th>"
-         "<th>accuracy</th></tr>\n" + rows + "</table>\n";
+  return "<table><tr><th>as served</th><th>p50 us</th><th>p99 us</th><th>requests/s</th><th>mean "
+         "batch</th>"
+         "<th>accuracy</th></tr>\n" +
+         rows + "</table>\n";
 }
 
 // A sample as a picture of rectangles: no image format, no script.
@@ -113,15 +123,17 @@ std::string Picture(const Dataset& data, int64_t index, const std::string& capti
   const int64_t height = dims[dims.rank() - 2], width = dims[dims.rank() - 1];
   const int64_t order[] = {index};
   const Tensor pixels = GatherBatch(data, order).samples;
-  std::string out = fmt::format("<figure class=\"{}\"><svg viewBox=\"0 0 {} {}\" width=\"84\" height=\"84\">"
-                                "<rect width=\"100%\" height=\"100%\" fill=\"#000\"/>",
-                                right ? "right" : "wrong", width, height);
+  std::string out = fmt::format(
+      "<figure class=\"{}\"><svg viewBox=\"0 0 {} {}\" width=\"84\" height=\"84\">"
+      "<rect width=\"100%\" height=\"100%\" fill=\"#000\"/>",
+      right ? "right" : "wrong", width, height);
   for (int64_t y = 0; y < height; ++y) {
     for (int64_t x = 0; x < width; ++x) {
       const int grey = static_cast<int>(pixels.as<float>()[y * width + x]);
       if (grey > 0)
-        out += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"1\" height=\"1\" fill=\"#{:02x}{:02x}{:02x}\"/>",
-                           x, y, grey, grey, grey);
+        out += fmt::format(
+            "<rect x=\"{}\" y=\"{}\" width=\"1\" height=\"1\" fill=\"#{:02x}{:02x}{:02x}\"/>", x, y,
+            grey, grey, grey);
     }
   }
   return out + fmt::format("</svg><figcaption>{}</figcaption></figure>\n", EscapeHtml(caption));
@@ -129,9 +141,8 @@ std::string Picture(const Dataset& data, int64_t index, const std::string& capti
 
 Result<std::string> Gallery(const Options& options, const std::vector<Bench>& benches) {
   constexpr size_t kShown = 24;
-  const auto with_answers = std::find_if(benches.begin(), benches.end(), [](const Bench& b) {
-    return b.data.contains("answers");
-  });
+  const auto with_answers = std::find_if(benches.begin(), benches.end(),
+                                         [](const Bench& b) { return b.data.contains("answers"); });
   if (options.samples.empty() || with_answers == benches.end()) return std::string();
   MINIM_TRY(const Dataset data, ReadDataset(options.samples, options.labels, {}));
   if (data.samples.dtype() != DType::u8 || data.samples.dims().rank() < 3) return std::string();
@@ -144,9 +155,11 @@ Result<std::string> Gallery(const Options& options, const std::vector<Bench>& be
   const auto name = [&](int64_t id) {
     return id >= 0 && id < static_cast<int64_t>(names.size()) ? names[id] : std::to_string(id);
   };
-  std::string out = "<h2>Test images as served (" + EscapeHtml(with_answers->name) + ")</h2><div class=\"grid\">\n";
+  std::string out = "<h2>Test images as served (" + EscapeHtml(with_answers->name) +
+                    ")</h2><div class=\"grid\">\n";
   const auto answers = with_answers->data["answers"].get<std::vector<int64_t>>();
-  for (size_t i = 0; i < std::min({kShown, answers.size(), static_cast<size_t>(data.size())}); ++i) {
+  for (size_t i = 0; i < std::min({kShown, answers.size(), static_cast<size_t>(data.size())});
+       ++i) {
     const int64_t label = data.labels.as<int64_t>()[i];
     out += Picture(data, static_cast<int64_t>(i),
                    answers[i] == label ? name(label) : name(answers[i]) + ", is " + name(label),
@@ -158,9 +171,11 @@ Result<std::string> Gallery(const Options& options, const std::vector<Bench>& be
 constexpr const char* kHead =
     "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>minim report</title><style>"
     "body{font-family:sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#111}"
-    "table{border-collapse:collapse;margin:1rem 0}td,th{border-bottom:1px solid #ddd;padding:.3rem .6rem;"
+    "table{border-collapse:collapse;margin:1rem 0}td,th{border-bottom:1px solid #ddd;padding:.3rem "
+    ".6rem;"
     "text-align:right}td:first-child,th:first-child,td:last-child{text-align:left}"
-    "svg{max-width:100%}.grid{display:flex;flex-wrap:wrap;gap:.6rem}figure{margin:0;width:92px;font-size:.7rem}"
+    "svg{max-width:100%}.grid{display:flex;flex-wrap:wrap;gap:.6rem}figure{margin:0;width:92px;"
+    "font-size:.7rem}"
     ".wrong figcaption{color:#b91c1c;font-weight:bold}</style><h1>minim report</h1>\n";
 
 Status Write(const Options& options) {
@@ -168,7 +183,8 @@ Status Write(const Options& options) {
   std::string page = kHead;
   if (!options.shrink.empty()) {
     MINIM_TRY(const json shrink, ReadJson(options.shrink));
-    if (!shrink.contains("variants")) return DataLoss("{}: is no report of minim shrink", options.shrink);
+    if (!shrink.contains("variants"))
+      return DataLoss("{}: is no report of minim shrink", options.shrink);
     page += ShrinkTable(shrink) + AccuracyChart(shrink);
   }
   if (!benches.empty()) page += BenchTable(benches) + LatencyChart(benches);
@@ -186,13 +202,14 @@ Status Write(const Options& options) {
 
 void AddReportCommand(CLI::App& app, int& exit_code) {
   auto o = std::make_shared<Options>();
-  CLI::App* verb = AddVerb(app, "report", "Write an HTML page from the logs of train, shrink and bench",
-                           "minim report --train-log train.jsonl --shrink models/m/1/report.json "
-                           "--bench fp32=fp32.json --out report.html",
-                           exit_code, [o] {
-                             const Status status = Write(*o);
-                             return status.ok() ? 0 : Report(status);
-                           });
+  CLI::App* verb =
+      AddVerb(app, "report", "Write an HTML page from the logs of train, shrink and bench",
+              "minim report --train-log train.jsonl --shrink models/m/1/report.json "
+              "--bench fp32=fp32.json --out report.html",
+              exit_code, [o] {
+                const Status status = Write(*o);
+                return status.ok() ? 0 : Report(status);
+              });
   verb->add_option("--train-log", o->train_log, "JSON lines of minim train");
   verb->add_option("--shrink", o->shrink, "report.json of minim shrink");
   verb->add_option("--bench", o->benches, "NAME=FILE: JSON of minim bench --url");

@@ -43,12 +43,12 @@ Status Run(const Options& options) {
 
 void AddRunCommand(CLI::App& app, int& exit_code) {
   auto o = std::make_shared<Options>();
-  CLI::App* verb = AddVerb(app, "run", "Run a model once on inputs from files",
-                           "minim run model.onnx --input x=features.npy --output-dir answers/",
-                           exit_code, [o] {
-                             const Status status = Run(*o);
-                             return status.ok() ? 0 : Report(status);
-                           });
+  CLI::App* verb =
+      AddVerb(app, "run", "Run a model once on inputs from files",
+              "minim run model.onnx --input x=features.npy --output-dir answers/", exit_code, [o] {
+                const Status status = Run(*o);
+                return status.ok() ? 0 : Report(status);
+              });
   AddModelOptions(*verb, o->model);
   verb->add_option("--input", o->inputs, "[NAME=]FILE: .npy, .npz or ONNX TensorProto .pb");
   verb->add_option("--output-dir", o->output_folder, "Write each output there as .npy");

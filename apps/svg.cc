@@ -36,12 +36,15 @@ std::string YAxis(const Scale& y, const std::string& label) {
   std::string out;
   for (int i = 0; i <= kTicks; ++i) {
     const double v = y.low + (y.high - y.low) * i / kTicks, at = y(v);
-    out += fmt::format("<line x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#ddd\"/>"
-                       "<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{:.4g}</text>\n",
-                       kLeft, kWidth - kRight, at, at, kLeft - 6, at + 4, v);
+    out += fmt::format(
+        "<line x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#ddd\"/>"
+        "<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{:.4g}</text>\n",
+        kLeft, kWidth - kRight, at, at, kLeft - 6, at + 4, v);
   }
-  return out + fmt::format("<text transform=\"translate(14,{}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
-                           (kTop + kHeight - kBottom) / 2, EscapeHtml(label));
+  return out +
+         fmt::format(
+             "<text transform=\"translate(14,{}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
+             (kTop + kHeight - kBottom) / 2, EscapeHtml(label));
 }
 
 std::string XAxis(const Scale& x, const std::string& label) {
@@ -68,9 +71,10 @@ std::string Legend(const std::vector<Series>& series) {
 
 std::string Polyline(const Series& s, const Scale& x, const Scale& y, const char* colour) {
   std::string points;
-  for (size_t i = 0; i < s.x.size(); ++i) points += fmt::format("{:.1f},{:.1f} ", x(s.x[i]), y(s.y[i]));
-  return fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.8\"/>\n", points,
-                     colour);
+  for (size_t i = 0; i < s.x.size(); ++i)
+    points += fmt::format("{:.1f},{:.1f} ", x(s.x[i]), y(s.y[i]));
+  return fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.8\"/>\n",
+                     points, colour);
 }
 
 }  // namespace
@@ -98,7 +102,8 @@ std::string LineChart(const std::string& title, const std::string& x_label,
   }
   const Scale x = XScale(0, x_high), y = YScale(0, y_high);
   std::string out = Open(title) + YAxis(y, y_label) + XAxis(x, x_label) + Legend(series);
-  for (size_t i = 0; i < series.size(); ++i) out += Polyline(series[i], x, y, kColours[i % std::size(kColours)]);
+  for (size_t i = 0; i < series.size(); ++i)
+    out += Polyline(series[i], x, y, kColours[i % std::size(kColours)]);
   return out + "</svg>\n";
 }
 
@@ -107,19 +112,23 @@ std::string BarChart(const std::string& title, const std::string& y_label,
   double high = floor + 1e-9;
   for (const Bar& bar : bars) high = std::max({high, bar.value, bar.high});
   const Scale y = YScale(floor, high);
-  const double slot = (kWidth - kLeft - kRight) / static_cast<double>(std::max<size_t>(bars.size(), 1));
+  const double slot =
+      (kWidth - kLeft - kRight) / static_cast<double>(std::max<size_t>(bars.size(), 1));
   std::string out = Open(title) + YAxis(y, y_label);
   for (size_t i = 0; i < bars.size(); ++i) {
-    const double left = kLeft + slot * static_cast<double>(i) + slot * 0.2, middle = left + slot * 0.3;
+    const double left = kLeft + slot * static_cast<double>(i) + slot * 0.2,
+                 middle = left + slot * 0.3;
     const double top = y(std::max(bars[i].value, floor));
-    out += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"{}\"/>"
-                       "<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">{:.4g}</text>"
-                       "<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
-                       left, top, slot * 0.6, y.from - top, kColours[i % std::size(kColours)], middle,
-                       top - 4, bars[i].value, middle, kHeight - kBottom + 16, EscapeHtml(bars[i].name));
+    out += fmt::format(
+        "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"{}\"/>"
+        "<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">{:.4g}</text>"
+        "<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
+        left, top, slot * 0.6, y.from - top, kColours[i % std::size(kColours)], middle, top - 4,
+        bars[i].value, middle, kHeight - kBottom + 16, EscapeHtml(bars[i].name));
     if (bars[i].high > bars[i].low)
-      out += fmt::format("<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1:.1f}\" y2=\"{2:.1f}\" stroke=\"#111\"/>\n",
-                         middle, y(std::max(bars[i].low, floor)), y(bars[i].high));
+      out += fmt::format(
+          "<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1:.1f}\" y2=\"{2:.1f}\" stroke=\"#111\"/>\n",
+          middle, y(std::max(bars[i].low, floor)), y(bars[i].high));
   }
   return out + "</svg>\n";
 }
@@ -135,7 +144,8 @@ std::string Histogram(const std::string& title, const std::string& x_label,
     Series line{.name = s.name};
     std::vector<double> counts(kBins, 0);
     for (double v : s.x)
-      if (v < high) counts[static_cast<int>(v / high * kBins)] += 1.0 / static_cast<double>(s.x.size());
+      if (v < high)
+        counts[static_cast<int>(v / high * kBins)] += 1.0 / static_cast<double>(s.x.size());
     for (int b = 0; b < kBins; ++b) {
       for (double edge : {0.0, 1.0}) {
         line.x.push_back((b + edge) * high / kBins);

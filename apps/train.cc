@@ -1,9 +1,10 @@
 // minim train: a TOML recipe becomes an ONNX file.
+#include "minim/train.h"
+
 #include <csignal>
 
 #include "apps/cli.h"
 #include "apps/progress.h"
-#include "minim/train.h"
 
 namespace minim {
 namespace {
@@ -18,8 +19,8 @@ struct Options {
 };
 
 bool Show(ProgressBar& bar, const TrainProgress& p) {
-  const std::string text = fmt::format("epoch {}/{} loss {:.4f} {:.0f} samples/s", p.epoch, p.epochs,
-                                       p.loss, p.samples_per_second);
+  const std::string text = fmt::format("epoch {}/{} loss {:.4f} {:.0f} samples/s", p.epoch,
+                                       p.epochs, p.loss, p.samples_per_second);
   if (p.test_accuracy >= 0) {
     bar.Finish(fmt::format("epoch {}/{}: loss {:.4f}, test accuracy {:.2f} %, {:.1f} s", p.epoch,
                            p.epochs, p.loss, p.test_accuracy * 100, p.seconds));
@@ -57,7 +58,8 @@ void AddTrainCommand(CLI::App& app, int& exit_code) {
   CLI::App* verb = AddVerb(app, "train", "Train a model from a TOML recipe",
                            "minim train examples/fashion_mnist.toml --threads 2", exit_code,
                            [o] { return Run(*o); });
-  verb->add_option("config", o->config, "TOML file with [data], [model], [train], [output]")->required();
+  verb->add_option("config", o->config, "TOML file with [data], [model], [train], [output]")
+      ->required();
   verb->add_option("--epochs", o->epochs, "Overrides [train] epochs");
   verb->add_option("--threads", o->threads, "Overrides [train] threads");
   verb->add_flag("--resume", o->resume, "Continue from the checkpoint if it exists");

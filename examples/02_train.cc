@@ -16,7 +16,8 @@ int main(int argc, char** argv) {
   }
   const auto report = minim::Train(*config, [](const minim::TrainProgress& progress) {
     if (progress.test_accuracy >= 0)
-      std::printf("epoch %d: accuracy %.4f\n", static_cast<int>(progress.epoch), progress.test_accuracy);
+      std::printf("epoch %d: accuracy %.4f\n", static_cast<int>(progress.epoch),
+                  progress.test_accuracy);
     return true;  // false would save a checkpoint and stop
   });
   if (!report.ok()) {

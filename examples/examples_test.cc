@@ -31,11 +31,16 @@ class ExamplesTest : public testing::Test {
   }
   static void TearDownTestSuite() { std::filesystem::remove_all(folder_); }
 
-  static std::string Example(const std::string& name) { return std::string(EXAMPLES_BINARY) + "/" + name; }
-  static std::string Minim(const std::string& arguments) { return std::string(MINIM_BINARY) + " " + arguments; }
+  static std::string Example(const std::string& name) {
+    return std::string(EXAMPLES_BINARY) + "/" + name;
+  }
+  static std::string Minim(const std::string& arguments) {
+    return std::string(MINIM_BINARY) + " " + arguments;
+  }
   // Exit code; both streams go to out.txt.
   static int Run(const std::string& command) {
-    const int status = std::system(("cd " + folder_.string() + " && " + command + " > out.txt 2>&1").c_str());
+    const int status =
+        std::system(("cd " + folder_.string() + " && " + command + " > out.txt 2>&1").c_str());
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
   static std::string Output() { return ReadFile(folder_ / "out.txt").value(); }
@@ -55,17 +60,21 @@ TEST_F(ExamplesTest, VerbsWorkOnTheTrainedFile) {
   EXPECT_EQ(Run(Minim("inspect tiny.onnx --text")), 0);
   EXPECT_EQ(Run(Minim("explain tiny.onnx --batch 4")), 0) << Output();
   EXPECT_NE(Output().find("FusedGemm"), std::string::npos) << Output();
-  EXPECT_EQ(Run(Minim("run tiny.onnx --input input=tiny_x.npy --output-dir answers")), 0) << Output();
+  EXPECT_EQ(Run(Minim("run tiny.onnx --input input=tiny_x.npy --output-dir answers")), 0)
+      << Output();
   EXPECT_EQ(ReadNpy(folder_ / "answers" / "logits.npy")->dims(), Dims({320, 2}));
-  EXPECT_EQ(Run(Minim("bench tiny.onnx --seconds 0.1 --batch 3 --precision bf16 --json")), 0) << Output();
+  EXPECT_EQ(Run(Minim("bench tiny.onnx --seconds 0.1 --batch 3 --precision bf16 --json")), 0)
+      << Output();
   EXPECT_NE(Output().find("\"median_us\""), std::string::npos);
   EXPECT_EQ(Run(Minim("doctor")), 0);
 }
 
 TEST_F(ExamplesTest, ShrinkWritesAModelFolderAndAReport) {
-  const std::string data = " --test-samples tiny_x.npy --test-labels tiny_y.npy --calibration-samples "
-                           "tiny_x.npy --calibration-labels tiny_y.npy";
-  ASSERT_EQ(Run(Minim("shrink tiny.onnx" + data + " --max-loss 0.5 --out models/tiny")), 0) << Output();
+  const std::string data =
+      " --test-samples tiny_x.npy --test-labels tiny_y.npy --calibration-samples "
+      "tiny_x.npy --calibration-labels tiny_y.npy";
+  ASSERT_EQ(Run(Minim("shrink tiny.onnx" + data + " --max-loss 0.5 --out models/tiny")), 0)
+      << Output();
   for (const char* file : {"model.onnx", "variants/int8.onnx", "variants/int8-dynamic.onnx",
                            "variants/bf16.onnx", "report.json"})
     EXPECT_TRUE(std::filesystem::exists(folder_ / "models/tiny/1" / file)) << file;
@@ -78,8 +87,9 @@ TEST_F(ExamplesTest, MistakesGetOneLineAndExitCode2) {
   for (const char* arguments :
        {"", "frobnicate", "run", "run missing.onnx", "run junk.onnx", "run tiny.onnx",
         "run tiny.onnx --input nope=tiny_x.npy", "run tiny.onnx --input tiny_x.txt",
-        "bench tiny.onnx --precision fp12", "bench tiny.onnx --shape input=2xx", "train missing.toml",
-        "compare tiny.onnx", "shrink tiny.onnx", "explain tiny.onnx --threads 0"}) {
+        "bench tiny.onnx --precision fp12", "bench tiny.onnx --shape input=2xx",
+        "train missing.toml", "compare tiny.onnx", "shrink tiny.onnx",
+        "explain tiny.onnx --threads 0"}) {
     EXPECT_EQ(Run(Minim(arguments)), 2) << arguments << "\n" << Output();
     const std::string output = Output();
     EXPECT_EQ(std::count(output.begin(), output.end(), '\n'), 1) << arguments << "\n" << output;
@@ -87,7 +97,8 @@ TEST_F(ExamplesTest, MistakesGetOneLineAndExitCode2) {
 }
 
 TEST_F(ExamplesTest, EveryVerbHasHelpWithAnExample) {
-  for (const char* verb : {"train", "shrink", "serve", "run", "compare", "bench", "inspect", "explain", "doctor", "report"}) {
+  for (const char* verb : {"train", "shrink", "serve", "run", "compare", "bench", "inspect",
+                           "explain", "doctor", "report"}) {
     EXPECT_EQ(Run(Minim(std::string(verb) + " --help")), 0);
     EXPECT_NE(Output().find("xample"), std::string::npos) << verb;
   }

@@ -1,5 +1,5 @@
 // Session: a loaded model, ready to answer. The simplest way to run an ONNX file.
-// Threads: Run may be called concurrently; each call borrows a pooled context.
+// Threads: Run may be called concurrently; each call borrows a pooled context, without a lock.
 // Lifetime: returned tensors belong to the caller.
 #pragma once
 
@@ -19,6 +19,8 @@ enum class Precision { kFp32, kBf16 };
 struct SessionOptions {
   /// Threads one Run may use, the caller included.
   int threads = 1;
+  /// Concurrent callers that Warm makes room for; more are welcome, each allocates once.
+  int contexts = 1;
   Precision precision = Precision::kFp32;
   /// Passes to leave out, by name (see `minim explain`).
   std::vector<std::string> skip_passes;
@@ -40,7 +42,8 @@ class Session {
   virtual ~Session() = default;
 
   /// Reads an ONNX file. Errors: kNotFound, kDataLoss (malformed), kUnsupported (an operator).
-  static Result<std::shared_ptr<Session>> Load(const std::string& path, SessionOptions options = {});
+  static Result<std::shared_ptr<Session>> Load(const std::string& path,
+                                               SessionOptions options = {});
   /// The same from bytes; external data is refused.
   static Result<std::shared_ptr<Session>> FromBytes(std::string_view bytes,
                                                     SessionOptions options = {});
@@ -53,9 +56,11 @@ class Session {
   virtual Result<std::vector<Tensor>> Run(std::span<const ConstView> inputs) const = 0;
 
   /// The same into caller-owned buffers of the exact dtypes and dims; allocates nothing once warm.
-  virtual Status RunInto(std::span<const ConstView> inputs, std::span<const View> outputs) const = 0;
+  virtual Status RunInto(std::span<const ConstView> inputs,
+                         std::span<const View> outputs) const = 0;
 
-  /// Prepares plans for these input dims, so that the first Run with them is warm.
+  /// Prepares plans for these input dims, and `contexts` contexts for them, so that the first Run
+  /// is warm.
   virtual Status Warm(std::span<const Dims> input_dims) const = 0;
 
   /// Bytes of the largest arena planned so far.

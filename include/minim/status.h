@@ -10,15 +10,15 @@ namespace minim {
 
 enum class StatusCode {
   kOk,
-  kInvalidArgument,     // what the caller passed is wrong
-  kNotFound,            // a file, model, name or version does not exist
-  kUnsupported,         // well-formed, but minim cannot do it
-  kDataLoss,            // a file is truncated, corrupt or hostile
-  kResourceExhausted,   // a limit, a budget or memory is used up
-  kDeadlineExceeded,    // the answer would come too late
-  kUnavailable,         // try again later: starting, draining, overloaded
-  kCancelled,           // the caller went away
-  kInternal,            // a bug of ours
+  kInvalidArgument,    // what the caller passed is wrong
+  kNotFound,           // a file, model, name or version does not exist
+  kUnsupported,        // well-formed, but minim cannot do it
+  kDataLoss,           // a file is truncated, corrupt or hostile
+  kResourceExhausted,  // a limit, a budget or memory is used up
+  kDeadlineExceeded,   // the answer would come too late
+  kUnavailable,        // try again later: starting, draining, overloaded
+  kCancelled,          // the caller went away
+  kInternal,           // a bug of ours
 };
 
 /// The field's name of a code, such as "INVALID_ARGUMENT".

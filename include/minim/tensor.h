@@ -42,8 +42,8 @@ class Dims {
   std::string ToString() const;
 
   friend bool operator==(const Dims& a, const Dims& b) {
-    return a.rank_ == b.rank_ && std::memcmp(a.sizes_.data(), b.sizes_.data(),
-                                             sizeof(int64_t) * a.rank_) == 0;
+    return a.rank_ == b.rank_ &&
+           std::memcmp(a.sizes_.data(), b.sizes_.data(), sizeof(int64_t) * a.rank_) == 0;
   }
 
  private:

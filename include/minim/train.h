@@ -17,18 +17,18 @@ namespace minim {
 /// "sigmoid", "tanh", "max_pool", "average_pool", "global_average_pool", "batch_norm", "flatten".
 struct LayerSpec {
   std::string kind;
-  int64_t units = 0;    // output channels of conv, outputs of linear
-  int64_t kernel = 0;   // conv and pools
-  int64_t stride = 0;   // 0: 1 for conv, the kernel for pools
+  int64_t units = 0;   // output channels of conv, outputs of linear
+  int64_t kernel = 0;  // conv and pools
+  int64_t stride = 0;  // 0: 1 for conv, the kernel for pools
   int64_t padding = 0;
   bool bias = true;
 };
 
 struct ModelSpec {
-  std::string onnx;                 // start from this file; or
-  std::vector<int64_t> input;       // sample shape, without the batch, of
-  std::vector<LayerSpec> layers;    // these layers
-  double input_scale = 1;           // samples are multiplied by it, inside the model
+  std::string onnx;               // start from this file; or
+  std::vector<int64_t> input;     // sample shape, without the batch, of
+  std::vector<LayerSpec> layers;  // these layers
+  double input_scale = 1;         // samples are multiplied by it, inside the model
 };
 
 enum class LossKind { kCrossEntropy, kMeanSquaredError };
@@ -50,9 +50,9 @@ struct TrainConfig {
   uint64_t seed = 1;
   int threads = 1;
   std::string onnx_out = "model.onnx";
-  std::string log_out;         // JSON lines; empty: none
-  std::string checkpoint;      // safetensors, written after every epoch; empty: none
-  bool resume = false;         // continue from the checkpoint if it exists
+  std::string log_out;     // JSON lines; empty: none
+  std::string checkpoint;  // safetensors, written after every epoch; empty: none
+  bool resume = false;     // continue from the checkpoint if it exists
 };
 
 /// Reads a TOML file (see examples/fashion_mnist.toml). Relative paths are relative to it.
@@ -65,14 +65,14 @@ struct TrainProgress {
   double loss = 0;              // running mean over this epoch
   double seconds = 0;
   double samples_per_second = 0;
-  double test_accuracy = -1;    // set after the last step of an epoch; -1: none
+  double test_accuracy = -1;  // set after the last step of an epoch; -1: none
 };
 
 struct TrainReport {
   std::vector<double> epoch_loss;
   std::vector<double> epoch_accuracy;  // on the test set, if there is one
   double seconds = 0;
-  size_t arena_bytes = 0;   // of the training step
+  size_t arena_bytes = 0;  // of the training step
   int64_t parameters = 0;
 };
 

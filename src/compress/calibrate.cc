@@ -24,8 +24,9 @@ Result<std::map<ValueId, Range>> CalibrateMinMax(const Graph& graph,
                                                  const std::vector<ValueId>& values,
                                                  const Dataset& samples) {
   if (samples.size() < kFewest)
-    return InvalidArgument("calibration needs at least {} samples (100 or more are advised), found {}",
-                           kFewest, samples.size());
+    return InvalidArgument(
+        "calibration needs at least {} samples (100 or more are advised), found {}", kFewest,
+        samples.size());
   Graph observed = graph;
   observed.outputs = values;
   MINIM_TRY(const std::shared_ptr<Session> session, MakeSession(std::move(observed), {}));

@@ -12,8 +12,10 @@ struct Outcome {
 };
 
 TEST(GateTest, DecidesByTheWholeInterval) {
-  for (const Outcome& c : {Outcome{10000, 0, 0.02, Verdict::kPass}, {10000, 100, 0.02, Verdict::kPass},
-                           {10000, 1000, 0.02, Verdict::kFail}, {200, 4, 0.02, Verdict::kUndecided}}) {
+  for (const Outcome& c : {Outcome{10000, 0, 0.02, Verdict::kPass},
+                           {10000, 100, 0.02, Verdict::kPass},
+                           {10000, 1000, 0.02, Verdict::kFail},
+                           {200, 4, 0.02, Verdict::kUndecided}}) {
     std::vector<int64_t> labels(c.samples, 1), reference = labels, variant = labels;
     for (int64_t i = 0; i < c.wrong_in_variant; ++i) variant[i] = 0;
     const GateResult result = JudgeAccuracy(reference, variant, labels, c.max_loss);

@@ -128,7 +128,8 @@ class StaticQuantizer {
   void QuantizeParameters(const Node& original, int axis, Node& node) {
     const float x_scale = params_.at(Root(original.input(0))).scale_value;
     const Tensor& weights = *source_.constant(original.input(1));
-    const Tensor* bias = original.input(2) == kNoValue ? nullptr : source_.constant(original.input(2));
+    const Tensor* bias =
+        original.input(2) == kNoValue ? nullptr : source_.constant(original.input(2));
     const int64_t channels = weights.dims()[axis];
     // A bias that would overflow int32 asks for a larger weight scale.
     std::vector<float> least(static_cast<size_t>(channels), 0);
@@ -142,7 +143,8 @@ class StaticQuantizer {
     const ValueId values = target_.AddConstant(name + "_quantized", quantized.values);
     node.inputs[1] = builder_.Emit("DequantizeLinear", {values, scale}, {{"axis", int64_t{axis}}});
     if (bias != nullptr && bias->size() == channels)
-      node.inputs[2] = IntegerBias(*bias, quantized.scales, x_scale, source_.value(original.input(2)).name);
+      node.inputs[2] =
+          IntegerBias(*bias, quantized.scales, x_scale, source_.value(original.input(2)).name);
   }
 
   ValueId IntegerBias(const Tensor& bias, const std::vector<float>& w_scales, float x_scale,
@@ -201,8 +203,8 @@ class DynamicQuantizer {
         name + "_scale", Tensor::From<float>({static_cast<int64_t>(quantized.scales.size())},
                                              std::span<const float>(quantized.scales)));
     const ValueId x = node.input(0);
-    const ValueId most = builder_.Emit("ReduceMax", {builder_.Emit("Abs", {x}), builder_.Ints({-1})},
-                                       {{"keepdims", int64_t{1}}});
+    const ValueId most = builder_.Emit(
+        "ReduceMax", {builder_.Emit("Abs", {x}), builder_.Ints({-1})}, {{"keepdims", int64_t{1}}});
     const ValueId scale = builder_.Div(most, builder_.Scalar(127, DType::f32));
     const ValueId is_zero = builder_.Emit("Equal", {scale, builder_.Scalar(0, DType::f32)});
     const ValueId safe = builder_.Select(is_zero, builder_.Scalar(1, DType::f32), scale);
@@ -259,7 +261,8 @@ QuantizedWeights QuantizeWeights(const Tensor& weights, int axis,
 Result<Graph> QuantizeStatic(const Graph& graph, const Dataset& calibration) {
   Graph result = graph;
   MINIM_TRY(const bool any, StaticQuantizer(graph, result).Run(calibration));
-  if (!any) return Unsupported("nothing to quantize: no Conv, Gemm or MatMul with constant weights");
+  if (!any)
+    return Unsupported("nothing to quantize: no Conv, Gemm or MatMul with constant weights");
   DropUnused(result);
   MINIM_TRY(Verify(result));
   return result;
@@ -290,7 +293,8 @@ Result<Graph> StoreWeightsBf16(const Graph& graph) {
     result.nodes.push_back(std::move(node));
   }
   MINIM_TRY(builder.status());
-  if (!any) return Unsupported("nothing to store in BF16: no Conv, Gemm or MatMul with constant weights");
+  if (!any)
+    return Unsupported("nothing to store in BF16: no Conv, Gemm or MatMul with constant weights");
   DropUnused(result);
   MINIM_TRY(Verify(result));
   return result;

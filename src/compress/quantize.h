@@ -19,8 +19,8 @@ Result<Graph> QuantizeDynamic(const Graph& graph);
 Result<Graph> StoreWeightsBf16(const Graph& graph);
 
 struct QuantizedWeights {
-  Tensor values;                // s8, the dims of the weights
-  std::vector<float> scales;    // per channel of `axis`
+  Tensor values;              // s8, the dims of the weights
+  std::vector<float> scales;  // per channel of `axis`
 };
 /// Symmetric per channel: scale = max|w|/127, never below `least_scale[channel]` if given.
 QuantizedWeights QuantizeWeights(const Tensor& weights, int axis,

@@ -16,9 +16,13 @@ namespace {
 Graph SmallNet() {
   ModelSpec spec;
   spec.input = {1, 8, 8};
-  spec.layers = {{.kind = "conv", .units = 4, .kernel = 3, .padding = 1}, {.kind = "relu"},
-                 {.kind = "max_pool", .kernel = 2}, {.kind = "flatten"},
-                 {.kind = "linear", .units = 16}, {.kind = "relu"}, {.kind = "linear", .units = 5}};
+  spec.layers = {{.kind = "conv", .units = 4, .kernel = 3, .padding = 1},
+                 {.kind = "relu"},
+                 {.kind = "max_pool", .kernel = 2},
+                 {.kind = "flatten"},
+                 {.kind = "linear", .units = 16},
+                 {.kind = "relu"},
+                 {.kind = "linear", .units = 5}};
   return BuildModel(spec, 1).value();
 }
 
@@ -79,7 +83,8 @@ TEST(QuantizeTest, CalibrationDoesNotDependOnOrderOrBatches) {
   for (int64_t i = 0; i < 64; ++i)
     std::copy_n(data.samples.as<float>().data() + (63 - i) * 64, 64,
                 reversed.samples.as<float>().data() + i * 64);
-  EXPECT_EQ(ToText(QuantizeStatic(net, data).value()), ToText(QuantizeStatic(net, reversed).value()));
+  EXPECT_EQ(ToText(QuantizeStatic(net, data).value()),
+            ToText(QuantizeStatic(net, reversed).value()));
   EXPECT_FALSE(QuantizeStatic(net, Noise(7)).ok());
 }
 
@@ -93,14 +98,14 @@ TEST(QuantizeTest, DynamicRowsDoNotDependOnTheirNeighbours) {
   Tensor one(DType::f32, {1, 1, 8, 8});
   std::copy_n(data.samples.as<float>().data() + 5 * 64, 64, one.as<float>().data());
   const Tensor alone = RunGraph(*quantized, one);
-  for (int64_t i = 0; i < 5; ++i)
-    EXPECT_EQ(alone.as<float>()[i], together.as<float>()[5 * 5 + i]);
+  for (int64_t i = 0; i < 5; ++i) EXPECT_EQ(alone.as<float>()[i], together.as<float>()[5 * 5 + i]);
 }
 
 TEST(QuantizeTest, FilesHoldStandardOpsOnly) {
   const Graph net = SmallNet();
   const Dataset data = Noise(16);
-  for (const auto& graph : {QuantizeStatic(net, data), QuantizeDynamic(net), StoreWeightsBf16(net)}) {
+  for (const auto& graph :
+       {QuantizeStatic(net, data), QuantizeDynamic(net), StoreWeightsBf16(net)}) {
     const auto bytes = SerializeOnnx(graph.value());
     ASSERT_TRUE(bytes.ok()) << bytes.status().message();
     const auto again = ParseOnnx(*bytes);

@@ -74,7 +74,8 @@ class Shrinker {
     MINIM_TRY(Time(candidates_, test_, 32, &VariantReport::latency_b32_us));
     Choose();
     MINIM_TRY(Write());
-    for (Candidate& candidate : candidates_) report_.variants.push_back(std::move(candidate.report));
+    for (Candidate& candidate : candidates_)
+      report_.variants.push_back(std::move(candidate.report));
     return report_;
   }
 
@@ -86,7 +87,8 @@ class Shrinker {
   Status ReadEverything() {
     MINIM_TRY(graph_, ImportOnnx(options_.model));
     if (graph_.inputs.size() != 1 || !graph_.type(graph_.inputs[0]).ranked())
-      return InvalidArgument("{}: shrink needs a model with one input of known rank", options_.model);
+      return InvalidArgument("{}: shrink needs a model with one input of known rank",
+                             options_.model);
     std::vector<int64_t> sample_dims;
     const Shape& shape = *graph_.type(graph_.inputs[0]).shape;
     for (size_t i = 1; i < shape.size(); ++i) {
@@ -95,8 +97,8 @@ class Shrinker {
       sample_dims.push_back(shape[i].value());
     }
     MINIM_TRY(test_, ReadDataset(options_.test_samples, options_.test_labels, sample_dims));
-    MINIM_TRY(const Dataset all, ReadDataset(options_.calibration_samples,
-                                             options_.calibration_labels, sample_dims));
+    MINIM_TRY(const Dataset all,
+              ReadDataset(options_.calibration_samples, options_.calibration_labels, sample_dims));
     if (test_.size() < 2) return InvalidArgument("the gate needs at least 2 test samples");
     calibration_ = Head(all, options_.calibration_count);
     return {};
@@ -130,8 +132,8 @@ class Shrinker {
            "measuring accuracy of " + candidates_[i].report.name);
       MINIM_TRY(std::vector<int64_t> classes, Classify(*candidates_[i].session, test_));
       if (i == 0) reference = classes;
-      candidates_[i].report.gate = JudgeAccuracy(reference, classes, {labels.begin(), labels.end()},
-                                                 options_.max_loss);
+      candidates_[i].report.gate =
+          JudgeAccuracy(reference, classes, {labels.begin(), labels.end()}, options_.max_loss);
     }
     return {};
   }
@@ -151,15 +153,17 @@ class Shrinker {
       VariantReport& v = candidates_[i].report;
       v.kept = v.gate.verdict == Verdict::kPass;
       if (!v.kept) {
-        v.reason = v.gate.verdict == Verdict::kFail
-                       ? "refused: its loss is above the budget"
-                       : fmt::format("undecided: about {} samples would decide", v.gate.samples_needed);
+        v.reason =
+            v.gate.verdict == Verdict::kFail
+                ? "refused: its loss is above the budget"
+                : fmt::format("undecided: about {} samples would decide", v.gate.samples_needed);
         continue;
       }
       const double ratio = v.latency_us / reference.latency_us;
-      v.reason = ratio < 1 - kNoise   ? fmt::format("passes, {:.2f}x faster than fp32", 1 / ratio)
-                 : ratio > 1 + kNoise ? fmt::format("passes, but {:.2f}x slower than fp32 here", ratio)
-                                      : "passes, as fast as fp32 within noise";
+      v.reason = ratio < 1 - kNoise ? fmt::format("passes, {:.2f}x faster than fp32", 1 / ratio)
+                 : ratio > 1 + kNoise
+                     ? fmt::format("passes, but {:.2f}x slower than fp32 here", ratio)
+                     : "passes, as fast as fp32 within noise";
       if (cost(v) >= best * (1 - kNoise)) continue;
       best = cost(v);
       report_.preferred = v.name;
@@ -188,18 +192,19 @@ class Shrinker {
     nlohmann::json variants = nlohmann::json::array();
     for (const Candidate& candidate : candidates_) {
       const VariantReport& v = candidate.report;
-      variants.push_back({{"name", v.name},
-                          {"file", v.file},
-                          {"verdict", VerdictName(v.gate.verdict)},
-                          {"accuracy", v.gate.variant_accuracy},
-                          {"relative_loss", v.gate.relative_loss.mean},
-                          {"relative_loss_interval_95", {v.gate.relative_loss.low, v.gate.relative_loss.high}},
-                          {"agreement", v.gate.agreement},
-                          {"bytes", v.bytes},
-                          {"latency_us_batch_1", v.latency_us},
-                          {"latency_us_batch_32", v.latency_b32_us},
-                          {"kept", v.kept},
-                          {"reason", v.reason}});
+      variants.push_back(
+          {{"name", v.name},
+           {"file", v.file},
+           {"verdict", VerdictName(v.gate.verdict)},
+           {"accuracy", v.gate.variant_accuracy},
+           {"relative_loss", v.gate.relative_loss.mean},
+           {"relative_loss_interval_95", {v.gate.relative_loss.low, v.gate.relative_loss.high}},
+           {"agreement", v.gate.agreement},
+           {"bytes", v.bytes},
+           {"latency_us_batch_1", v.latency_us},
+           {"latency_us_batch_32", v.latency_b32_us},
+           {"kept", v.kept},
+           {"reason", v.reason}});
     }
     return {{"preferred_tier", report_.preferred},
             {"goal", options_.goal == ShrinkGoal::kLatency ? "latency" : "bytes"},

@@ -15,7 +15,7 @@ enum class ShrinkGoal { kLatency, kBytes };
 
 struct ShrinkOptions {
   std::string model;
-  std::string test_samples, test_labels;          // what accuracy is measured on
+  std::string test_samples, test_labels;                // what accuracy is measured on
   std::string calibration_samples, calibration_labels;  // what static INT8 is calibrated on
   int64_t calibration_count = 500;
   double max_loss = 0.02;
@@ -28,10 +28,10 @@ struct VariantReport {
   std::string file;  // relative to the version folder
   GateResult gate;   // of fp32: against itself
   int64_t bytes = 0;
-  double latency_us = 0;       // batch 1, one thread, median
-  double latency_b32_us = 0;   // batch 32
-  bool kept = false;           // passed the gate, so written
-  std::string reason;          // why it is served, kept or dropped
+  double latency_us = 0;      // batch 1, one thread, median
+  double latency_b32_us = 0;  // batch 32
+  bool kept = false;          // passed the gate, so written
+  std::string reason;         // why it is served, kept or dropped
 };
 
 struct ShrinkReport {
@@ -40,7 +40,8 @@ struct ShrinkReport {
 };
 
 /// Errors: kInvalidArgument for data that does not fit the model; those of files.
-Result<ShrinkReport> Shrink(const ShrinkOptions& options,
-                            const std::function<void(double fraction, const std::string&)>& progress);
+Result<ShrinkReport> Shrink(
+    const ShrinkOptions& options,
+    const std::function<void(double fraction, const std::string&)>& progress);
 
 }  // namespace minim

@@ -31,7 +31,8 @@ class Attributes {
   }
   const Map& items() const { return items_; }
 
-  /// The attribute, or `fallback` when absent or of another kind (the verifier reports wrong kinds).
+  /// The attribute, or `fallback` when absent or of another kind (the verifier reports wrong
+  /// kinds).
   int64_t Int(std::string_view name, int64_t fallback) const { return Or(name, fallback); }
   float Float(std::string_view name, float fallback) const { return Or(name, fallback); }
   std::string String(std::string_view name, std::string fallback) const {

@@ -158,9 +158,8 @@ void ConvertElements(ConstView src, View dst) {
   if (HasF16c() && src.dtype == DType::f32 && dst.dtype == DType::f16)
     return FloatToHalfF16c(src.as<float>().data(), dst.as<Half>().data(), n);
   Visit(src.dtype, [&]<typename From>() {
-    Visit(dst.dtype, [&]<typename To>() {
-      ConvertLoop(src.as<From>().data(), dst.as<To>().data(), n);
-    });
+    Visit(dst.dtype,
+          [&]<typename To>() { ConvertLoop(src.as<From>().data(), dst.as<To>().data(), n); });
   });
 }
 

@@ -17,7 +17,8 @@ template <typename F>
 decltype(auto) Visit(DType dtype, F&& f) {
   switch (dtype) {
 #define MINIM_DTYPE(name, type, bits, onnx, acc, kind) \
-  case DType::name: return f.template operator()<type>();
+  case DType::name:                                    \
+    return f.template operator()<type>();
 #include "minim/dtypes.inc"
 #undef MINIM_DTYPE
   }

@@ -53,7 +53,8 @@ Result<std::string> ReadFile(const Path& path, size_t max_bytes) {
   while (done < bytes.size()) {
     const ssize_t n = ::read(file.get(), bytes.data() + done, bytes.size() - done);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return DataLoss("{}: ended after {} of {} bytes", path.string(), done, bytes.size());
+    if (n <= 0)
+      return DataLoss("{}: ended after {} of {} bytes", path.string(), done, bytes.size());
     done += static_cast<size_t>(n);
   }
   return bytes;

@@ -25,8 +25,8 @@ Isa DetectIsa() {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512dq");
-  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni") &&
-                    __builtin_cpu_supports("avx512bf16");
+  const bool vnni =
+      avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
   if (vnni) return Isa::kAvx512Vnni;
   if (avx512) return Isa::kAvx512;
   return avx2 ? Isa::kAvx2 : Isa::kPortable;
@@ -38,8 +38,9 @@ Result<Isa> IsaFromEnvironment() {
   if (forced == nullptr || *forced == '\0') return best;
   MINIM_TRY(const Isa isa, IsaFromName(forced));
   if (isa > best)
-    return Unsupported("MINIM_ISA={} but this CPU runs at most {}; unset it or choose a lower level",
-                       forced, Name(best));
+    return Unsupported(
+        "MINIM_ISA={} but this CPU runs at most {}; unset it or choose a lower level", forced,
+        Name(best));
   return isa;
 }
 

@@ -59,7 +59,8 @@ Batch GatherBatch(const Dataset& data, std::span<const int64_t> order) {
     for (size_t i = 0; i < order.size(); ++i) {
       const auto* src = static_cast<const std::byte*>(from.data()) +
                         static_cast<size_t>(order[i] * row) * SizeOf(from.dtype());
-      auto* dst = static_cast<std::byte*>(result.data()) + i * static_cast<size_t>(row) * SizeOf(dtype);
+      auto* dst =
+          static_cast<std::byte*>(result.data()) + i * static_cast<size_t>(row) * SizeOf(dtype);
       ConvertElements({src, from.dtype(), row_dims}, {dst, dtype, row_dims});
     }
     return result;

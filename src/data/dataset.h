@@ -59,10 +59,10 @@ class BatchLoader {
   const std::vector<int64_t> order_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<Batch> ready_;   // oldest first; guarded by mutex_
-  int64_t next_to_read_;       // guarded by mutex_
-  int64_t next_to_make_;       // guarded by mutex_
-  bool stop_ = false;          // guarded by mutex_
+  std::vector<Batch> ready_;  // oldest first; guarded by mutex_
+  int64_t next_to_read_;      // guarded by mutex_
+  int64_t next_to_make_;      // guarded by mutex_
+  bool stop_ = false;         // guarded by mutex_
   std::thread thread_;
 };
 

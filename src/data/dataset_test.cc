@@ -31,7 +31,8 @@ TEST(BatchLoaderTest, SamplesAndLabelsStayTogether) {
   while (const auto batch = loader.Next()) {
     ASSERT_EQ(batch->samples.dtype(), DType::f32);
     for (int64_t i = 0; i < 10; ++i) {
-      EXPECT_EQ(batch->samples.as<float>()[2 * i], static_cast<float>(batch->labels.as<int64_t>()[i]));
+      EXPECT_EQ(batch->samples.as<float>()[2 * i],
+                static_cast<float>(batch->labels.as<int64_t>()[i]));
       seen.insert(batch->labels.as<int64_t>()[i]);
     }
   }

@@ -26,7 +26,8 @@ Result<DType> ElementType(unsigned char code) {
 void SwapBytes(Tensor& tensor) {
   const size_t size = SizeOf(tensor.dtype());
   auto* bytes = static_cast<std::byte*>(tensor.data());
-  for (size_t i = 0; size > 1 && i < tensor.bytes(); i += size) std::reverse(bytes + i, bytes + i + size);
+  for (size_t i = 0; size > 1 && i < tensor.bytes(); i += size)
+    std::reverse(bytes + i, bytes + i + size);
 }
 
 }  // namespace
@@ -37,7 +38,8 @@ Result<Tensor> ParseIdx(std::string_view bytes) {
     return DataLoss("not an IDX file: it does not start with two zero bytes");
   MINIM_TRY(const DType dtype, ElementType(byte(2)));
   const size_t rank = byte(3);
-  if (rank > static_cast<size_t>(kMaxRank)) return Unsupported("IDX: rank {} is above {}", rank, kMaxRank);
+  if (rank > static_cast<size_t>(kMaxRank))
+    return Unsupported("IDX: rank {} is above {}", rank, kMaxRank);
   if (bytes.size() < 4 + 4 * rank) return DataLoss("IDX: the header is truncated");
   Dims dims;
   uint64_t elements = 1;
@@ -46,7 +48,8 @@ Result<Tensor> ParseIdx(std::string_view bytes) {
     const uint32_t size = uint32_t{byte(at)} << 24 | uint32_t{byte(at + 1)} << 16 |
                           uint32_t{byte(at + 2)} << 8 | byte(at + 3);
     dims.push_back(size);
-    if (size > 0 && elements > (uint64_t{1} << 40) / size) return DataLoss("IDX: the dims overflow");
+    if (size > 0 && elements > (uint64_t{1} << 40) / size)
+      return DataLoss("IDX: the dims overflow");
     elements *= size;
   }
   const std::string_view data = bytes.substr(4 + 4 * rank);
@@ -69,7 +72,8 @@ Result<std::string> ReadGzip(const Path& path, size_t max_bytes) {
     if (n < 0) return DataLoss("{}: the gzip stream is corrupt", path.string());
     if (n == 0) break;
     if (bytes.size() + static_cast<size_t>(n) > max_bytes)
-      return ResourceExhausted("{}: more than {} bytes once decompressed", path.string(), max_bytes);
+      return ResourceExhausted("{}: more than {} bytes once decompressed", path.string(),
+                               max_bytes);
     bytes.append(chunk, static_cast<size_t>(n));
   }
   if (!gzeof(file.get())) return DataLoss("{}: the gzip stream is truncated", path.string());

@@ -19,7 +19,9 @@ TEST(IdxTest, HostileFilesAreErrors) {
   EXPECT_FALSE(ParseIdx("").ok());
   EXPECT_FALSE(ParseIdx("\0\0\x08\x03\0\0"s).ok());
   EXPECT_FALSE(ParseIdx("\0\0\x08\x01\0\0\0\x09x"s).ok());
-  EXPECT_FALSE(ParseIdx("\0\0\x08\x04\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"s).ok());
+  EXPECT_FALSE(
+      ParseIdx("\0\0\x08\x04\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"s)
+          .ok());
   EXPECT_FALSE(ParseIdx("\0\0\x77\x00"s).ok());
   EXPECT_EQ(ReadIdx("/nonexistent.gz").status().code(), StatusCode::kNotFound);
 }

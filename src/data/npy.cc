@@ -94,7 +94,9 @@ Tensor FromFortran(const Tensor& data, const Dims& dims) {
 Result<Tensor> ParseNpy(std::string_view bytes) {
   if (!bytes.starts_with(kMagic) || bytes.size() < 12)
     return DataLoss("not an .npy file: the magic bytes are missing");
-  const auto byte = [&](size_t i) { return static_cast<size_t>(static_cast<unsigned char>(bytes[i])); };
+  const auto byte = [&](size_t i) {
+    return static_cast<size_t>(static_cast<unsigned char>(bytes[i]));
+  };
   const bool wide = byte(6) >= 2;
   const size_t start = wide ? 12 : 10;
   size_t length = byte(8) | byte(9) << 8;
@@ -146,8 +148,8 @@ Status WriteNpy(const Path& path, const ConstView& view) {
 
 Result<std::vector<NamedTensor>> ReadNpz(const Path& path) {
   int code = 0;
-  const std::unique_ptr<zip_t, void (*)(zip_t*)> archive(
-      zip_open(path.c_str(), ZIP_RDONLY, &code), [](zip_t* z) { zip_discard(z); });
+  const std::unique_ptr<zip_t, void (*)(zip_t*)> archive(zip_open(path.c_str(), ZIP_RDONLY, &code),
+                                                         [](zip_t* z) { zip_discard(z); });
   if (!archive) return DataLoss("{}: is no .npz archive that can be opened", path.string());
   std::vector<NamedTensor> tensors;
   const zip_int64_t count = zip_get_num_entries(archive.get(), 0);
@@ -159,11 +161,12 @@ Result<std::vector<NamedTensor>> ReadNpz(const Path& path) {
     const std::unique_ptr<zip_file_t, int (*)(zip_file_t*)> file(
         zip_fopen_index(archive.get(), static_cast<zip_uint64_t>(i), 0), zip_fclose);
     std::string bytes(info.size, '\0');
-    if (!file || zip_fread(file.get(), bytes.data(), bytes.size()) !=
-                     static_cast<zip_int64_t>(bytes.size()))
+    if (!file ||
+        zip_fread(file.get(), bytes.data(), bytes.size()) != static_cast<zip_int64_t>(bytes.size()))
       return DataLoss("{}: '{}' is truncated", path.string(), info.name);
     auto tensor = ParseNpy(bytes);
-    if (!tensor.ok()) return Annotate(tensor.status(), fmt::format("{}: {}", path.string(), info.name));
+    if (!tensor.ok())
+      return Annotate(tensor.status(), fmt::format("{}: {}", path.string(), info.name));
     std::string name = info.name;
     if (name.ends_with(".npy")) name.resize(name.size() - 4);
     tensors.push_back({std::move(name), *std::move(tensor)});

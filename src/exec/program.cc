@@ -13,8 +13,8 @@ namespace minim {
 // the dynamic nodes, in order.
 struct Program::Region {
   std::unique_ptr<Executable> executable;
-  std::vector<int> input_map;       // executable input -> program input
-  std::vector<Node> dynamic_nodes;  // outputs of unforeseeable shape, by the reference
+  std::vector<int> input_map;                    // executable input -> program input
+  std::vector<Node> dynamic_nodes;               // outputs of unforeseeable shape, by the reference
   std::vector<std::vector<int>> dynamic_inputs;  // results they read, -1 where omitted
   std::unique_ptr<Program> rest;
   std::vector<int> rest_inputs;  // results it reads
@@ -27,8 +27,17 @@ struct Program::Region {
 
 struct Program::Entry {
   std::vector<Dims> dims;
-  std::vector<Tensor> awaited;
+  std::vector<std::pair<int, Tensor>> awaited;  // input, its value
   std::shared_ptr<const Region> region;
+
+  bool Matches(std::span<const ConstView> inputs) const {
+    for (size_t i = 0; i < inputs.size(); ++i)
+      if (!(dims[i] == inputs[i].dims)) return false;
+    for (const auto& [index, value] : awaited)
+      if (value.bytes() > 0 && std::memcmp(value.data(), inputs[index].data, value.bytes()) != 0)
+        return false;
+    return true;
+  }
 };
 
 namespace {
@@ -125,38 +134,40 @@ Status Program::CheckInputs(std::span<const ConstView> inputs) const {
   return {};
 }
 
-bool Program::Matches(const Entry& entry, std::span<const ConstView> inputs) const {
-  if (entry.awaited.size() != awaited_.size()) return false;
-  for (size_t i = 0; i < inputs.size(); ++i)
-    if (!(entry.dims[i] == inputs[i].dims)) return false;
-  for (size_t i = 0; i < awaited_.size(); ++i) {
-    const Tensor& value = entry.awaited[i];
-    if (value.bytes() > 0 && std::memcmp(value.data(), inputs[awaited_[i]].data, value.bytes()) != 0)
-      return false;
+Result<const Program::Region*> Program::Find(ExecContext& context,
+                                             std::span<const ConstView> inputs) {
+  MINIM_TRY(CheckInputs(inputs));
+  if (context.last_program == this) {
+    const auto* entry = static_cast<const Entry*>(context.last_entry.get());
+    if (entry->Matches(inputs)) return entry->region.get();
   }
-  return true;
+  MINIM_TRY(std::shared_ptr<const Entry> entry, FindShared(inputs));
+  const Region* region = entry->region.get();
+  context.last_program = this;
+  context.last_entry = std::move(entry);
+  return region;
 }
 
-Result<std::shared_ptr<const Program::Region>> Program::Find(std::span<const ConstView> inputs) {
-  MINIM_TRY(CheckInputs(inputs));
+Result<std::shared_ptr<const Program::Entry>> Program::FindShared(
+    std::span<const ConstView> inputs) {
   {
     std::lock_guard lock(mutex_);
     for (size_t i = 0; i < entries_.size(); ++i) {
-      if (!Matches(entries_[i], inputs)) continue;
+      if (!entries_[i]->Matches(inputs)) continue;
       std::rotate(entries_.begin(), entries_.begin() + static_cast<ptrdiff_t>(i),
                   entries_.begin() + static_cast<ptrdiff_t>(i) + 1);
-      return entries_.front().region;
+      return entries_.front();
     }
   }
   // Two threads may compile the same binding at once; both results are right and one is dropped.
-  MINIM_TRY(std::shared_ptr<const Region> region, Compile(inputs));
+  auto entry = std::make_shared<Entry>();
+  MINIM_TRY(entry->region, Compile(inputs));
+  for (const ConstView& input : inputs) entry->dims.push_back(input.dims);
   std::lock_guard lock(mutex_);
-  Entry entry{.region = region};
-  for (const ConstView& input : inputs) entry.dims.push_back(input.dims);
-  for (int index : awaited_) entry.awaited.push_back(Tensor::Copy(inputs[index]));
-  entries_.insert(entries_.begin(), std::move(entry));
+  for (int index : awaited_) entry->awaited.emplace_back(index, Tensor::Copy(inputs[index]));
+  entries_.insert(entries_.begin(), entry);
   if (entries_.size() > options_.max_bindings) entries_.pop_back();
-  return region;
+  return std::shared_ptr<const Entry>(std::move(entry));
 }
 
 Result<std::shared_ptr<const Program::Region>> Program::Compile(std::span<const ConstView> inputs) {
@@ -175,8 +186,9 @@ Result<std::shared_ptr<const Program::Region>> Program::Compile(std::span<const 
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (std::find(awaited.begin(), awaited.end(), static_cast<int>(i)) == awaited.end()) continue;
       if (inputs[i].data == nullptr && inputs[i].bytes() > 0)
-        return Unsupported("input '{}': its value decides shapes, so it cannot be warmed by dims alone",
-                           graph.value(graph.inputs[i]).name);
+        return Unsupported(
+            "input '{}': its value decides shapes, so it cannot be warmed by dims alone",
+            graph.value(graph.inputs[i]).name);
       graph.constants.emplace(graph.inputs[i], Tensor::Copy(inputs[i]));
       graph.value(graph.inputs[i]).type.shape = ToShape(inputs[i].dims);
     }
@@ -272,8 +284,13 @@ Result<std::shared_ptr<const Program::Region>> Program::BuildRegion(
 }
 
 Result<std::vector<Tensor>> Program::Run(ExecContext& context, std::span<const ConstView> inputs) {
-  MINIM_TRY(const std::shared_ptr<const Region> region, Find(inputs));
-  const Executable& executable = *region->executable;
+  MINIM_TRY(const Region* region, Find(context, inputs));
+  return RunRegion(context, *region, inputs);
+}
+
+Result<std::vector<Tensor>> Program::RunRegion(ExecContext& context, const Region& region,
+                                               std::span<const ConstView> inputs) {
+  const Executable& executable = *region.executable;
   std::vector<Tensor> results;
   std::vector<void*> output_pointers;
   for (ValueId id : executable.graph().outputs) {
@@ -282,31 +299,33 @@ Result<std::vector<Tensor>> Program::Run(ExecContext& context, std::span<const C
     output_pointers.push_back(results.back().data());
   }
   std::vector<const void*> input_pointers;
-  for (int index : region->input_map) input_pointers.push_back(inputs[index].data);
+  for (int index : region.input_map) input_pointers.push_back(inputs[index].data);
   const ThreadBudget threads{&runtime_->pool(), options_.threads};
   MINIM_TRY(executable.Run(context, {input_pointers, output_pointers, {}, threads}));
-  for (size_t n = 0; n < region->dynamic_nodes.size(); ++n) {
+  for (size_t n = 0; n < region.dynamic_nodes.size(); ++n) {
     std::vector<const Tensor*> args;
-    for (int index : region->dynamic_inputs[n]) args.push_back(index < 0 ? nullptr : &results[index]);
-    MINIM_TRY(std::vector<Tensor> values, EvaluateNode(region->dynamic_nodes[n], args));
+    for (int index : region.dynamic_inputs[n])
+      args.push_back(index < 0 ? nullptr : &results[index]);
+    MINIM_TRY(std::vector<Tensor> values, EvaluateNode(region.dynamic_nodes[n], args));
     for (Tensor& value : values) results.push_back(std::move(value));
   }
   std::vector<Tensor> rest_results;
-  if (region->rest != nullptr) {
+  if (region.rest != nullptr) {
     std::vector<ConstView> views;
-    for (int index : region->rest_inputs)
+    for (int index : region.rest_inputs)
       views.push_back(static_cast<const Tensor&>(results[index]).view());
-    MINIM_TRY(rest_results, region->rest->Run(context, views));
+    MINIM_TRY(const std::shared_ptr<const Entry> entry, region.rest->FindShared(views));
+    MINIM_TRY(rest_results, region.rest->RunRegion(context, *entry->region, views));
   }
   std::vector<Tensor> outputs;
-  for (const Region::Source& source : region->outputs)
+  for (const Region::Source& source : region.outputs)
     outputs.push_back(source.from_rest ? rest_results[source.index] : results[source.index]);
   return outputs;
 }
 
 Status Program::RunInto(ExecContext& context, std::span<const ConstView> inputs,
                         std::span<const View> outputs) {
-  MINIM_TRY(const std::shared_ptr<const Region> region, Find(inputs));
+  MINIM_TRY(const Region* region, Find(context, inputs));
   const Executable& executable = *region->executable;
   if (outputs.size() != graph_.outputs.size())
     return InvalidArgument("{} output buffers were given, the model has {} outputs", outputs.size(),
@@ -338,22 +357,25 @@ Status Program::CheckOutput(size_t index, const TensorType& type, const View& bu
                          Name(buffer.dtype), buffer.dims.ToString());
 }
 
-Status Program::Prepare(const std::vector<Dims>& input_dims) {
+Status Program::Prepare(ExecContext& context, const std::vector<Dims>& input_dims) {
   if (input_dims.size() != graph_.inputs.size())
     return InvalidArgument("{} shapes were given, the model has {} inputs", input_dims.size(),
                            graph_.inputs.size());
   std::vector<ConstView> views;
   for (size_t i = 0; i < input_dims.size(); ++i)
     views.push_back({nullptr, graph_.type(graph_.inputs[i]).dtype, input_dims[i]});
-  return Find(views).status();
+  MINIM_TRY(const Region* region, Find(context, views));
+  region->executable->Ready(context);
+  context.CallPointers(graph_.inputs.size() + graph_.outputs.size());
+  return {};
 }
 
 size_t Program::arena_bytes() const {
   std::lock_guard lock(mutex_);
   size_t bytes = 0;
-  for (const Entry& entry : entries_) {
-    bytes = std::max(bytes, entry.region->executable->plan().arena_bytes);
-    if (entry.region->rest) bytes = std::max(bytes, entry.region->rest->arena_bytes());
+  for (const auto& entry : entries_) {
+    bytes = std::max(bytes, entry->region->executable->plan().arena_bytes);
+    if (entry->region->rest) bytes = std::max(bytes, entry->region->rest->arena_bytes());
   }
   return bytes;
 }
@@ -361,13 +383,13 @@ size_t Program::arena_bytes() const {
 std::string Program::Explain() const {
   std::lock_guard lock(mutex_);
   std::string text;
-  for (const Entry& entry : entries_) {
+  for (const auto& entry : entries_) {
     text += "binding";
-    for (const Dims& dims : entry.dims) text += " " + dims.ToString();
-    text += "\n" + entry.region->executable->Explain();
-    for (const Node& node : entry.region->dynamic_nodes)
+    for (const Dims& dims : entry->dims) text += " " + dims.ToString();
+    text += "\n" + entry->region->executable->Explain();
+    for (const Node& node : entry->region->dynamic_nodes)
       text += node.op + " ends the region: its output shape depends on values; by the reference\n";
-    if (entry.region->rest) text += "then " + entry.region->rest->Explain();
+    if (entry->region->rest) text += "then " + entry->region->rest->Explain();
   }
   return text;
 }

@@ -33,8 +33,8 @@ class Program {
   /// compiled, unless shapes depend on values.
   Status RunInto(ExecContext& context, std::span<const ConstView> inputs,
                  std::span<const View> outputs);
-  /// Compiles the binding for these input dims.
-  Status Prepare(const std::vector<Dims>& input_dims);
+  /// Compiles the binding for these input dims and readies `context` for it.
+  Status Prepare(ExecContext& context, const std::vector<Dims>& input_dims);
 
   size_t arena_bytes() const;
   std::string Explain() const;
@@ -44,20 +44,23 @@ class Program {
   struct Entry;
 
   Status CheckInputs(std::span<const ConstView> inputs) const;
-  Result<std::shared_ptr<const Region>> Find(std::span<const ConstView> inputs);
+  Result<const Region*> Find(ExecContext& context, std::span<const ConstView> inputs);
+  Result<std::vector<Tensor>> RunRegion(ExecContext& context, const Region& region,
+                                        std::span<const ConstView> inputs);
+  Result<std::shared_ptr<const Entry>> FindShared(std::span<const ConstView> inputs);
   Result<std::shared_ptr<const Region>> Compile(std::span<const ConstView> inputs);
-  Result<std::shared_ptr<const Region>> BuildRegion(
-      Graph graph, std::vector<Node> early, std::vector<Node> dynamic, std::vector<Node> late,
-      const std::vector<ValueId>& handed, std::vector<int> input_map);
+  Result<std::shared_ptr<const Region>> BuildRegion(Graph graph, std::vector<Node> early,
+                                                    std::vector<Node> dynamic,
+                                                    std::vector<Node> late,
+                                                    const std::vector<ValueId>& handed,
+                                                    std::vector<int> input_map);
   Status CheckOutput(size_t index, const TensorType& type, const View& buffer) const;
-  bool Matches(const Entry& entry, std::span<const ConstView> inputs) const;
-
   Graph graph_;
   std::shared_ptr<Runtime> runtime_;
   ProgramOptions options_;
   mutable std::mutex mutex_;
-  std::vector<int> awaited_;    // inputs whose values shapes depend on; guarded by mutex_
-  std::vector<Entry> entries_;  // most recently used first; guarded by mutex_
+  std::vector<int> awaited_;  // inputs whose values shapes depend on; guarded by mutex_
+  std::vector<std::shared_ptr<const Entry>> entries_;  // latest use first; guarded by mutex_
 };
 
 }  // namespace minim

@@ -77,13 +77,13 @@ void Graph::ReplaceUses(ValueId from, ValueId to) {
     if (state.next == from) state.next = to;
 }
 
-void Graph::RemoveNodes(const std::function<bool(const Node&)>& dead) { std::erase_if(nodes, dead); }
+void Graph::RemoveNodes(const std::function<bool(const Node&)>& dead) {
+  std::erase_if(nodes, dead);
+}
 
 namespace {
 
-std::string Describe(const Node& node) {
-  return fmt::format("node '{}' ({})", node.name, node.op);
-}
+std::string Describe(const Node& node) { return fmt::format("node '{}' ({})", node.name, node.op); }
 
 class Verifier {
  public:

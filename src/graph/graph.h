@@ -69,7 +69,8 @@ class Graph {
   ValueId AddValue(std::string_view name, TensorType type);
   ValueId AddInput(std::string_view name, TensorType type);
   ValueId AddConstant(std::string_view name, Tensor tensor);
-  /// Appends a node with fresh outputs of unknown type; the reference is valid until the next change.
+  /// Appends a node with fresh outputs of unknown type; the reference is valid until the next
+  /// change.
   Node& AddNode(std::string_view op, std::vector<ValueId> node_inputs, int output_count,
                 Attributes attributes = {}, std::string_view domain = "");
 

@@ -8,7 +8,8 @@ namespace minim {
 namespace {
 
 Graph Chain() {
-  return ParseText("graph \"g\"(x: f32[2]) -> (b) { a: f32[2] = Relu(x) b: f32[2] = Neg(a) }").value();
+  return ParseText("graph \"g\"(x: f32[2]) -> (b) { a: f32[2] = Relu(x) b: f32[2] = Neg(a) }")
+      .value();
 }
 
 TEST(GraphTest, NamesAreMadeUnique) {

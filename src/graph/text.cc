@@ -9,7 +9,8 @@ namespace minim {
 namespace {
 
 bool IsBareName(std::string_view name) {
-  if (name.empty() || name == "_" || std::isdigit(static_cast<unsigned char>(name[0]))) return false;
+  if (name.empty() || name == "_" || std::isdigit(static_cast<unsigned char>(name[0])))
+    return false;
   if (name == "const" || name == "state" || name == "graph") return false;
   for (char c : name)
     if (!std::isalnum(static_cast<unsigned char>(c)) && c != '_' && c != '.') return false;
@@ -31,12 +32,15 @@ std::string NameText(std::string_view name) {
 
 template <typename T>
 std::string Number(T value) {
-  if constexpr (kIsStoredFloat<T>) return Number(static_cast<float>(value));
-  else if constexpr (std::is_same_v<T, bool>) return value ? "1" : "0";
+  if constexpr (kIsStoredFloat<T>)
+    return Number(static_cast<float>(value));
+  else if constexpr (std::is_same_v<T, bool>)
+    return value ? "1" : "0";
   else if constexpr (std::is_floating_point_v<T>) {
     std::string text = fmt::format("{}", value);
     return text.find_first_of(".einf") == std::string::npos ? text + ".0" : text;
-  } else return fmt::format("{}", value);
+  } else
+    return fmt::format("{}", value);
 }
 
 template <typename Range>
@@ -108,7 +112,8 @@ class Printer {
   std::string NodeText(const Node& node, const std::string& indent) const {
     std::string text = Typed(node.outputs) + " = ";
     text += (node.domain.empty() ? "" : node.domain + ".") + node.op + "(";
-    for (size_t i = 0; i < node.inputs.size(); ++i) text += (i ? ", " : "") + NameOf(node.inputs[i]);
+    for (size_t i = 0; i < node.inputs.size(); ++i)
+      text += (i ? ", " : "") + NameOf(node.inputs[i]);
     text += ")";
     std::string items;
     for (const auto& [name, value] : node.attributes.items())

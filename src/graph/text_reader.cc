@@ -10,7 +10,9 @@
 namespace minim {
 namespace {
 
-bool IsWordChar(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.'; }
+bool IsWordChar(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.';
+}
 
 bool LooksFloat(std::string_view word) {
   return word.find_first_of(".einEIN") != std::string_view::npos;
@@ -66,8 +68,8 @@ Status TextReader::Expect(std::string_view token) {
 Status TextReader::Error(std::string_view expected) const {
   const std::string_view before = text_.substr(0, std::min(at_, text_.size()));
   const auto line = std::count(before.begin(), before.end(), '\n') + 1;
-  return InvalidArgument("line {}: found '{}', expected {}", line,
-                         text_.substr(before.size(), 20), expected);
+  return InvalidArgument("line {}: found '{}', expected {}", line, text_.substr(before.size(), 20),
+                         expected);
 }
 
 std::string TextReader::Word() {
@@ -76,8 +78,8 @@ std::string TextReader::Word() {
   if (at_ < text_.size() && (text_[at_] == '-' || text_[at_] == '+')) ++at_;
   while (at_ < text_.size()) {
     const char c = text_[at_];
-    const bool exponent_sign = (c == '-' || c == '+') && at_ > begin &&
-                               (text_[at_ - 1] == 'e' || text_[at_ - 1] == 'E');
+    const bool exponent_sign =
+        (c == '-' || c == '+') && at_ > begin && (text_[at_ - 1] == 'e' || text_[at_ - 1] == 'E');
     if (!IsWordChar(c) && !exponent_sign) break;
     ++at_;
   }

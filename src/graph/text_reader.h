@@ -26,7 +26,8 @@ class TextReader {
   /// "[1, 2.5, inf]" or nested; flattened. As text, so that 64-bit integers stay exact.
   Result<std::vector<std::string>> NumberList();
   /// "{a=1, b=[1,2], c=0.5, d=\"x\", to=f16}" or nothing. Sub-graphs are left to `subgraph`.
-  Result<Attributes> ParseAttributes(std::map<std::string, std::shared_ptr<const Graph>>* subgraphs);
+  Result<Attributes> ParseAttributes(
+      std::map<std::string, std::shared_ptr<const Graph>>* subgraphs);
   /// The whole of "graph name(...) -> (...) {...}".
   Result<Graph> ParseGraph();
 

@@ -28,9 +28,9 @@ TEST(TextTest, ParsesBackToTheSameText) {
 TEST(TextTest, ErrorsNameTheLine) {
   const auto broken = ParseText("graph \"g\"(x: f32) -> (y) {\n y = Relu(q)\n}");
   EXPECT_NE(broken.status().message().find("'q'"), std::string::npos);
-  for (const char* text : {"", "graph", "graph \"g\"(x: f33) -> () {}", "graph \"g\"() -> (y) {}",
-                           "graph \"g\"() -> () { const c: f32[2] = [1] }",
-                           "graph \"g\"() -> () {} trailing"})
+  for (const char* text :
+       {"", "graph", "graph \"g\"(x: f33) -> () {}", "graph \"g\"() -> (y) {}",
+        "graph \"g\"() -> () { const c: f32[2] = [1] }", "graph \"g\"() -> () {} trailing"})
     EXPECT_FALSE(ParseText(text).ok()) << text;
 }
 

@@ -12,7 +12,7 @@ using minim_onnx::ModelProto;
 using minim_onnx::NodeProto;
 
 constexpr int kOldestExport = 17;
-constexpr int kIrVersion = 8;        // of opset 17; every reader since 2022 takes it
+constexpr int kIrVersion = 8;  // of opset 17; every reader since 2022 takes it
 constexpr int kIrVersionOpset21 = 10;
 
 struct AttributeWriter {
@@ -53,7 +53,8 @@ class Exporter {
       if (uses[id] > 0) TensorToProto(tensor, graph_.value(id).name, *proto.add_initializer());
     for (const Node& node : graph_.nodes) MINIM_TRY(WriteNode(node, *proto.add_node()));
     if (!graph_.states.empty())
-      return Unsupported("a graph with training state has no ONNX form; export the evaluation graph");
+      return Unsupported(
+          "a graph with training state has no ONNX form; export the evaluation graph");
     WriteHeader();
     return model_.SerializeAsString();
   }
@@ -83,8 +84,10 @@ class Exporter {
     type.mutable_shape();
     for (const Dim& dim : *value.type.shape) {
       auto& written = *type.mutable_shape()->add_dim();
-      if (dim.known()) written.set_dim_value(dim.value());
-      else if (!dim.symbol().empty()) written.set_dim_param(dim.symbol());
+      if (dim.known())
+        written.set_dim_value(dim.value());
+      else if (!dim.symbol().empty())
+        written.set_dim_param(dim.symbol());
     }
   }
 

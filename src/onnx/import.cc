@@ -18,8 +18,15 @@ using minim_onnx::TypeProto;
 
 constexpr int kOldestOpset = 7;
 
-enum AttributeKind { kFloat = 1, kInt = 2, kString = 3, kTensor = 4, kFloats = 6, kInts = 7,
-                     kStrings = 8 };
+enum AttributeKind {
+  kFloat = 1,
+  kInt = 2,
+  kString = 3,
+  kTensor = 4,
+  kFloats = 6,
+  kInts = 7,
+  kStrings = 8
+};
 
 Result<Attribute> ConvertAttribute(const AttributeProto& proto, const Path& folder) {
   switch (proto.type()) {
@@ -43,7 +50,8 @@ Result<Attribute> ConvertAttribute(const AttributeProto& proto, const Path& fold
 
 Result<TensorType> ConvertType(const std::string& name, const TypeProto& proto) {
   if (!proto.has_tensor_type())
-    return Unsupported("value '{}' is not a dense tensor (sequence, map, optional or sparse)", name);
+    return Unsupported("value '{}' is not a dense tensor (sequence, map, optional or sparse)",
+                       name);
   MINIM_TRY(const DType dtype, DTypeFromProto(proto.tensor_type().elem_type()));
   if (!proto.tensor_type().has_shape()) return TensorType{dtype, std::nullopt};
   TensorType type{dtype, Shape()};
@@ -60,16 +68,15 @@ Result<TensorType> ConvertType(const std::string& name, const TypeProto& proto) 
   return type;
 }
 
-std::string CanonicalDomain(const std::string& domain) {
-  return domain == "ai.onnx" ? "" : domain;
-}
+std::string CanonicalDomain(const std::string& domain) { return domain == "ai.onnx" ? "" : domain; }
 
 class Importer {
  public:
   Importer(const ModelProto& model, const Path& folder) : model_(model), folder_(folder) {}
 
   Result<Graph> Run() {
-    for (const auto& set : model_.opset_import()) opsets_[CanonicalDomain(set.domain())] = set.version();
+    for (const auto& set : model_.opset_import())
+      opsets_[CanonicalDomain(set.domain())] = set.version();
     if (model_.functions_size() > 0)
       return Unsupported("the model defines {} functions of its own; inline them before export",
                          model_.functions_size());
@@ -125,11 +132,13 @@ class Importer {
   }
 
   Status AddNode(const NodeProto& proto) {
-    Node node{.op = proto.op_type(), .domain = CanonicalDomain(proto.domain()), .name = proto.name()};
+    Node node{
+        .op = proto.op_type(), .domain = CanonicalDomain(proto.domain()), .name = proto.name()};
     for (const std::string& name : proto.input()) {
       const ValueId id = name.empty() ? kNoValue : graph_.FindValue(name);
       if (!name.empty() && id == kNoValue)
-        return DataLoss("node '{}' ({}): input '{}' is not defined anywhere", node.name, node.op, name);
+        return DataLoss("node '{}' ({}): input '{}' is not defined anywhere", node.name, node.op,
+                        name);
       node.inputs.push_back(id);
     }
     for (const std::string& name : proto.output())
@@ -256,7 +265,8 @@ Result<Graph> ParseOnnx(std::string_view bytes, const Path& folder, const OnnxLi
   if (!model.ParseFromCodedStream(&stream) || !stream.ConsumedEntireMessage())
     return DataLoss("not an ONNX model: the protobuf is malformed or nested too deeply");
   if (!model.has_graph() || model.opset_import_size() == 0)
-    return DataLoss("not an ONNX model: it has no {}", model.has_graph() ? "opset import" : "graph");
+    return DataLoss("not an ONNX model: it has no {}",
+                    model.has_graph() ? "opset import" : "graph");
   return Importer(model, folder).Run();
 }
 

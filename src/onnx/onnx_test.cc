@@ -57,7 +57,8 @@ TEST(OnnxTest, NodesInAnyOrderAndCycles) {
   third.add_output("z");
   EXPECT_TRUE(ParseOnnx(model.SerializeAsString()).ok());
   third.set_input(0, "w");
-  EXPECT_NE(ParseOnnx(model.SerializeAsString()).status().message().find("cycle"), std::string::npos);
+  EXPECT_NE(ParseOnnx(model.SerializeAsString()).status().message().find("cycle"),
+            std::string::npos);
 }
 
 TEST(OnnxTest, RefusesWhatItCannotRead) {

@@ -60,14 +60,16 @@ Result<Tensor> FromField(const TensorProto& proto, const Dims& dims, const Field
 
 Result<Tensor> FromTypedField(const TensorProto& proto, DType dtype, const Dims& dims) {
   return Visit(dtype, [&]<typename T>() -> Result<Tensor> {
-    if constexpr (std::is_same_v<T, float>) return FromField<T>(proto, dims, proto.float_data());
+    if constexpr (std::is_same_v<T, float>)
+      return FromField<T>(proto, dims, proto.float_data());
     else if constexpr (std::is_same_v<T, double>)
       return FromField<T>(proto, dims, proto.double_data());
     else if constexpr (std::is_same_v<T, int64_t>)
       return FromField<T>(proto, dims, proto.int64_data());
     else if constexpr (std::is_same_v<T, uint64_t> || std::is_same_v<T, uint32_t>)
       return FromField<T>(proto, dims, proto.uint64_data());
-    else return FromField<T>(proto, dims, proto.int32_data());
+    else
+      return FromField<T>(proto, dims, proto.int32_data());
   });
 }
 
@@ -86,7 +88,8 @@ Result<Path> ExternalPath(const Path& folder, const std::string& location) {
   if (location.empty() || location.find('\0') != std::string::npos || relative.is_absolute())
     return DataLoss("external data location '{}' is not a relative path", location);
   for (const Path& part : relative)
-    if (part == "..") return DataLoss("external data location '{}' leaves the model's folder", location);
+    if (part == "..")
+      return DataLoss("external data location '{}' leaves the model's folder", location);
   std::error_code error;
   const Path base = std::filesystem::canonical(folder, error);
   const Path file = std::filesystem::canonical(base / relative, error);

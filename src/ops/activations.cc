@@ -41,19 +41,16 @@ double GeluTanh(double x) {
 }
 
 ValueId GeluErfSlope(GradContext& g, ValueId x) {
-  const ValueId cdf =
-      g.Mul(g.Add(g.Emit("Erf", {g.Mul(x, 1 / std::numbers::sqrt2)}), 1.0), 0.5);
+  const ValueId cdf = g.Mul(g.Add(g.Emit("Erf", {g.Mul(x, 1 / std::numbers::sqrt2)}), 1.0), 0.5);
   const ValueId bell = g.Emit("Exp", {g.Mul(g.Mul(x, x), -0.5)});
   return g.Add(cdf, g.Mul(g.Mul(x, bell), 1 / std::sqrt(2 * std::numbers::pi)));
 }
 
 ValueId GeluTanhSlope(GradContext& g, ValueId x) {
   const ValueId square = g.Mul(x, x);
-  const ValueId inner =
-      g.Mul(g.Mul(x, g.Add(g.Mul(square, kGeluCubic), 1.0)), kGeluTanhScale);
+  const ValueId inner = g.Mul(g.Mul(x, g.Add(g.Mul(square, kGeluCubic), 1.0)), kGeluTanhScale);
   const ValueId t = g.Emit("Tanh", {inner});
-  const ValueId inner_slope =
-      g.Mul(g.Add(g.Mul(square, 3 * kGeluCubic), 1.0), kGeluTanhScale);
+  const ValueId inner_slope = g.Mul(g.Add(g.Mul(square, 3 * kGeluCubic), 1.0), kGeluTanhScale);
   const ValueId rest = g.Mul(g.Mul(x, g.Add(g.Neg(g.Mul(t, t)), 1.0)), inner_slope);
   return g.Mul(g.Add(g.Add(t, 1.0), rest), 0.5);
 }
@@ -65,26 +62,39 @@ ValueId SwishSlope(GradContext& g, ValueId x, ValueId y, double alpha) {
 }
 
 Row SwishRow(std::string name, std::vector<int> since, float fallback, std::string domain) {
-  return {std::move(name), std::move(since), EachFloatWith([fallback](const Attributes& a) {
-            return [alpha = a.Float("alpha", fallback)](double x) { return x * Sigmoid(alpha * x); };
+  return {std::move(name),
+          std::move(since),
+          EachFloatWith([fallback](const Attributes& a) {
+            return
+                [alpha = a.Float("alpha", fallback)](double x) { return x * Sigmoid(alpha * x); };
           }),
           [fallback](GradContext& g, ValueId x, ValueId y) {
             return SwishSlope(g, x, y, g.attributes().Float("alpha", fallback));
           },
-          "uniform(-3,3)", "{alpha=0.7}", std::move(domain)};
+          "uniform(-3,3)",
+          "{alpha=0.7}",
+          std::move(domain)};
 }
 
 std::vector<Row> Gelus() {
   return {
-      {"Gelu", {20}, EachFloatWith([](const Attributes& a) {
+      {"Gelu",
+       {20},
+       EachFloatWith([](const Attributes& a) {
          return a.String("approximate", "none") == "tanh" ? GeluTanh : GeluErf;
        }),
        [](GradContext& g, ValueId x, ValueId) {
          const bool tanh = g.attributes().String("approximate", "none") == "tanh";
          return tanh ? GeluTanhSlope(g, x) : GeluErfSlope(g, x);
-       }, "uniform(-3,3)", "{approximate=\"tanh\"}"},
-      {"Gelu", {1}, EachFloat(GeluErf),
-       [](GradContext& g, ValueId x, ValueId) { return GeluErfSlope(g, x); }, "uniform(-3,3)", "",
+       },
+       "uniform(-3,3)",
+       "{approximate=\"tanh\"}"},
+      {"Gelu",
+       {1},
+       EachFloat(GeluErf),
+       [](GradContext& g, ValueId x, ValueId) { return GeluErfSlope(g, x); },
+       "uniform(-3,3)",
+       "",
        std::string(kMicrosoftDomain)},
       SwishRow("QuickGelu", {1}, kQuickGeluAlpha, std::string(kMicrosoftDomain)),
       SwishRow("Swish", {24}, 1.0f, ""),
@@ -93,7 +103,9 @@ std::vector<Row> Gelus() {
 
 std::vector<Row> Hard() {
   return {
-      {"HardSigmoid", {6, 22}, EachFloatWith([](const Attributes& a) {
+      {"HardSigmoid",
+       {6, 22},
+       EachFloatWith([](const Attributes& a) {
          return [alpha = a.Float("alpha", 0.2f), beta = a.Float("beta", 0.5f)](double x) {
            return std::isnan(x) ? x : std::clamp(alpha * x + beta, 0.0, 1.0);
          };
@@ -101,40 +113,61 @@ std::vector<Row> Hard() {
        [](GradContext& g, ValueId x, ValueId y) {
          const ValueId inside = g.Emit("And", {g.Greater(y, 0.0), g.Less(y, 1.0)});
          return g.Select(inside, Constant(g, x, g.attributes().Float("alpha", 0.2f)), 0.0);
-       }, "uniform(-1.5,1.5)", "{alpha=0.4, beta=0.3}"},
-      {"HardSwish", {14, 22}, EachFloat([](double x) {
-         return std::isnan(x) ? x : x * std::clamp(x / 6 + 0.5, 0.0, 1.0);
-       }),
+       },
+       "uniform(-1.5,1.5)",
+       "{alpha=0.4, beta=0.3}"},
+      {"HardSwish",
+       {14, 22},
+       EachFloat(
+           [](double x) { return std::isnan(x) ? x : x * std::clamp(x / 6 + 0.5, 0.0, 1.0); }),
        [](GradContext& g, ValueId x, ValueId) {
          const ValueId middle = g.Add(g.Mul(x, 1.0 / 3), 0.5);
          const ValueId upper = g.Select(g.Less(x, 3.0), middle, 1.0);
          return g.Select(g.Greater(x, -3.0), upper, 0.0);
-       }, "uniform(-5,5)", ""},
-      {"LeakyRelu", {6, 16}, EachFloatWith([](const Attributes& a) {
+       },
+       "uniform(-5,5)",
+       ""},
+      {"LeakyRelu",
+       {6, 16},
+       EachFloatWith([](const Attributes& a) {
          return [alpha = a.Float("alpha", 0.01f)](double x) { return x < 0 ? alpha * x : x; };
        }),
        [](GradContext& g, ValueId x, ValueId) {
          return g.Select(g.Less(x, 0.0), Constant(g, x, g.attributes().Float("alpha", 0.01f)), 1.0);
-       }, "away_from(0)", "{alpha=0.2}"},
-      {"ThresholdedRelu", {10, 22}, EachFloatWith([](const Attributes& a) {
+       },
+       "away_from(0)",
+       "{alpha=0.2}"},
+      {"ThresholdedRelu",
+       {10, 22},
+       EachFloatWith([](const Attributes& a) {
          return [alpha = a.Float("alpha", 1.0f)](double x) { return x > alpha ? x : 0.0; };
        }),
        [](GradContext& g, ValueId x, ValueId) {
          const ValueId above = g.Greater(x, g.attributes().Float("alpha", 1.0f));
          return g.Select(above, Constant(g, x, 1.0), 0.0);
-       }, "away_from(1)", "{alpha=0.95}"},
+       },
+       "away_from(1)",
+       "{alpha=0.95}"},
   };
 }
 
 std::vector<Row> Exponential() {
   return {
-      {"Elu", {6, 22}, EachFloatWith([](const Attributes& a) {
-         return [alpha = a.Float("alpha", 1.0f)](double x) { return x < 0 ? alpha * std::expm1(x) : x; };
+      {"Elu",
+       {6, 22},
+       EachFloatWith([](const Attributes& a) {
+         return [alpha = a.Float("alpha", 1.0f)](double x) {
+           return x < 0 ? alpha * std::expm1(x) : x;
+         };
        }),
        [](GradContext& g, ValueId x, ValueId y) {
          return g.Select(g.Less(x, 0.0), g.Add(y, g.attributes().Float("alpha", 1.0f)), 1.0);
-       }, "away_from(0)", "{alpha=0.7}"},
-      {"Celu", {12}, EachFloatWith([](const Attributes& a) {
+       },
+       "away_from(0)",
+       "{alpha=0.7}"},
+      {"Celu",
+       {12},
+       EachFloatWith([](const Attributes& a) {
          return [alpha = a.Float("alpha", 1.0f)](double x) {
            return x < 0 ? alpha * std::expm1(x / alpha) : x;
          };
@@ -142,8 +175,12 @@ std::vector<Row> Exponential() {
        [](GradContext& g, ValueId x, ValueId) {
          const ValueId scaled = g.Mul(x, 1.0 / g.attributes().Float("alpha", 1.0f));
          return g.Select(g.Less(x, 0.0), g.Emit("Exp", {scaled}), 1.0);
-       }, "away_from(0)", "{alpha=0.7}"},
-      {"Selu", {6, 22}, EachFloatWith([](const Attributes& a) {
+       },
+       "away_from(0)",
+       "{alpha=0.7}"},
+      {"Selu",
+       {6, 22},
+       EachFloatWith([](const Attributes& a) {
          const double gamma = a.Float("gamma", kSeluGamma);
          return [gamma, alpha = a.Float("alpha", kSeluAlpha)](double x) {
            return gamma * (x > 0 ? x : alpha * std::expm1(x));
@@ -153,7 +190,9 @@ std::vector<Row> Exponential() {
          const double gamma = g.attributes().Float("gamma", kSeluGamma);
          const double alpha = g.attributes().Float("alpha", kSeluAlpha);
          return g.Select(g.Less(x, 0.0), g.Add(y, gamma * alpha), gamma);
-       }, "away_from(0)", "{alpha=1.5, gamma=1.25}"},
+       },
+       "away_from(0)",
+       "{alpha=1.5, gamma=1.25}"},
   };
 }
 

@@ -87,16 +87,21 @@ Status PReluGradient(GradContext& g) {
 // overflow, min / -1, wraps.
 template <typename T>
 T Divide(T a, T b) {
-  if constexpr (std::is_floating_point_v<T>) return a / b;
-  else if (b == 0) return T{};
-  else if constexpr (std::is_signed_v<T>) return b == -1 ? WrapSub(T{}, a) : static_cast<T>(a / b);
-  else return a / b;
+  if constexpr (std::is_floating_point_v<T>)
+    return a / b;
+  else if (b == 0)
+    return T{};
+  else if constexpr (std::is_signed_v<T>)
+    return b == -1 ? WrapSub(T{}, a) : static_cast<T>(a / b);
+  else
+    return a / b;
 }
 
 // fmod = 0: the sign of the divisor (Python). fmod = 1: the sign of the dividend (C).
 template <typename T>
 T Modulo(T a, T b, bool c_style) {
-  if constexpr (std::is_floating_point_v<T>) return std::fmod(a, b);
+  if constexpr (std::is_floating_point_v<T>)
+    return std::fmod(a, b);
   else {
     if (b == 0 || b == static_cast<T>(-1)) return b == 0 || std::is_signed_v<T> ? T{} : a % b;
     const T r = a % b;
@@ -148,31 +153,51 @@ std::string NumericSamples(const std::string& op, std::string_view divisor = "")
 
 std::vector<Row> Table() {
   return {
-      {"Add", {7, 13, 14}, PairNumbers([](auto a, auto b) { return WrapAdd(a, b); }), AddGradient,
+      {"Add",
+       {7, 13, 14},
+       PairNumbers([](auto a, auto b) { return WrapAdd(a, b); }),
+       AddGradient,
        NumericSamples("Add")},
-      {"Sub", {7, 13, 14}, PairNumbers([](auto a, auto b) { return WrapSub(a, b); }), SubGradient,
+      {"Sub",
+       {7, 13, 14},
+       PairNumbers([](auto a, auto b) { return WrapSub(a, b); }),
+       SubGradient,
        NumericSamples("Sub")},
-      {"Mul", {7, 13, 14}, PairNumbers([](auto a, auto b) { return WrapMul(a, b); }), MulGradient,
+      {"Mul",
+       {7, 13, 14},
+       PairNumbers([](auto a, auto b) { return WrapMul(a, b); }),
+       MulGradient,
        NumericSamples("Mul")},
-      {"Div", {7, 13, 14}, PairNumbers([](auto a, auto b) { return Divide(a, b); }), DivGradient,
+      {"Div",
+       {7, 13, 14},
+       PairNumbers([](auto a, auto b) { return Divide(a, b); }),
+       DivGradient,
        NumericSamples("Div", "away_from(0,0.5)")},
-      {"Pow", {7, 12, 13, 15}, PowReference, PowGradient,
+      {"Pow",
+       {7, 12, 13, 15},
+       PowReference,
+       PowGradient,
        PairSamples("Pow", "f32", "uniform(0.5,2)") +
            "Pow(a: f32[5], b: i64[5] = index(4))\n"
            "Pow(a: f32[5] = away_from(0), b: f32 = const [3])\n"
            "Pow(a: i32[5], b: i32[5] = index(4))\n"
            "Pow(a: i64[5], b: f32[5] = index(4))\n",
-       kNumericTypes, [](InferContext& op) { return InferBroadcastAs(op, op.dtype(0)); },
+       kNumericTypes,
+       [](InferContext& op) { return InferBroadcastAs(op, op.dtype(0)); },
        PrecisionClass::kFp32},
-      {"Mod", {10, 13}, ModReference, ModGradient,
+      {"Mod",
+       {10, 13},
+       ModReference,
+       ModGradient,
        PairSamples("Mod", "f32", "uniform(2,9)", "away_from(0,0.7)", "{fmod=1}") +
            "Mod(a: i32[5] = [7,-7,7,-7,3], b: i32[5] = [3,3,-3,-3,0])\n"
            "Mod(a: i32[5] = [7,-7,7,-7,3], b: i32[5] = [3,3,-3,-3,0]) {fmod=1}\n"
            "Mod(a: u8[3], b: u8[1] = [3])\n",
-       kNumericTypes, InferMod},
-      {"PRelu", {7, 9, 16}, PairNumbers([](auto x, auto slope) {
-         return x < decltype(x){} ? WrapMul(x, slope) : x;
-       }),
+       kNumericTypes,
+       InferMod},
+      {"PRelu",
+       {7, 9, 16},
+       PairNumbers([](auto x, auto slope) { return x < decltype(x){} ? WrapMul(x, slope) : x; }),
        PReluGradient,
        "PRelu(x: f32[2,3,4] = away_from(0), slope: f32[3,1])\n"
        "PRelu(x: f32[7] = away_from(0), slope: f32[7])\n"

@@ -6,7 +6,8 @@
 namespace minim {
 
 std::vector<ValueId> Builder::EmitMany(std::string_view op, std::vector<ValueId> inputs,
-                                       int outputs, Attributes attributes, std::string_view domain) {
+                                       int outputs, Attributes attributes,
+                                       std::string_view domain) {
   graph_.AddNode(op, std::move(inputs), outputs, std::move(attributes), domain);
   const Node node = graph_.nodes.back();
   if (Status status = InferNode(graph_, node); !status.ok() && status_.ok())
@@ -77,7 +78,8 @@ ValueId GradContext::output_grad(int i) {
 Result<std::vector<int64_t>> GradContext::ConstantInts(int i) const {
   const Tensor* tensor = graph_.constant(node_.input(i));
   if (tensor == nullptr)
-    return Unsupported("{} '{}': its gradient needs input {} to be constant", node_.op, node_.name, i);
+    return Unsupported("{} '{}': its gradient needs input {} to be constant", node_.op, node_.name,
+                       i);
   const Tensor wide = Converted(tensor->view(), DType::i64);
   const auto span = wide.as<int64_t>();
   return std::vector<int64_t>(span.begin(), span.end());

@@ -41,7 +41,9 @@ class Builder {
   ValueId Add(ValueId a, double b) { return Add(a, ScalarLike(b, a)); }
   ValueId Greater(ValueId a, double b) { return Emit("Greater", {a, ScalarLike(b, a)}); }
   ValueId Less(ValueId a, double b) { return Emit("Less", {a, ScalarLike(b, a)}); }
-  ValueId Select(ValueId condition, ValueId a, ValueId b) { return Emit("Where", {condition, a, b}); }
+  ValueId Select(ValueId condition, ValueId a, ValueId b) {
+    return Emit("Where", {condition, a, b});
+  }
   ValueId Select(ValueId condition, ValueId a, double b) {
     return Select(condition, a, ScalarLike(b, a));
   }

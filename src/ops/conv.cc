@@ -8,7 +8,8 @@ namespace minim::ops {
 Status InferConvolution(InferContext& op, int x, int w, DType dtype) {
   const TensorType &data = op.input(x), &weight = op.input(w);
   if (!data.ranked() || !weight.ranked()) return op.SetUnknown(0, dtype);
-  if (data.rank() < 3) return op.Error("input has shape {}, expected [N,C,...]", ToString(*data.shape));
+  if (data.rank() < 3)
+    return op.Error("input has shape {}, expected [N,C,...]", ToString(*data.shape));
   MINIM_TRY(op.HasRank(w, data.rank()));
   Shape shape(data.rank());
   shape[0] = (*data.shape)[0];
@@ -18,14 +19,15 @@ Status InferConvolution(InferContext& op, int x, int w, DType dtype) {
   const Dim& channels = (*data.shape)[1];
   const Dim expected = (*weight.shape)[1].Map([&](int64_t c) { return c * group; });
   if (!channels.Compatible(expected))
-    return op.Error("input has {} channels, the weight {} takes {} in {} groups", channels.ToString(),
-                    ToString(*weight.shape), expected.ToString(), group);
+    return op.Error("input has {} channels, the weight {} takes {} in {} groups",
+                    channels.ToString(), ToString(*weight.shape), expected.ToString(), group);
   if (shape[1].known() && shape[1].value() % group != 0)
     return op.Error("{} output channels do not divide into {} groups", shape[1].value(), group);
   const auto kernel = ToDims(Shape(weight.shape->begin() + 2, weight.shape->end()));
   const std::vector<int64_t> stated = op.attributes().Ints("kernel_shape");
   if (kernel && !stated.empty() && !(stated.size() < 7 && Dims(stated) == *kernel))
-    return op.Error("kernel_shape is [{}], the weight is {}", fmt::join(stated, ","), ToString(*weight.shape));
+    return op.Error("kernel_shape is [{}], the weight is {}", fmt::join(stated, ","),
+                    ToString(*weight.shape));
   // Axis by axis, so that one unknown size leaves the others known.
   for (int i = 2; kernel && i < data.rank(); ++i) {
     Dims in = Dims::Filled(kernel->rank(), 1);
@@ -40,7 +42,10 @@ Status InferConvolution(InferContext& op, int x, int w, DType dtype) {
 }
 
 Convolution MakeConvolution(const Attributes& a, const Dims& x, const Dims& w, const Dims& y) {
-  return {.window = MakeWindow(a, Spatial(w), Spatial(x)).value(), .x = x, .w = w, .y = y,
+  return {.window = MakeWindow(a, Spatial(w), Spatial(x)).value(),
+          .x = x,
+          .w = w,
+          .y = y,
           .group = a.Int("group", 1)};
 }
 
@@ -116,9 +121,11 @@ Status InferWeightGrad(InferContext& op) {
   const std::vector<int64_t> kernel = op.attributes().Ints("kernel_shape");
   if (!op.input(0).ranked() || !op.input(1).ranked()) return op.SetUnknown(0, op.dtype(0));
   if (static_cast<int>(kernel.size()) + 2 != op.input(0).rank())
-    return op.Error("kernel_shape has {} dims for shape {}", kernel.size(), ToString(*op.input(0).shape));
+    return op.Error("kernel_shape has {} dims for shape {}", kernel.size(),
+                    ToString(*op.input(0).shape));
   const int64_t group = std::max<int64_t>(1, op.attributes().Int("group", 1));
-  Shape shape = {(*op.input(0).shape)[1], (*op.input(1).shape)[1].Map([&](int64_t c) { return c / group; })};
+  Shape shape = {(*op.input(0).shape)[1],
+                 (*op.input(1).shape)[1].Map([&](int64_t c) { return c / group; })};
   shape.insert(shape.end(), kernel.begin(), kernel.end());
   return op.SetOutput(0, op.dtype(0), std::move(shape));
 }
@@ -148,7 +155,8 @@ Result<Transposed> MakeTransposed(const Attributes& a, const Dims& kernel, const
   std::vector<int64_t> wanted = a.Ints("output_shape");
   if (static_cast<int>(extra.size()) != w.rank())
     return InvalidArgument("output_padding has {} values, expected {}", extra.size(), w.rank());
-  if (wanted.size() > static_cast<size_t>(w.rank())) wanted.erase(wanted.begin(), wanted.end() - w.rank());
+  if (wanted.size() > static_cast<size_t>(w.rank()))
+    wanted.erase(wanted.begin(), wanted.end() - w.rank());
   const bool same = mode == "SAME_UPPER" || mode == "SAME_LOWER";
   if (wanted.empty() && same)
     for (int i = 0; i < w.rank(); ++i) wanted.push_back(in[i] * w.strides[i]);
@@ -177,7 +185,8 @@ Status InferConvTranspose(InferContext& op) {
   if (x.rank() < 3) return op.Error("input has shape {}, expected [N,C,...]", ToString(*x.shape));
   MINIM_TRY(op.HasRank(1, x.rank()));
   if (!(*x.shape)[1].Compatible((*w.shape)[0]))
-    return op.Error("input {} and weight {} disagree on the channels", ToString(*x.shape), ToString(*w.shape));
+    return op.Error("input {} and weight {} disagree on the channels", ToString(*x.shape),
+                    ToString(*w.shape));
   const int64_t group = op.attributes().Int("group", 1);
   if (group < 1) return op.Error("group is {}, expected 1 or more", group);
   Shape shape(x.rank());
@@ -195,8 +204,12 @@ Status InferConvTranspose(InferContext& op) {
 
 Status ConvTransposeReference(RefContext& op) {
   RefTensor& y = op.Output(0);
-  MINIM_TRY(const Transposed t, MakeTransposed(op.attributes(), Spatial(op.dims(1)), Spatial(op.dims(0))));
-  const Convolution back{.window = t.window, .x = y.dims(), .w = op.dims(1), .y = op.dims(0),
+  MINIM_TRY(const Transposed t,
+            MakeTransposed(op.attributes(), Spatial(op.dims(1)), Spatial(op.dims(0))));
+  const Convolution back{.window = t.window,
+                         .x = y.dims(),
+                         .w = op.dims(1),
+                         .y = op.dims(0),
                          .group = op.attributes().Int("group", 1)};
   const auto x = op.input(0).f64(), w = op.input(1).f64();
   const auto dst = y.f64();
@@ -227,9 +240,14 @@ Status ConvTransposeGradient(GradContext& g) {
 }
 
 OpDef Base(std::string name, std::string domain, std::vector<int> since, int max_inputs) {
-  return {.name = std::move(name), .domain = std::move(domain), .onnx_since = std::move(since),
-          .min_inputs = 2, .max_inputs = max_inputs, .dtypes = kFloatTypes,
-          .precision = PrecisionClass::kLower, .flops = ConvFlops};
+  return {.name = std::move(name),
+          .domain = std::move(domain),
+          .onnx_since = std::move(since),
+          .min_inputs = 2,
+          .max_inputs = max_inputs,
+          .dtypes = kFloatTypes,
+          .precision = PrecisionClass::kLower,
+          .flops = ConvFlops};
 }
 
 OpDef Conv() {
@@ -271,9 +289,10 @@ std::vector<OpDef> Gradients() {
   OpDef input = Base("ConvInputGrad", std::string(kMinimDomain), {}, 2);
   input.infer = InferInputGrad;
   input.reference = InputGradReference;
-  input.samples = "ConvInputGrad(dy: f32[1,4,3,3], w: f32[4,2,2,2]) {input_shape=[1,2,4,4]}\n"
-                  "ConvInputGrad(dy: f32[2,2,3], w: f32[2,1,2]) {group=2, strides=[2], "
-                  "pads=[1,0], input_shape=[2,2,5]}\n";
+  input.samples =
+      "ConvInputGrad(dy: f32[1,4,3,3], w: f32[4,2,2,2]) {input_shape=[1,2,4,4]}\n"
+      "ConvInputGrad(dy: f32[2,2,3], w: f32[2,1,2]) {group=2, strides=[2], "
+      "pads=[1,0], input_shape=[2,2,5]}\n";
   OpDef weight = Base("ConvWeightGrad", std::string(kMinimDomain), {}, 2);
   weight.infer = InferWeightGrad;
   weight.reference = WeightGradReference;
@@ -282,9 +301,10 @@ std::vector<OpDef> Gradients() {
     const Dims dw = outputs[0].dims();
     return 2 * inputs[0].dims().Elements() * dw.Elements(1, dw.rank());
   };
-  weight.samples = "ConvWeightGrad(dy: f32[1,4,3,3], x: f32[1,2,4,4]) {kernel_shape=[2,2]}\n"
-                   "ConvWeightGrad(dy: f32[2,2,3], x: f32[2,2,5]) {group=2, strides=[2], "
-                   "pads=[1,0], kernel_shape=[2]}\n";
+  weight.samples =
+      "ConvWeightGrad(dy: f32[1,4,3,3], x: f32[1,2,4,4]) {kernel_shape=[2,2]}\n"
+      "ConvWeightGrad(dy: f32[2,2,3], x: f32[2,2,5]) {group=2, strides=[2], "
+      "pads=[1,0], kernel_shape=[2]}\n";
   return {std::move(input), std::move(weight)};
 }
 

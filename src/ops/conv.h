@@ -8,7 +8,8 @@ namespace minim::ops {
 /// Type of a convolution of inputs `x` and `w`, in `dtype`.
 Status InferConvolution(InferContext& op, int x, int w, DType dtype);
 /// The geometry; dims were checked by inference.
-Convolution MakeConvolution(const Attributes& attributes, const Dims& x, const Dims& w, const Dims& y);
+Convolution MakeConvolution(const Attributes& attributes, const Dims& x, const Dims& w,
+                            const Dims& y);
 int64_t ConvFlops(const std::vector<TensorType>& inputs, const std::vector<TensorType>& outputs,
                   const Attributes& attributes);
 /// y = x * w + bias (inputs 0 to 2) into the allocated output 0.

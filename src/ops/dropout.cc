@@ -59,12 +59,13 @@ OpDef Dropout() {
           .reference = Reference,
           .upgrade = Upgrade,
           .traits = OpTrait::kRandom,
-          .samples = "Dropout(x: f32[3,5])\n"
-                     "y, mask = Dropout(x: f32[7,5], r: f32 = const [0.25], t: bool = const [1]) "
-                     "{seed=7}\n"
-                     "y, mask = Dropout(x: f16[9], r: f32 = const [0.25])\n"
-                     "Dropout(x: bf16[0], _, t: bool = const [1])\n"
-                     "Dropout(x: f32[9], _, t: bool = const [1], step: i64 = const [3])\n"};
+          .samples =
+              "Dropout(x: f32[3,5])\n"
+              "y, mask = Dropout(x: f32[7,5], r: f32 = const [0.25], t: bool = const [1]) "
+              "{seed=7}\n"
+              "y, mask = Dropout(x: f16[9], r: f32 = const [0.25])\n"
+              "Dropout(x: bf16[0], _, t: bool = const [1])\n"
+              "Dropout(x: f32[9], _, t: bool = const [1], step: i64 = const [3])\n"};
 }
 
 }  // namespace minim::ops

@@ -31,11 +31,17 @@ T Wrapping(T a, T b, F f) {
     return f(a, b);
 }
 template <typename T>
-T WrapAdd(T a, T b) { return Wrapping(a, b, [](auto x, auto y) { return x + y; }); }
+T WrapAdd(T a, T b) {
+  return Wrapping(a, b, [](auto x, auto y) { return x + y; });
+}
 template <typename T>
-T WrapSub(T a, T b) { return Wrapping(a, b, [](auto x, auto y) { return x - y; }); }
+T WrapSub(T a, T b) {
+  return Wrapping(a, b, [](auto x, auto y) { return x - y; });
+}
 template <typename T>
-T WrapMul(T a, T b) { return Wrapping(a, b, [](auto x, auto y) { return x * y; }); }
+T WrapMul(T a, T b) {
+  return Wrapping(a, b, [](auto x, auto y) { return x * y; });
+}
 
 /// y = f(x) on floats.
 template <typename F>
@@ -116,7 +122,8 @@ Reference PairCompare(F f) {
 /// "Op(x: f32[0])", then the row's generator on an odd size and on the two-byte floats.
 std::string FloatSamples(std::string_view op, std::string_view generator);
 /// The same with an attribute list for a last line, such as "{alpha=0.5}".
-std::string FloatSamples(std::string_view op, std::string_view generator, std::string_view attributes);
+std::string FloatSamples(std::string_view op, std::string_view generator,
+                         std::string_view attributes);
 /// Broadcasting in every direction, a scalar, and an empty result, in `dtype`.
 std::string PairSamples(std::string_view op, std::string_view dtype, std::string_view left = "",
                         std::string_view right = "", std::string_view attributes = "");

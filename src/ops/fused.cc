@@ -9,16 +9,22 @@ namespace minim::ops {
 namespace {
 
 // Emits the activation named by a fused op; `params` in the order of ONNX's attributes.
-Result<ValueId> Activate(Builder& b, ValueId x, const std::string& name, const std::vector<float>& params) {
-  const auto param = [&](size_t i, float fallback) { return i < params.size() ? params[i] : fallback; };
+Result<ValueId> Activate(Builder& b, ValueId x, const std::string& name,
+                         const std::vector<float>& params) {
+  const auto param = [&](size_t i, float fallback) {
+    return i < params.size() ? params[i] : fallback;
+  };
   if (name.empty()) return x;
-  if (name == "Relu" || name == "Tanh" || name == "Sigmoid" || name == "HardSwish" || name == "Softplus")
+  if (name == "Relu" || name == "Tanh" || name == "Sigmoid" || name == "HardSwish" ||
+      name == "Softplus")
     return b.Emit(name, {x});
   if (name == "LeakyRelu") return b.Emit(name, {x}, {{"alpha", param(0, 0.01f)}});
   if (name == "Elu") return b.Emit(name, {x}, {{"alpha", param(0, 1.0f)}});
-  if (name == "HardSigmoid") return b.Emit(name, {x}, {{"alpha", param(0, 0.2f)}, {"beta", param(1, 0.5f)}});
+  if (name == "HardSigmoid")
+    return b.Emit(name, {x}, {{"alpha", param(0, 0.2f)}, {"beta", param(1, 0.5f)}});
   if (name == "Clip")
-    return b.Emit(name, {x, b.ScalarLike(param(0, -INFINITY), x), b.ScalarLike(param(1, INFINITY), x)});
+    return b.Emit(name,
+                  {x, b.ScalarLike(param(0, -INFINITY), x), b.ScalarLike(param(1, INFINITY), x)});
   return Unsupported("activation '{}' is not one that minim fuses", name);
 }
 
@@ -46,7 +52,8 @@ Status ExpandGemm(ExpandContext& e) {
     attributes.Erase(name);
   }
   attributes.Erase("activation");
-  MINIM_TRY(const ValueId y, Activate(e, e.Emit("Gemm", e.node().inputs, attributes), activation, params));
+  MINIM_TRY(const ValueId y,
+            Activate(e, e.Emit("Gemm", e.node().inputs, attributes), activation, params));
   e.SetOutput(0, y);
   return {};
 }
@@ -95,7 +102,8 @@ Status ExpandGelu(ExpandContext& e, bool tanh) {
 }
 
 // (A - za) (B - zb) a_scale b_scale + bias, as MatMulInteger and a scaling.
-ValueId ScaledIntegers(ExpandContext& e, std::vector<ValueId> operands, ValueId scale, ValueId bias) {
+ValueId ScaledIntegers(ExpandContext& e, std::vector<ValueId> operands, ValueId scale,
+                       ValueId bias) {
   const ValueId sum = e.Cast(e.Emit("MatMulInteger", std::move(operands)), e.dtype(scale));
   const ValueId y = e.Mul(sum, scale);
   return bias == kNoValue ? y : e.Add(y, bias);
@@ -109,7 +117,8 @@ Status ExpandIntegerToFloat(ExpandContext& e) {  // A, B, a_scale, b_scale, za, 
 
 Status ExpandDynamicMatMul(ExpandContext& e) {  // A, B, b_scale, zb, bias
   const auto q = e.EmitMany("DynamicQuantizeLinear", {e.input(0)}, 3);
-  e.SetOutput(0, ScaledIntegers(e, {q[0], e.input(1), q[2], e.input(3)}, e.Mul(q[1], e.input(2)), e.input(4)));
+  e.SetOutput(0, ScaledIntegers(e, {q[0], e.input(1), q[2], e.input(3)}, e.Mul(q[1], e.input(2)),
+                                e.input(4)));
   return {};
 }
 
@@ -149,7 +158,8 @@ Status ExpandQGemm(ExpandContext& e) {
 Status InferElementwise(InferContext& op) {
   const Graph* body = op.Subgraph("body");
   if (body == nullptr) return op.Error("has no body");
-  if (body->inputs.size() != op.node().inputs.size() || body->outputs.size() != op.node().outputs.size())
+  if (body->inputs.size() != op.node().inputs.size() ||
+      body->outputs.size() != op.node().outputs.size())
     return op.Error("has {} inputs and {} outputs, its body {} and {}", op.node().inputs.size(),
                     op.node().outputs.size(), body->inputs.size(), body->outputs.size());
   std::optional<Shape> shape = Shape();
@@ -186,18 +196,31 @@ Status ElementwiseReference(RefContext& op) {
   return {};
 }
 
-OpDef Define(std::string name, int min_inputs, int max_inputs, std::function<Status(InferContext&)> infer,
-             std::function<Status(ExpandContext&)> expand, PrecisionClass precision, std::string samples) {
-  return {.name = std::move(name), .domain = std::string(kMicrosoftDomain), .onnx_since = {1},
-          .min_inputs = min_inputs, .max_inputs = max_inputs, .infer = std::move(infer),
-          .expand = std::move(expand), .precision = precision, .samples = std::move(samples)};
+OpDef Define(std::string name, int min_inputs, int max_inputs,
+             std::function<Status(InferContext&)> infer,
+             std::function<Status(ExpandContext&)> expand, PrecisionClass precision,
+             std::string samples) {
+  return {.name = std::move(name),
+          .domain = std::string(kMicrosoftDomain),
+          .onnx_since = {1},
+          .min_inputs = min_inputs,
+          .max_inputs = max_inputs,
+          .infer = std::move(infer),
+          .expand = std::move(expand),
+          .precision = precision,
+          .samples = std::move(samples)};
 }
 
 OpDef Elementwise() {
-  return {.name = "FusedElementwise", .domain = std::string(kMinimDomain), .max_inputs = -1,
-          .infer = InferElementwise, .reference = ElementwiseReference, .traits = OpTrait::kElementwise,
-          .samples = "FusedElementwise(x: f32[2,3], b: f32[3]) {body=graph \"b\"(x: f32[2,3], b: f32[3]) "
-                     "-> (z) { y: f32[2,3] = Add(x, b) z: f32[2,3] = Relu(y) }}\n"};
+  return {.name = "FusedElementwise",
+          .domain = std::string(kMinimDomain),
+          .max_inputs = -1,
+          .infer = InferElementwise,
+          .reference = ElementwiseReference,
+          .traits = OpTrait::kElementwise,
+          .samples =
+              "FusedElementwise(x: f32[2,3], b: f32[3]) {body=graph \"b\"(x: f32[2,3], b: f32[3]) "
+              "-> (z) { y: f32[2,3] = Add(x, b) z: f32[2,3] = Relu(y) }}\n"};
 }
 
 }  // namespace
@@ -208,31 +231,47 @@ std::vector<OpDef> FusedOps() {
                       "FusedConv(x: f32[1,2,4,4], w: f32[3,2,3,3], b: f32[3], z: f32[1,3,4,4]) "
                       "{pads=[1,1,1,1], activation=\"LeakyRelu\", activation_params=[0.25]}\n"
                       "FusedConv(x: f32[1,2,4], w: f32[3,2,3]) {activation=\"Relu\"}\n"
-                      "FusedConv(x: f32[1,2,4], w: f32[3,2,3]) {activation=\"Clip\", activation_params=[0.0,6.0]}\n");
+                      "FusedConv(x: f32[1,2,4], w: f32[3,2,3]) {activation=\"Clip\", "
+                      "activation_params=[0.0,6.0]}\n");
   conv.flops = ConvFlops;
-  OpDef gemm = Define("FusedGemm", 2, 3, [](InferContext& op) { return InferAs(op, "Gemm"); }, ExpandGemm, lower,
-                      "FusedGemm(a: f32[3,5], b: f32[5,2], c: f32[2]) {activation=\"Relu\"}\n"
-                      "FusedGemm(a: f32[3,5], b: f32[2,5]) {transB=1, activation=\"LeakyRelu\", activation_alpha=0.5}\n");
-  OpDef gelu = Define("FastGelu", 1, 2, InferBroadcast, [](ExpandContext& e) { return ExpandGelu(e, true); },
-                      PrecisionClass::kWidest, "FastGelu(x: f32[2,3], b: f32[3])\nFastGelu(x: f32[3])\n");
-  OpDef bias_gelu = Define("BiasGelu", 2, 2, InferBroadcast, [](ExpandContext& e) { return ExpandGelu(e, false); },
-                           PrecisionClass::kWidest, "BiasGelu(x: f32[2,3], b: f32[3])\n");
+  OpDef gemm = Define(
+      "FusedGemm", 2, 3, [](InferContext& op) { return InferAs(op, "Gemm"); }, ExpandGemm, lower,
+      "FusedGemm(a: f32[3,5], b: f32[5,2], c: f32[2]) {activation=\"Relu\"}\n"
+      "FusedGemm(a: f32[3,5], b: f32[2,5]) {transB=1, activation=\"LeakyRelu\", "
+      "activation_alpha=0.5}\n");
+  OpDef gelu = Define(
+      "FastGelu", 1, 2, InferBroadcast, [](ExpandContext& e) { return ExpandGelu(e, true); },
+      PrecisionClass::kWidest, "FastGelu(x: f32[2,3], b: f32[3])\nFastGelu(x: f32[3])\n");
+  OpDef bias_gelu = Define(
+      "BiasGelu", 2, 2, InferBroadcast, [](ExpandContext& e) { return ExpandGelu(e, false); },
+      PrecisionClass::kWidest, "BiasGelu(x: f32[2,3], b: f32[3])\n");
   gelu.traits = bias_gelu.traits = OpTrait::kElementwise;
   return {
-      std::move(conv), std::move(gemm), std::move(gelu), std::move(bias_gelu), Elementwise(),
+      std::move(conv),
+      std::move(gemm),
+      std::move(gelu),
+      std::move(bias_gelu),
+      Elementwise(),
       Define("FusedMatMul", 2, 2, InferFusedMatMul, ExpandMatMul, lower,
              "FusedMatMul(a: f32[5,3], b: f32[2,5]) {transA=1, transB=1, alpha=0.5}\n"
              "FusedMatMul(a: f32[2,3,5], b: f32[5,2])\n"),
-      Define("MatMulIntegerToFloat", 4, 7, [](InferContext& op) { return InferFloatProduct(op, op.dtype(2)); },
-             ExpandIntegerToFloat, PrecisionClass::kInteger,
-             "MatMulIntegerToFloat(a: u8[3,5], b: i8[5,2], as: f32 = [0.1], bs: f32[2], za: u8 = [3], _, c: f32[2])\n"),
-      Define("DynamicQuantizeMatMul", 3, 5, [](InferContext& op) { return InferFloatProduct(op, DType::f32); },
-             ExpandDynamicMatMul, PrecisionClass::kInteger,
-             "DynamicQuantizeMatMul(a: f32[3,5], b: i8[5,2], s: f32[2], _, c: f32[2])\n"),
+      Define(
+          "MatMulIntegerToFloat", 4, 7,
+          [](InferContext& op) { return InferFloatProduct(op, op.dtype(2)); }, ExpandIntegerToFloat,
+          PrecisionClass::kInteger,
+          "MatMulIntegerToFloat(a: u8[3,5], b: i8[5,2], as: f32 = [0.1], bs: f32[2], za: u8 = [3], "
+          "_, c: f32[2])\n"),
+      Define(
+          "DynamicQuantizeMatMul", 3, 5,
+          [](InferContext& op) { return InferFloatProduct(op, DType::f32); }, ExpandDynamicMatMul,
+          PrecisionClass::kInteger,
+          "DynamicQuantizeMatMul(a: f32[3,5], b: i8[5,2], s: f32[2], _, c: f32[2])\n"),
       Define("QGemm", 6, 9, InferQGemm, ExpandQGemm, PrecisionClass::kInteger,
-             "QGemm(a: u8[3,5], as: f32 = [0.1], za: u8 = [3], b: i8[2,5], bs: f32[2], zb: i8[2], c: i32[2], "
+             "QGemm(a: u8[3,5], as: f32 = [0.1], za: u8 = [3], b: i8[2,5], bs: f32[2], zb: i8[2], "
+             "c: i32[2], "
              "ys: f32 = [0.5], yz: u8 = [7]) {transB=1}\n"
-             "QGemm(a: u8[5,3], as: f32 = [0.1], za: u8 = [3], b: i8[5,2], bs: f32 = [0.2], zb: i8 = [0]) "
+             "QGemm(a: u8[5,3], as: f32 = [0.1], za: u8 = [3], b: i8[5,2], bs: f32 = [0.2], zb: i8 "
+             "= [0]) "
              "{transA=1, alpha=0.5}\n"),
   };
 }

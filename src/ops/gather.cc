@@ -54,11 +54,12 @@ Status GatherGradient(GradContext& g) {
   const int64_t outer = x.Elements(0, axis), inner = x.Elements(axis + 1, x.rank());
   ValueId dy = g.Reshape(g.output_grad(0), Dims({outer, count, inner}));
   if (outer != 1) dy = g.Transpose(dy, {1, 0, 2});
-  const ValueId zeros = g.Emit("Expand", {g.Scalar(0, g.dtype(dy)), g.Ints({x[axis], outer * inner})});
-  const ValueId rows =
-      g.Emit("ScatterND", {zeros, g.Reshape(g.Cast(g.input(1), DType::i64), Dims({count, 1})),
-                           g.Reshape(dy, Dims({count, outer * inner}))},
-             {{"reduction", std::string("add")}});
+  const ValueId zeros =
+      g.Emit("Expand", {g.Scalar(0, g.dtype(dy)), g.Ints({x[axis], outer * inner})});
+  const ValueId rows = g.Emit("ScatterND",
+                              {zeros, g.Reshape(g.Cast(g.input(1), DType::i64), Dims({count, 1})),
+                               g.Reshape(dy, Dims({count, outer * inner}))},
+                              {{"reduction", std::string("add")}});
   ValueId dx = g.Reshape(rows, Dims({x[axis], outer, inner}));
   if (outer != 1) dx = g.Transpose(dx, {1, 0, 2});
   g.SetInputGrad(0, g.Reshape(dx, x));
@@ -96,10 +97,9 @@ Status GatherElementsReference(RefContext& op) {
 }
 
 Status GatherElementsGradient(GradContext& g) {
-  g.SetInputGrad(0, g.Emit("ScatterElements",
-                           {g.ZerosLike(g.input(0)), g.input(1), g.output_grad(0)},
-                           {{"axis", g.attributes().Int("axis", 0)},
-                            {"reduction", std::string("add")}}));
+  g.SetInputGrad(
+      0, g.Emit("ScatterElements", {g.ZerosLike(g.input(0)), g.input(1), g.output_grad(0)},
+                {{"axis", g.attributes().Int("axis", 0)}, {"reduction", std::string("add")}}));
   return {};
 }
 

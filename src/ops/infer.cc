@@ -78,10 +78,10 @@ Status CheckArity(const OpDef& def, const Node& node) {
   const int count = static_cast<int>(node.inputs.size());
   if (count >= def.min_inputs && (def.max_inputs < 0 || count <= def.max_inputs)) return {};
   return InvalidArgument("{} '{}': has {} inputs, expected {}", node.op, node.name, count,
-                         def.max_inputs < 0            ? fmt::format("at least {}", def.min_inputs)
-                         : def.min_inputs == def.max_inputs ? fmt::format("{}", def.min_inputs)
-                                                       : fmt::format("{} to {}", def.min_inputs,
-                                                                     def.max_inputs));
+                         def.max_inputs < 0 ? fmt::format("at least {}", def.min_inputs)
+                         : def.min_inputs == def.max_inputs
+                             ? fmt::format("{}", def.min_inputs)
+                             : fmt::format("{} to {}", def.min_inputs, def.max_inputs));
 }
 
 Status CheckDType(const OpDef& def, const Graph& graph, const Node& node) {

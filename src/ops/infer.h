@@ -29,7 +29,9 @@ class InferContext {
 
   /// Outputs that the node omits are ignored.
   Status SetOutput(int i, TensorType type);
-  Status SetOutput(int i, DType dtype, Shape shape) { return SetOutput(i, {dtype, std::move(shape)}); }
+  Status SetOutput(int i, DType dtype, Shape shape) {
+    return SetOutput(i, {dtype, std::move(shape)});
+  }
   /// The rank is unknown until some input's value is.
   Status SetUnknown(int i, DType dtype) { return SetOutput(i, {dtype, std::nullopt}); }
 

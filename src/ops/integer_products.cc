@@ -14,10 +14,13 @@ const DTypeList kBytes = {DType::i8, DType::u8};
 Result<Shape> MatrixShape(InferContext& op, int a, int b) {
   Shape left = *op.input(a).shape, right = *op.input(b).shape;
   if (left.size() < 2 || right.size() < 2)
-    return op.Error("cannot multiply {} by {}, expected rank 2 or more", ToString(left), ToString(right));
+    return op.Error("cannot multiply {} by {}, expected rank 2 or more", ToString(left),
+                    ToString(right));
   if (!left.back().Compatible(right[right.size() - 2]))
-    return op.Error("cannot multiply {} by {}: inner sizes differ", ToString(left), ToString(right));
-  auto batch = BroadcastShapes(Shape(left.begin(), left.end() - 2), Shape(right.begin(), right.end() - 2));
+    return op.Error("cannot multiply {} by {}: inner sizes differ", ToString(left),
+                    ToString(right));
+  auto batch =
+      BroadcastShapes(Shape(left.begin(), left.end() - 2), Shape(right.begin(), right.end() - 2));
   if (!batch.ok()) return op.Error("{}", batch.status().message());
   batch->push_back(left[left.size() - 2]);
   batch->push_back(right.back());
@@ -67,15 +70,19 @@ Status MatMulIntegerReference(RefContext& op) {
 
 Status QLinearMatMulReference(RefContext& op) {
   RefTensor& y = op.Output(0);
-  IntegerProduct(op, 0, 3, 2, 5, y.dims(), [&](int64_t i, int64_t row, int64_t column, int64_t sum) {
-    const double scale = Parameter(op, 1, row) * Parameter(op, 4, column) / Parameter(op, 6, row);
-    y.i64()[i] = Saturate(RoundHalfEven(static_cast<double>(sum) * scale) + Parameter(op, 7, row), y.dtype);
-  });
+  IntegerProduct(
+      op, 0, 3, 2, 5, y.dims(), [&](int64_t i, int64_t row, int64_t column, int64_t sum) {
+        const double scale =
+            Parameter(op, 1, row) * Parameter(op, 4, column) / Parameter(op, 6, row);
+        y.i64()[i] = Saturate(
+            RoundHalfEven(static_cast<double>(sum) * scale) + Parameter(op, 7, row), y.dtype);
+      });
   return {};
 }
 
 // The sums of a convolution over x and w less their zero points.
-std::vector<int64_t> ConvolveIntegers(const RefContext& op, int x, int w, int zx, int zw, const Dims& y) {
+std::vector<int64_t> ConvolveIntegers(const RefContext& op, int x, int w, int zx, int zw,
+                                      const Dims& y) {
   const Convolution c = MakeConvolution(op.attributes(), op.dims(x), op.dims(w), y);
   const int64_t per_output = c.w.Elements(1, c.w.rank());
   std::vector<int64_t> sums(y.Elements(), 0);
@@ -138,7 +145,8 @@ Status RowQuantizedReference(RefContext& op) {
       for (int64_t k = 0; k < inner; ++k) sum += q[k] * op.input(1).IntAt(k * columns + n);
       const float factor = scale * static_cast<float>(op.input(2).f64()[n]);
       const float product = static_cast<float>(sum) * factor;
-      y.f64()[r * columns + n] = product + (op.has_input(3) ? static_cast<float>(op.input(3).f64()[n]) : 0.0f);
+      y.f64()[r * columns + n] =
+          product + (op.has_input(3) ? static_cast<float>(op.input(3).f64()[n]) : 0.0f);
     }
   }
   return {};
@@ -146,9 +154,14 @@ Status RowQuantizedReference(RefContext& op) {
 
 OpDef Define(std::string name, int version, int min_inputs, int max_inputs,
              std::function<Status(InferContext&)> infer, Reference reference, std::string samples) {
-  return {.name = std::move(name), .onnx_since = {version}, .min_inputs = min_inputs,
-          .max_inputs = max_inputs, .dtypes = kBytes, .infer = std::move(infer),
-          .reference = std::move(reference), .precision = PrecisionClass::kInteger,
+  return {.name = std::move(name),
+          .onnx_since = {version},
+          .min_inputs = min_inputs,
+          .max_inputs = max_inputs,
+          .dtypes = kBytes,
+          .infer = std::move(infer),
+          .reference = std::move(reference),
+          .precision = PrecisionClass::kInteger,
           .samples = std::move(samples)};
 }
 
@@ -161,29 +174,37 @@ std::vector<OpDef> IntegerProducts() {
   rows.domain = kMinimDomain;
   rows.onnx_since = {};
   rows.dtypes = {DType::f32};
-  OpDef q_matmul = Define("QLinearMatMul", 10, 8, 8, [](InferContext& op) {
-        return InferProduct(op, 0, 3, op.dtype(7));
-      }, QLinearMatMulReference,
+  OpDef q_matmul = Define(
+      "QLinearMatMul", 10, 8, 8,
+      [](InferContext& op) { return InferProduct(op, 0, 3, op.dtype(7)); }, QLinearMatMulReference,
       "QLinearMatMul(a: u8[3,5], as: f32 = [0.1], az: u8 = [3], b: i8[5,2], bs: f32 = [0.2], "
       "bz: i8 = [0], ys: f32 = [0.3], yz: u8 = [9])\n"
       "QLinearMatMul(a: i8[2,3,5], as: f32[1] = [0.1], az: i8[1] = [3], b: i8[5,2], "
       "bs: f32[2] = [0.2,0.1], bz: i8[2] = [0,1], ys: f32[1] = [0.3], yz: i8[1] = [9])\n");
   q_matmul.onnx_since = {10, 21};
   return {
-      Define("MatMulInteger", 10, 2, 4, [](InferContext& op) { return InferProduct(op, 0, 1, DType::i32); },
-             MatMulIntegerReference,
-             "MatMulInteger(a: u8[3,5], b: i8[5,2], za: u8 = [7], zb: i8 = [1])\n"
-             "MatMulInteger(a: i8[2,3,5], b: u8[5,2])\nMatMulInteger(a: u8[3,5], b: u8[5,2], _, zb: u8[2])\n"),
-      Define("ConvInteger", 10, 2, 4, [](InferContext& op) { return InferConvolution(op, 0, 1, DType::i32); },
-             ConvIntegerReference,
-             "ConvInteger(x: u8[1,2,4,4], w: i8[3,2,2,2], zx: u8 = [7], zw: i8 = [1]) {pads=[1,0,0,1]}\n"
-             "ConvInteger(x: i8[1,2,5], w: i8[2,1,2]) {group=2, strides=[2], dilations=[2]}\n"),
+      Define(
+          "MatMulInteger", 10, 2, 4,
+          [](InferContext& op) { return InferProduct(op, 0, 1, DType::i32); },
+          MatMulIntegerReference,
+          "MatMulInteger(a: u8[3,5], b: i8[5,2], za: u8 = [7], zb: i8 = [1])\n"
+          "MatMulInteger(a: i8[2,3,5], b: u8[5,2])\nMatMulInteger(a: u8[3,5], b: u8[5,2], _, zb: "
+          "u8[2])\n"),
+      Define(
+          "ConvInteger", 10, 2, 4,
+          [](InferContext& op) { return InferConvolution(op, 0, 1, DType::i32); },
+          ConvIntegerReference,
+          "ConvInteger(x: u8[1,2,4,4], w: i8[3,2,2,2], zx: u8 = [7], zw: i8 = [1]) "
+          "{pads=[1,0,0,1]}\n"
+          "ConvInteger(x: i8[1,2,5], w: i8[2,1,2]) {group=2, strides=[2], dilations=[2]}\n"),
       std::move(q_matmul),
-      Define("QLinearConv", 10, 8, 9, [](InferContext& op) {
-               return InferConvolution(op, 0, 3, op.dtype(7));
-             }, QLinearConvReference,
-             "QLinearConv(x: u8[1,2,4,4], xs: f32 = [0.1], xz: u8 = [3], w: i8[3,2,2,2], ws: f32[3] = "
-             "[0.2,0.1,0.3], wz: i8[3] = [0,0,0], ys: f32 = [0.5], yz: u8 = [20], b: i32[3]) {pads=[1,0,0,1]}\n"),
+      Define(
+          "QLinearConv", 10, 8, 9,
+          [](InferContext& op) { return InferConvolution(op, 0, 3, op.dtype(7)); },
+          QLinearConvReference,
+          "QLinearConv(x: u8[1,2,4,4], xs: f32 = [0.1], xz: u8 = [3], w: i8[3,2,2,2], ws: f32[3] = "
+          "[0.2,0.1,0.3], wz: i8[3] = [0,0,0], ys: f32 = [0.5], yz: u8 = [20], b: i32[3]) "
+          "{pads=[1,0,0,1]}\n"),
       std::move(rows),
   };
 }

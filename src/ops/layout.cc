@@ -104,7 +104,8 @@ Status TileGradient(GradContext& g) {
   for (int axis = 0; axis < x.rank(); ++axis) {
     const Dims now = g.type(dx).dims();
     if (now[axis] == x[axis]) continue;
-    Dims folded({now.Elements(0, axis), now[axis] / x[axis], x[axis] * now.Elements(axis + 1, now.rank())});
+    Dims folded(
+        {now.Elements(0, axis), now[axis] / x[axis], x[axis] * now.Elements(axis + 1, now.rank())});
     Dims next = now;
     next[axis] = x[axis];
     dx = g.Reshape(g.ReduceSum(g.Reshape(dx, folded), {1}, false), next);
@@ -176,9 +177,11 @@ Result<std::vector<Dim>> PieceSizes(InferContext& op, const Dim& whole) {
     if (static_cast<int64_t>(sizes->size()) != count)
       return op.Error("{} split sizes for {} outputs", sizes->size(), count);
     const int64_t sum = std::accumulate(sizes->begin(), sizes->end(), int64_t{0});
-    const bool negative = std::any_of(sizes->begin(), sizes->end(), [](int64_t s) { return s < 0; });
+    const bool negative =
+        std::any_of(sizes->begin(), sizes->end(), [](int64_t s) { return s < 0; });
     if (negative || (whole.known() && sum != whole.value()))
-      return op.Error("split sizes [{}] do not add up to {}", fmt::join(*sizes, ","), whole.ToString());
+      return op.Error("split sizes [{}] do not add up to {}", fmt::join(*sizes, ","),
+                      whole.ToString());
     return std::vector<Dim>(sizes->begin(), sizes->end());
   }
   const int64_t wanted = op.attributes().Int("num_outputs", count);
@@ -218,9 +221,8 @@ std::vector<int64_t> PlacesOf(std::vector<int64_t> sizes, int64_t whole, int64_t
 Status SplitReference(RefContext& op) {
   const int axis = Positive(op.attributes().Int("axis", 0), op.dims(0).rank());
   const Dims strides = RowMajorStrides(op.dims(0));
-  const std::vector<int64_t> sizes =
-      PlacesOf(op.has_input(1) ? op.Ints(1) : std::vector<int64_t>(), op.dims(0)[axis],
-               op.output_count());
+  const std::vector<int64_t> sizes = PlacesOf(op.has_input(1) ? op.Ints(1) : std::vector<int64_t>(),
+                                              op.dims(0)[axis], op.output_count());
   int64_t start = 0;
   for (int k = 0; k < op.output_count(); ++k) {
     if (op.has_output(k))
@@ -256,7 +258,8 @@ Status SplitUpgrade(UpgradeContext& u) {  // before 13 the sizes were an attribu
 }
 
 OpDef Define(std::string name, std::vector<int> since, int min_inputs, int max_inputs,
-             std::function<Status(InferContext&)> infer, std::function<Status(RefContext&)> reference,
+             std::function<Status(InferContext&)> infer,
+             std::function<Status(RefContext&)> reference,
              std::function<Status(GradContext&)> gradient, std::string samples) {
   return {.name = std::move(name),
           .onnx_since = std::move(since),

@@ -44,26 +44,50 @@ std::vector<Row> Comparisons() {
     return PairSamplesIn(op, {"f32", "f16", "bf16", "i32", "i64", "u8", "u64"});
   };
   return {
-      {"Equal", {7, 11, 13, 19}, PairCompare([](auto a, auto b) { return a == b; }), kAllTypes,
+      {"Equal",
+       {7, 11, 13, 19},
+       PairCompare([](auto a, auto b) { return a == b; }),
+       kAllTypes,
        samples("Equal") + PairSamples("Equal", "bool")},
-      {"Greater", {7, 9, 13}, PairCompare([](auto a, auto b) { return a > b; }), kNumericTypes,
+      {"Greater",
+       {7, 9, 13},
+       PairCompare([](auto a, auto b) { return a > b; }),
+       kNumericTypes,
        samples("Greater")},
-      {"GreaterOrEqual", {12, 16}, PairCompare([](auto a, auto b) { return a >= b; }),
-       kNumericTypes, samples("GreaterOrEqual")},
-      {"Less", {7, 9, 13}, PairCompare([](auto a, auto b) { return a < b; }), kNumericTypes,
+      {"GreaterOrEqual",
+       {12, 16},
+       PairCompare([](auto a, auto b) { return a >= b; }),
+       kNumericTypes,
+       samples("GreaterOrEqual")},
+      {"Less",
+       {7, 9, 13},
+       PairCompare([](auto a, auto b) { return a < b; }),
+       kNumericTypes,
        samples("Less")},
-      {"LessOrEqual", {12, 16}, PairCompare([](auto a, auto b) { return a <= b; }), kNumericTypes,
+      {"LessOrEqual",
+       {12, 16},
+       PairCompare([](auto a, auto b) { return a <= b; }),
+       kNumericTypes,
        samples("LessOrEqual")},
   };
 }
 
 std::vector<Row> Booleans() {
   return {
-      {"And", {7}, PairBools([](bool a, bool b) { return a && b; }), {DType::bool_},
+      {"And",
+       {7},
+       PairBools([](bool a, bool b) { return a && b; }),
+       {DType::bool_},
        PairSamples("And", "bool")},
-      {"Or", {7}, PairBools([](bool a, bool b) { return a || b; }), {DType::bool_},
+      {"Or",
+       {7},
+       PairBools([](bool a, bool b) { return a || b; }),
+       {DType::bool_},
        PairSamples("Or", "bool")},
-      {"Xor", {7}, PairBools([](bool a, bool b) { return a != b; }), {DType::bool_},
+      {"Xor",
+       {7},
+       PairBools([](bool a, bool b) { return a != b; }),
+       {DType::bool_},
        PairSamples("Xor", "bool")},
   };
 }
@@ -72,8 +96,10 @@ template <typename F>
 Reference PairBits(F f) {
   return [f](RefContext& op) -> Status {
     const bool wide = op.input(0).wide.dtype() == DType::u64;
-    if (wide) Pairwise<uint64_t>(op, f);
-    else Pairwise<int64_t>(op, f);
+    if (wide)
+      Pairwise<uint64_t>(op, f);
+    else
+      Pairwise<int64_t>(op, f);
     return {};
   };
 }
@@ -95,11 +121,20 @@ std::vector<Row> Bits() {
     return PairSamplesIn(op, {"i32", "u8", "u64", "i16"});
   };
   return {
-      {"BitwiseAnd", {18}, PairBits([](auto a, auto b) { return a & b; }), kIntegerTypes,
+      {"BitwiseAnd",
+       {18},
+       PairBits([](auto a, auto b) { return a & b; }),
+       kIntegerTypes,
        samples("BitwiseAnd")},
-      {"BitwiseOr", {18}, PairBits([](auto a, auto b) { return a | b; }), kIntegerTypes,
+      {"BitwiseOr",
+       {18},
+       PairBits([](auto a, auto b) { return a | b; }),
+       kIntegerTypes,
        samples("BitwiseOr")},
-      {"BitwiseXor", {18}, PairBits([](auto a, auto b) { return a ^ b; }), kIntegerTypes,
+      {"BitwiseXor",
+       {18},
+       PairBits([](auto a, auto b) { return a ^ b; }),
+       kIntegerTypes,
        samples("BitwiseXor")},
   };
 }
@@ -112,7 +147,10 @@ Status InferShift(InferContext& op) {
 }
 
 Row ShiftRow() {
-  return {"BitShift", {11}, ShiftReference, kUnsignedTypes,
+  return {"BitShift",
+          {11},
+          ShiftReference,
+          kUnsignedTypes,
           "BitShift(a: u8[4] = [1,2,255,128], b: u8[4] = [1,7,8,9]) {direction=\"LEFT\"}\n"
           "BitShift(a: u64[2,3], b: u64[3] = index(64)) {direction=\"RIGHT\"}\n"
           "BitShift(a: u16[3], b: u16 = index(16)) {direction=\"LEFT\"}\n"
@@ -149,20 +187,30 @@ Status NotReference(RefContext& op) {
 
 std::vector<OpDef> Unary() {
   return {
-      Define({"IsNaN", {9, 13, 20}, NanReference, kFloatTypes,
+      Define({"IsNaN",
+              {9, 13, 20},
+              NanReference,
+              kFloatTypes,
               "IsNaN(x: f32[4] = [nan,1,inf,-1])\nIsNaN(x: f16[0])\nIsNaN(x: f64)\n"
               "IsNaN(x: bf16[3])\n"},
              InferTest, 1),
-      Define({"IsInf", {10, 20}, InfReference, kFloatTypes,
+      Define({"IsInf",
+              {10, 20},
+              InfReference,
+              kFloatTypes,
               "IsInf(x: f32[4] = [nan,1,inf,-inf])\nIsInf(x: f16[0])\nIsInf(x: bf16[3])\n"
               "IsInf(x: f64[3] = [nan,inf,-inf]) {detect_negative=0}\n"
               "IsInf(x: f64[3] = [nan,inf,-inf]) {detect_positive=0}\n"},
              InferTest, 1),
       Define({"Not", {1}, NotReference, {DType::bool_}, "Not(x: bool[2,3])\nNot(x: bool[0])\n"},
              InferSameAsFirst, 1),
-      Define({"BitwiseNot", {18}, EachNumber([](auto x) {
-                if constexpr (std::is_integral_v<decltype(x)>) return ~x;
-                else return x;
+      Define({"BitwiseNot",
+              {18},
+              EachNumber([](auto x) {
+                if constexpr (std::is_integral_v<decltype(x)>)
+                  return ~x;
+                else
+                  return x;
               }),
               kIntegerTypes,
               "BitwiseNot(x: i32[2,3])\nBitwiseNot(x: u8[5])\nBitwiseNot(x: u64[0])\n"},

@@ -8,7 +8,9 @@ namespace {
 class Unrolled {
  public:
   Unrolled(GradContext& g, int64_t direction)
-      : g_(g), d_(direction), x_(g.type(g.input(0)).dims()),
+      : g_(g),
+        d_(direction),
+        x_(g.type(g.input(0)).dims()),
         hidden_(g.type(g.input(2)).dims()[2]),
         backward_(direction == 1 || g.attributes().String("direction", "forward") == "reverse") {
     w_ = Direction(g.input(1), {4 * hidden_, x_[2]});
@@ -49,7 +51,8 @@ class Unrolled {
                               g_.Mul(g_.Mul(dh, s.squashed), SigmoidSlope(output)),
                               g_.Mul(g_.Mul(dc, s.c), SigmoidSlope(forget)),
                               g_.Mul(g_.Mul(dc, input), TanhSlope(cell))};
-      const ValueId da = g_.Emit("Concat", {sums[0], sums[1], sums[2], sums[3]}, {{"axis", int64_t{1}}});
+      const ValueId da =
+          g_.Emit("Concat", {sums[0], sums[1], sums[2], sums[3]}, {{"axis", int64_t{1}}});
       Accumulate(dw_, Product(da, true, s.x, false));
       Accumulate(dr_, Product(da, true, s.h, false));
       Accumulate(db_, g_.ReduceSum(da, {0}, false));
@@ -118,8 +121,10 @@ Status CheckPlain(const GradContext& g) {
                      a.Int("input_forget", 0) == 0 && a.Int("layout", 0) == 0 &&
                      a.Strings("activations").empty();
   if (plain && g.type(g.input(0)).dims()[0] > 0) return {};
-  return Unsupported("LSTM '{}': no gradient with sequence_lens, peepholes, clip, input_forget, "
-                     "layout 1, named activations or no steps", g.node().name);
+  return Unsupported(
+      "LSTM '{}': no gradient with sequence_lens, peepholes, clip, input_forget, "
+      "layout 1, named activations or no steps",
+      g.node().name);
 }
 
 ValueId Joined(GradContext& g, const std::vector<ValueId>& parts) {

@@ -15,8 +15,8 @@ Result<Shape> ProductShape(const InferContext& op) {
   const Dim m = a[a.size() - 2], n = b.back();
   if (!a.back().Compatible(b[b.size() - 2]))
     return op.Error("cannot multiply {} by {}: inner sizes {} and {} differ",
-                    ToString(*op.input(0).shape), ToString(*op.input(1).shape),
-                    a.back().ToString(), b[b.size() - 2].ToString());
+                    ToString(*op.input(0).shape), ToString(*op.input(1).shape), a.back().ToString(),
+                    b[b.size() - 2].ToString());
   auto batch = BroadcastShapes(Shape(a.begin(), a.end() - 2), Shape(b.begin(), b.end() - 2));
   if (!batch.ok()) return op.Error("{}", batch.status().message());
   Shape shape = *std::move(batch);
@@ -62,7 +62,8 @@ Status MatMulReference(RefContext& op) {
       from_a[full.rank() - 1] = from_b[full.rank() - 2] = 0;
       const int64_t oa = OffsetOf(from_a, sa), ob = OffsetOf(from_b, sb);
       T sum{};
-      for (int64_t k = 0; k < inner; ++k) sum = WrapAdd(sum, WrapMul(src_a[oa + k], src_b[ob + k * n]));
+      for (int64_t k = 0; k < inner; ++k)
+        sum = WrapAdd(sum, WrapMul(src_a[oa + k], src_b[ob + k * n]));
       y.wide.as<T>()[flat] = sum;
     });
   });
@@ -112,12 +113,13 @@ OpDef MatMul() {
           .reference = MatMulReference,
           .precision = PrecisionClass::kLower,
           .flops = MatMulFlops,
-          .samples = "MatMul(a: f32[5,7], b: f32[7,3])\nMatMul(a: f32[2,1,3,4], b: f32[5,4,2])\n"
-                     "MatMul(a: f32[2,3,4], b: f32[4,2])\nMatMul(a: f32[4], b: f32[2,4,3])\n"
-                     "MatMul(a: f32[2,3,4], b: f32[4])\nMatMul(a: f32[4], b: f32[4])\n"
-                     "MatMul(a: f32[0,4], b: f32[4,2])\nMatMul(a: f32[2,0], b: f32[0,3])\n"
-                     "MatMul(a: f16[3,5], b: f16[5,2])\nMatMul(a: bf16[3,5], b: bf16[5,2])\n"
-                     "MatMul(a: i32[3,5], b: i32[5,2])\nMatMul(a: u64[3,5], b: u64[5,2])\n"};
+          .samples =
+              "MatMul(a: f32[5,7], b: f32[7,3])\nMatMul(a: f32[2,1,3,4], b: f32[5,4,2])\n"
+              "MatMul(a: f32[2,3,4], b: f32[4,2])\nMatMul(a: f32[4], b: f32[2,4,3])\n"
+              "MatMul(a: f32[2,3,4], b: f32[4])\nMatMul(a: f32[4], b: f32[4])\n"
+              "MatMul(a: f32[0,4], b: f32[4,2])\nMatMul(a: f32[2,0], b: f32[0,3])\n"
+              "MatMul(a: f16[3,5], b: f16[5,2])\nMatMul(a: bf16[3,5], b: bf16[5,2])\n"
+              "MatMul(a: i32[3,5], b: i32[5,2])\nMatMul(a: u64[3,5], b: u64[5,2])\n"};
 }
 
 struct GemmForm {
@@ -125,8 +127,10 @@ struct GemmForm {
   double alpha, beta;
 
   explicit GemmForm(const Attributes& a)
-      : trans_a(a.Int("transA", 0) != 0), trans_b(a.Int("transB", 0) != 0),
-        alpha(a.Float("alpha", 1.0f)), beta(a.Float("beta", 1.0f)) {}
+      : trans_a(a.Int("transA", 0) != 0),
+        trans_b(a.Int("transB", 0) != 0),
+        alpha(a.Float("alpha", 1.0f)),
+        beta(a.Float("beta", 1.0f)) {}
 };
 
 Status InferGemm(InferContext& op) {
@@ -137,16 +141,18 @@ Status InferGemm(InferContext& op) {
   const Shape a = op.input(0).ranked() ? *op.input(0).shape : Shape(2);
   const Shape b = op.input(1).ranked() ? *op.input(1).shape : Shape(2);
   if (!a[!form.trans_a].Compatible(b[form.trans_b]))
-    return op.Error("cannot multiply {} by {} with transA={}, transB={}: inner sizes {} and {} differ",
-                    ToString(a), ToString(b), form.trans_a, form.trans_b,
-                    a[!form.trans_a].ToString(), b[form.trans_b].ToString());
+    return op.Error(
+        "cannot multiply {} by {} with transA={}, transB={}: inner sizes {} and {} differ",
+        ToString(a), ToString(b), form.trans_a, form.trans_b, a[!form.trans_a].ToString(),
+        b[form.trans_b].ToString());
   Shape shape = {a[form.trans_a], b[!form.trans_b]};
   if (op.has_input(2)) {
     MINIM_TRY(op.SameDType(0, 2));
     if (op.input(2).ranked()) {
       const auto merged = BroadcastShapes(shape, *op.input(2).shape);
-      const bool grows = merged.ok() && (merged->size() != 2 || !(*merged)[0].Compatible(shape[0]) ||
-                                         !(*merged)[1].Compatible(shape[1]));
+      const bool grows =
+          merged.ok() && (merged->size() != 2 || !(*merged)[0].Compatible(shape[0]) ||
+                          !(*merged)[1].Compatible(shape[1]));
       if (!merged.ok() || grows)
         return op.Error("C has shape {}, which does not broadcast to {}",
                         ToString(*op.input(2).shape), ToString(shape));
@@ -173,7 +179,8 @@ Status GemmReference(RefContext& op) {
       T result = form.alpha == 1 ? sum : ConvertTo<T>(form.alpha * static_cast<double>(sum));
       if (op.has_input(2)) {
         const T c = op.input(2).wide.as<T>()[OffsetOf(at, sc)];
-        result = WrapAdd(result, form.beta == 1 ? c : ConvertTo<T>(form.beta * static_cast<double>(c)));
+        result =
+            WrapAdd(result, form.beta == 1 ? c : ConvertTo<T>(form.beta * static_cast<double>(c)));
       }
       y.wide.as<T>()[flat] = result;
     });
@@ -181,9 +188,10 @@ Status GemmReference(RefContext& op) {
   return {};
 }
 
-ValueId ScaledProduct(GradContext& g, ValueId a, bool trans_a, ValueId b, bool trans_b, float alpha) {
-  return g.Emit("Gemm", {a, b}, {{"transA", int64_t{trans_a}}, {"transB", int64_t{trans_b}},
-                                 {"alpha", alpha}});
+ValueId ScaledProduct(GradContext& g, ValueId a, bool trans_a, ValueId b, bool trans_b,
+                      float alpha) {
+  return g.Emit("Gemm", {a, b},
+                {{"transA", int64_t{trans_a}}, {"transB", int64_t{trans_b}}, {"alpha", alpha}});
 }
 
 Status GemmGradient(GradContext& g) {
@@ -211,19 +219,21 @@ OpDef Gemm() {
           .gradient = GemmGradient,
           .reference = GemmReference,
           .precision = PrecisionClass::kLower,
-          .flops = [](const std::vector<TensorType>& inputs, const std::vector<TensorType>& outputs,
-                      const Attributes& a) {
-            const Dims dims = inputs[0].dims();
-            return 2 * outputs[0].dims().Elements() * dims[a.Int("transA", 0) == 0];
-          },
-          .samples = "Gemm(a: f32[3,5], b: f32[5,2], c: f32[2])\n"
-                     "Gemm(a: f32[5,3], b: f32[2,5], c: f32[3,1]) {transA=1, transB=1, alpha=0.5, "
-                     "beta=2.0}\n"
-                     "Gemm(a: f32[5,3], b: f32[5,2], c: f32) {transA=1}\n"
-                     "Gemm(a: f32[3,5], b: f32[2,5]) {transB=1, alpha=-1.5}\n"
-                     "Gemm(a: f32[0,5], b: f32[5,2], c: f32[2])\n"
-                     "Gemm(a: f16[3,5], b: f16[5,2])\nGemm(a: bf16[3,5], b: bf16[5,2])\n"
-                     "Gemm(a: i32[3,5], b: i32[5,2], c: i32[1])\n"};
+          .flops =
+              [](const std::vector<TensorType>& inputs, const std::vector<TensorType>& outputs,
+                 const Attributes& a) {
+                const Dims dims = inputs[0].dims();
+                return 2 * outputs[0].dims().Elements() * dims[a.Int("transA", 0) == 0];
+              },
+          .samples =
+              "Gemm(a: f32[3,5], b: f32[5,2], c: f32[2])\n"
+              "Gemm(a: f32[5,3], b: f32[2,5], c: f32[3,1]) {transA=1, transB=1, alpha=0.5, "
+              "beta=2.0}\n"
+              "Gemm(a: f32[5,3], b: f32[5,2], c: f32) {transA=1}\n"
+              "Gemm(a: f32[3,5], b: f32[2,5]) {transB=1, alpha=-1.5}\n"
+              "Gemm(a: f32[0,5], b: f32[5,2], c: f32[2])\n"
+              "Gemm(a: f16[3,5], b: f16[5,2])\nGemm(a: bf16[3,5], b: bf16[5,2])\n"
+              "Gemm(a: i32[3,5], b: i32[5,2], c: i32[1])\n"};
 }
 
 }  // namespace

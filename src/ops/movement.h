@@ -25,9 +25,9 @@ inline ValueId GradientOfMap(GradContext& g, ValueId dy, std::vector<int64_t> of
                              const Dims& x_dims) {
   const auto count = static_cast<int64_t>(offsets.size());
   const ValueId zeros = g.Emit("Expand", {g.Scalar(0, g.dtype(dy)), g.Ints({x_dims.Elements()})});
-  const ValueId flat = g.Emit("ScatterElements",
-                              {zeros, g.Ints(std::move(offsets)), g.Reshape(dy, Dims({count}))},
-                              {{"reduction", std::string("add")}});
+  const ValueId flat =
+      g.Emit("ScatterElements", {zeros, g.Ints(std::move(offsets)), g.Reshape(dy, Dims({count}))},
+             {{"reduction", std::string("add")}});
   return g.Reshape(flat, x_dims);
 }
 
@@ -45,6 +45,8 @@ inline Result<std::vector<int>> Axes(const InferContext& op, const std::vector<i
 }
 
 /// `axis` in [-rank, rank), already checked by inference, made non-negative.
-inline int Positive(int64_t axis, int rank) { return static_cast<int>(axis < 0 ? axis + rank : axis); }
+inline int Positive(int64_t axis, int rank) {
+  return static_cast<int>(axis < 0 ? axis + rank : axis);
+}
 
 }  // namespace minim::ops

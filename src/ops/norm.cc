@@ -52,7 +52,8 @@ struct Normalised {
 
 Normalised Normalise(GradContext& g, ValueId x, const std::vector<int64_t>& axes) {
   const ValueId centred = g.Sub(x, MeanOver(g, x, axes));
-  const ValueId inv = InverseRoot(g, MeanOver(g, g.Mul(centred, centred), axes), Epsilon(g.attributes()));
+  const ValueId inv =
+      InverseRoot(g, MeanOver(g, g.Mul(centred, centred), axes), Epsilon(g.attributes()));
   return {g.Mul(centred, inv), inv};
 }
 
@@ -61,7 +62,8 @@ Normalised Normalise(GradContext& g, ValueId x, const std::vector<int64_t>& axes
 Status InferBatchNorm(InferContext& op) {
   const TensorType& x = op.input(0);
   for (int i = 1; i < 5; ++i) MINIM_TRY(op.HasRank(i, 1));
-  if (x.ranked() && x.rank() < 2) return op.Error("input has shape {}, expected [N,C,...]", ToString(*x.shape));
+  if (x.ranked() && x.rank() < 2)
+    return op.Error("input has shape {}, expected [N,C,...]", ToString(*x.shape));
   for (int i = 1; x.ranked() && i < 5; ++i)
     if (op.input(i).ranked() && !(*op.input(i).shape)[0].Compatible((*x.shape)[1]))
       return op.Error("input {} has shape {} for {} channels", i, ToString(*op.input(i).shape),
@@ -73,7 +75,8 @@ Status InferBatchNorm(InferContext& op) {
 
 Status BatchNormReference(RefContext& op) {
   const Dims& dims = op.dims(0);
-  const double epsilon = Epsilon(op.attributes()), momentum = op.attributes().Float("momentum", 0.9f);
+  const double epsilon = Epsilon(op.attributes()),
+               momentum = op.attributes().Float("momentum", 0.9f);
   const bool training = op.attributes().Int("training_mode", 0) != 0;
   const int64_t inner = dims.Elements(2, dims.rank()), count = dims[0] * inner;
   const auto x = op.input(0).f64();
@@ -97,8 +100,7 @@ Status BatchNormReference(RefContext& op) {
       if (running[1]) running[1][c] = variance;
     }
     const double scale = op.input(1).f64()[c] / std::sqrt(variance + epsilon);
-    for (int64_t i = 0; i < count; ++i)
-      y[at(i)] = (x[at(i)] - mean) * scale + op.input(2).f64()[c];
+    for (int64_t i = 0; i < count; ++i) y[at(i)] = (x[at(i)] - mean) * scale + op.input(2).f64()[c];
   }
   return {};
 }
@@ -117,7 +119,8 @@ Status BatchNormGradient(GradContext& g) {
     n.xhat = g.Mul(g.Sub(x, PerChannel(g, g.input(3), rank)), n.inv);
   }
   const ValueId dxhat = g.Mul(dy, PerChannel(g, g.input(1), rank));
-  g.SetInputGrad(0, training ? CentredGradient(g, dxhat, n.xhat, n.inv, axes) : g.Mul(dxhat, n.inv));
+  g.SetInputGrad(0,
+                 training ? CentredGradient(g, dxhat, n.xhat, n.inv, axes) : g.Mul(dxhat, n.inv));
   g.SetInputGrad(1, g.ReduceSum(g.Mul(dy, n.xhat), axes, false));
   g.SetInputGrad(2, g.ReduceSum(dy, axes, false));
   if (training) return {};
@@ -137,19 +140,27 @@ Status BatchNormUpgrade(UpgradeContext& u) {
 }
 
 OpDef BatchNorm() {
-  return {.name = "BatchNormalization", .onnx_since = {7, 9, 14, 15}, .min_inputs = 5,
-          .max_inputs = 5, .dtypes = kFloatTypes, .infer = InferBatchNorm,
-          .gradient = BatchNormGradient, .differentiable_outputs = 1, .reference = BatchNormReference,
-          .upgrade = BatchNormUpgrade, .precision = PrecisionClass::kFp32,
-          .samples =
-              "BatchNormalization(x: f32[3,2,4,5], s: f32[2], b: f32[2], m: f32[2], "
-              "v: f32[2] = uniform(0.5,2)) {epsilon=0.01}\n"
-              "y, m2, v2 = BatchNormalization(x: f32[4,3,5], s: f32[3], b: f32[3], m: f32[3] = "
-              "const uniform(0,1), v: f32[3] = const uniform(0.5,2)) {training_mode=1, momentum=0.8}\n"
-              "BatchNormalization(x: f32[4,3], s: f32[3], b: f32[3], m: f32[3], "
-              "v: f32[3] = uniform(0.5,2))\n"
-              "BatchNormalization(x: f16[4,3], s: f16[3], b: f16[3], m: f16[3], "
-              "v: f16[3] = uniform(0.5,2))\n"};
+  return {
+      .name = "BatchNormalization",
+      .onnx_since = {7, 9, 14, 15},
+      .min_inputs = 5,
+      .max_inputs = 5,
+      .dtypes = kFloatTypes,
+      .infer = InferBatchNorm,
+      .gradient = BatchNormGradient,
+      .differentiable_outputs = 1,
+      .reference = BatchNormReference,
+      .upgrade = BatchNormUpgrade,
+      .precision = PrecisionClass::kFp32,
+      .samples =
+          "BatchNormalization(x: f32[3,2,4,5], s: f32[2], b: f32[2], m: f32[2], "
+          "v: f32[2] = uniform(0.5,2)) {epsilon=0.01}\n"
+          "y, m2, v2 = BatchNormalization(x: f32[4,3,5], s: f32[3], b: f32[3], m: f32[3] = "
+          "const uniform(0,1), v: f32[3] = const uniform(0.5,2)) {training_mode=1, momentum=0.8}\n"
+          "BatchNormalization(x: f32[4,3], s: f32[3], b: f32[3], m: f32[3], "
+          "v: f32[3] = uniform(0.5,2))\n"
+          "BatchNormalization(x: f16[4,3], s: f16[3], b: f16[3], m: f16[3], "
+          "v: f16[3] = uniform(0.5,2))\n"};
 }
 
 // ---- LayerNormalization and RMSNormalization, over the axes from `axis` on
@@ -182,7 +193,8 @@ Status LayerReference(RefContext& op) {
   const auto src = op.input(0).f64();
   for (int64_t r = 0; r < rows; ++r) {
     double square = 0;
-    for (int64_t i = 0; kCentred && i < count; ++i) means[r] += src[r * count + i] / static_cast<double>(count);
+    for (int64_t i = 0; kCentred && i < count; ++i)
+      means[r] += src[r * count + i] / static_cast<double>(count);
     for (int64_t i = 0; i < count; ++i) {
       const double centred = src[r * count + i] - means[r];
       square += centred * centred / static_cast<double>(count);
@@ -194,7 +206,8 @@ Status LayerReference(RefContext& op) {
   const Dims bias = op.has_input(2) ? BroadcastStrides(op.dims(2), x) : Dims();
   ForEachIndex(x, [&](int64_t flat, const Dims& at) {
     const int64_t r = flat / count;
-    const double value = (src[flat] - means[r]) * inverses[r] * op.input(1).f64()[OffsetOf(at, scale)];
+    const double value =
+        (src[flat] - means[r]) * inverses[r] * op.input(1).f64()[OffsetOf(at, scale)];
     y.f64()[flat] = value + (op.has_input(2) ? op.input(2).f64()[OffsetOf(at, bias)] : 0);
   });
   if (kCentred && op.output_count() > 1 && op.has_output(1))
@@ -229,10 +242,16 @@ Status RmsGradient(GradContext& g) {
 
 OpDef DefineLayer(std::string name, std::vector<int> since, int max_inputs, Reference reference,
                   std::function<Status(GradContext&)> gradient, std::string samples) {
-  return {.name = std::move(name), .onnx_since = std::move(since), .min_inputs = 2,
-          .max_inputs = max_inputs, .dtypes = kFloatTypes, .infer = InferLayer,
-          .gradient = std::move(gradient), .reference = std::move(reference),
-          .precision = PrecisionClass::kFp32, .samples = std::move(samples)};
+  return {.name = std::move(name),
+          .onnx_since = std::move(since),
+          .min_inputs = 2,
+          .max_inputs = max_inputs,
+          .dtypes = kFloatTypes,
+          .infer = InferLayer,
+          .gradient = std::move(gradient),
+          .reference = std::move(reference),
+          .precision = PrecisionClass::kFp32,
+          .samples = std::move(samples)};
 }
 
 // ---- InstanceNormalization and LRN
@@ -249,9 +268,11 @@ Status InstanceReference(RefContext& op) {
       const double centred = src[plane * count + i] - mean;
       variance += centred * centred / static_cast<double>(count);
     }
-    const double scale = op.input(1).f64()[plane % x[1]] / std::sqrt(variance + Epsilon(op.attributes()));
+    const double scale =
+        op.input(1).f64()[plane % x[1]] / std::sqrt(variance + Epsilon(op.attributes()));
     for (int64_t i = 0; i < count; ++i)
-      y[plane * count + i] = (src[plane * count + i] - mean) * scale + op.input(2).f64()[plane % x[1]];
+      y[plane * count + i] =
+          (src[plane * count + i] - mean) * scale + op.input(2).f64()[plane % x[1]];
   }
   return {};
 }
@@ -273,7 +294,9 @@ struct Lrn {
   int64_t size;
 
   explicit Lrn(const Attributes& a)
-      : alpha(a.Float("alpha", 1e-4f)), beta(a.Float("beta", 0.75f)), bias(a.Float("bias", 1.0f)),
+      : alpha(a.Float("alpha", 1e-4f)),
+        beta(a.Float("beta", 0.75f)),
+        bias(a.Float("bias", 1.0f)),
         size(a.Int("size", 1)) {}
 };
 
@@ -293,7 +316,8 @@ Status LrnReference(RefContext& op) {
     const auto [first, last] = Channels(lrn, c, x[1]);
     double sum = 0;
     for (int64_t k = first; k < last; ++k) sum += src[base + k * inner] * src[base + k * inner];
-    y[flat] = src[flat] / std::pow(lrn.bias + lrn.alpha / static_cast<double>(lrn.size) * sum, lrn.beta);
+    y[flat] =
+        src[flat] / std::pow(lrn.bias + lrn.alpha / static_cast<double>(lrn.size) * sum, lrn.beta);
   }
   return {};
 }
@@ -334,16 +358,28 @@ Status InferPlanes(InferContext& op) {
 
 std::vector<OpDef> NormOps() {
   OpDef instance = {
-      .name = "InstanceNormalization", .onnx_since = {6, 22}, .min_inputs = 3, .max_inputs = 3,
-      .dtypes = kFloatTypes, .infer = InferPlanes, .gradient = InstanceGradient,
-      .reference = InstanceReference, .precision = PrecisionClass::kFp32,
-      .samples = "InstanceNormalization(x: f32[2,3,4,5], s: f32[3], b: f32[3]) {epsilon=0.01}\n"
-                 "InstanceNormalization(x: f16[2,3,4], s: f16[3], b: f16[3])\n"};
-  OpDef lrn = {
-      .name = "LRN", .onnx_since = {1, 13}, .dtypes = kFloatTypes, .infer = InferPlanes,
-      .gradient = LrnGradient, .reference = LrnReference, .precision = PrecisionClass::kFp32,
-      .samples = "LRN(x: f32[2,5,3,2]) {size=3, alpha=0.5, beta=0.6, bias=2.0}\n"
-                 "LRN(x: f32[1,6,3]) {size=4, alpha=0.3}\nLRN(x: f16[1,6,3]) {size=1}\n"};
+      .name = "InstanceNormalization",
+      .onnx_since = {6, 22},
+      .min_inputs = 3,
+      .max_inputs = 3,
+      .dtypes = kFloatTypes,
+      .infer = InferPlanes,
+      .gradient = InstanceGradient,
+      .reference = InstanceReference,
+      .precision = PrecisionClass::kFp32,
+      .samples =
+          "InstanceNormalization(x: f32[2,3,4,5], s: f32[3], b: f32[3]) {epsilon=0.01}\n"
+          "InstanceNormalization(x: f16[2,3,4], s: f16[3], b: f16[3])\n"};
+  OpDef lrn = {.name = "LRN",
+               .onnx_since = {1, 13},
+               .dtypes = kFloatTypes,
+               .infer = InferPlanes,
+               .gradient = LrnGradient,
+               .reference = LrnReference,
+               .precision = PrecisionClass::kFp32,
+               .samples =
+                   "LRN(x: f32[2,5,3,2]) {size=3, alpha=0.5, beta=0.6, bias=2.0}\n"
+                   "LRN(x: f32[1,6,3]) {size=4, alpha=0.3}\nLRN(x: f16[1,6,3]) {size=1}\n"};
   return {BatchNorm(),
           DefineLayer("LayerNormalization", {17}, 3, LayerReference<true>, LayerGradient,
                       "LayerNormalization(x: f32[3,7], s: f32[7], b: f32[7])\n"

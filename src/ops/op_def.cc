@@ -8,13 +8,13 @@
 namespace minim {
 
 const DTypeList kFloatTypes = {DType::f64, DType::f32, DType::f16, DType::bf16};
-const DTypeList kNumericTypes = {DType::f64, DType::f32, DType::f16, DType::bf16, DType::i64,
-                                 DType::i32, DType::i16, DType::i8,  DType::u64,  DType::u32,
-                                 DType::u16, DType::u8};
+const DTypeList kNumericTypes = {DType::f64, DType::f32, DType::f16, DType::bf16,
+                                 DType::i64, DType::i32, DType::i16, DType::i8,
+                                 DType::u64, DType::u32, DType::u16, DType::u8};
 const DTypeList kSignedTypes = {DType::f64, DType::f32, DType::f16, DType::bf16,
                                 DType::i64, DType::i32, DType::i16, DType::i8};
-const DTypeList kAllTypes = {DType::f64, DType::f32, DType::f16, DType::bf16, DType::i64,
-                             DType::i32, DType::i16, DType::i8,  DType::u64,  DType::u32,
+const DTypeList kAllTypes = {DType::f64, DType::f32, DType::f16,  DType::bf16, DType::i64,
+                             DType::i32, DType::i16, DType::i8,   DType::u64,  DType::u32,
                              DType::u16, DType::u8,  DType::bool_};
 
 namespace {
@@ -27,8 +27,9 @@ struct Table {
   Table() {
     for (const OpDef& def : defs) {
       sorted.push_back(&def);
-      MINIM_CHECK(by_name.emplace(std::pair(std::string_view(def.domain), std::string_view(def.name)),
-                                  &def).second);
+      MINIM_CHECK(
+          by_name.emplace(std::pair(std::string_view(def.domain), std::string_view(def.name)), &def)
+              .second);
     }
     std::sort(sorted.begin(), sorted.end(), [](const OpDef* a, const OpDef* b) {
       return std::pair(a->domain, a->name) < std::pair(b->domain, b->name);

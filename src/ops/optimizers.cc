@@ -107,12 +107,14 @@ std::vector<OpDef> Optimizers() {
       Define("Adagrad", 3, AdagradReference,
              "a, b = Adagrad(r: f32 = [0.1], t: i64 = [3], x: f32[2,3], g: f32[2,3], h: f32[2,3] = "
              "uniform(1,2)) {decay_factor=0.1, epsilon=1e-5, norm_coefficient=0.001}"),
-      Define("Adam", 4, AdamReference,
-             "a, b, c = Adam(r: f32 = [0.1], t: i64 = [3], x: f32[5], g: f32[5], v: f32[5], h: f32[5] = "
-             "uniform(0,1)) {alpha=0.9, beta=0.99, epsilon=1e-5, norm_coefficient=0.001, "
-             "norm_coefficient_post=0.01}\n"
-             "a, b, c, d, e, f = Adam(r: f32 = [0.1], t: i64 = [0], x: f32[1], y: f32[2], g: f32[1], "
-             "k: f32[2], v: f32[1], w: f32[2], h: f32[1] = uniform(0,1), i: f32[2] = uniform(0,1))"),
+      Define(
+          "Adam", 4, AdamReference,
+          "a, b, c = Adam(r: f32 = [0.1], t: i64 = [3], x: f32[5], g: f32[5], v: f32[5], h: f32[5] "
+          "= "
+          "uniform(0,1)) {alpha=0.9, beta=0.99, epsilon=1e-5, norm_coefficient=0.001, "
+          "norm_coefficient_post=0.01}\n"
+          "a, b, c, d, e, f = Adam(r: f32 = [0.1], t: i64 = [0], x: f32[1], y: f32[2], g: f32[1], "
+          "k: f32[2], v: f32[1], w: f32[2], h: f32[1] = uniform(0,1), i: f32[2] = uniform(0,1))"),
       Define("Momentum", 3, MomentumReference,
              "a, b = Momentum(r: f32 = [0.1], t: i64 = [3], x: f32[2,3], g: f32[2,3], v: f32[2,3]) "
              "{alpha=0.9, beta=0.8, mode=\"standard\", norm_coefficient=0.001}\n"

@@ -8,7 +8,8 @@
 namespace minim::ops {
 namespace {
 
-const DTypeList kMaxPoolTypes = {DType::f64, DType::f32, DType::f16, DType::bf16, DType::i8, DType::u8};
+const DTypeList kMaxPoolTypes = {DType::f64,  DType::f32, DType::f16,
+                                 DType::bf16, DType::i8,  DType::u8};
 
 Dims Kernel(const Attributes& a) { return Dims(a.Ints("kernel_shape")); }
 Window PoolWindow(const Attributes& a, const Dims& x) {
@@ -55,7 +56,8 @@ int64_t FirstLargest(std::span<const T> x, int64_t start, const std::vector<int6
   int64_t best = -1;
   for (int64_t place : places) {
     const T value = x[start + place];
-    if (best < 0 || value > x[start + best] || (value != value && x[start + best] == x[start + best]))
+    if (best < 0 || value > x[start + best] ||
+        (value != value && x[start + best] == x[start + best]))
       best = place;
   }
   return best;
@@ -80,12 +82,14 @@ Status MaxPoolReference(RefContext& op) {
   int64_t* indices = op.has_output(1) ? op.Output(1).i64().data() : nullptr;
   VisitWideNumber(y.wide.dtype(), [&]<typename T>() {
     const auto src = op.input(0).wide.as<T>();
-    ForEachWindow(PoolWindow(op.attributes(), x), x, y.dims(),
-                  [&](int64_t o, int64_t start, const Dims&, const std::vector<int64_t>& places) {
-      const int64_t best = FirstLargest<T>(src, start, places);
-      y.wide.as<T>()[o] = best < 0 ? std::numeric_limits<T>::lowest() : src[start + best];
-      if (indices) indices[o] = IndexOf(start, std::max<int64_t>(0, best), Spatial(x), column_major);
-    });
+    ForEachWindow(
+        PoolWindow(op.attributes(), x), x, y.dims(),
+        [&](int64_t o, int64_t start, const Dims&, const std::vector<int64_t>& places) {
+          const int64_t best = FirstLargest<T>(src, start, places);
+          y.wide.as<T>()[o] = best < 0 ? std::numeric_limits<T>::lowest() : src[start + best];
+          if (indices)
+            indices[o] = IndexOf(start, std::max<int64_t>(0, best), Spatial(x), column_major);
+        });
   });
   return {};
 }
@@ -95,9 +99,9 @@ Status MaxPoolGradReference(RefContext& op) {
   const Dims& x = dx.dims();
   ForEachWindow(PoolWindow(op.attributes(), x), x, op.dims(0),
                 [&](int64_t o, int64_t start, const Dims&, const std::vector<int64_t>& places) {
-    const int64_t best = FirstLargest<double>(op.input(1).f64(), start, places);
-    if (best >= 0) dx.f64()[start + best] += op.input(0).f64()[o];
-  });
+                  const int64_t best = FirstLargest<double>(op.input(1).f64(), start, places);
+                  if (best >= 0) dx.f64()[start + best] += op.input(0).f64()[o];
+                });
   return {};
 }
 
@@ -119,12 +123,12 @@ Status AveragePoolReference(RefContext& op) {
   const Dims& x = op.dims(0);
   const Window w = PoolWindow(op.attributes(), x);
   const bool include = op.attributes().Int("count_include_pad", 0) != 0;
-  ForEachWindow(w, x, y.dims(), [&](int64_t o, int64_t start, const Dims& at,
-                                    const std::vector<int64_t>& places) {
-    double sum = 0;
-    for (int64_t place : places) sum += op.input(0).f64()[start + place];
-    y.f64()[o] = sum / Divisor(w, Spatial(x), at, places.size(), include);
-  });
+  ForEachWindow(w, x, y.dims(),
+                [&](int64_t o, int64_t start, const Dims& at, const std::vector<int64_t>& places) {
+                  double sum = 0;
+                  for (int64_t place : places) sum += op.input(0).f64()[start + place];
+                  y.f64()[o] = sum / Divisor(w, Spatial(x), at, places.size(), include);
+                });
   return {};
 }
 
@@ -132,11 +136,12 @@ Status AveragePoolGradReference(RefContext& op) {
   RefTensor& dx = op.Output(0);
   const Window w = PoolWindow(op.attributes(), dx.dims());
   const bool include = op.attributes().Int("count_include_pad", 0) != 0;
-  ForEachWindow(w, dx.dims(), op.dims(0), [&](int64_t o, int64_t start, const Dims& at,
-                                              const std::vector<int64_t>& places) {
-    const double share = op.input(0).f64()[o] / Divisor(w, Spatial(dx.dims()), at, places.size(), include);
-    for (int64_t place : places) dx.f64()[start + place] += share;
-  });
+  ForEachWindow(w, dx.dims(), op.dims(0),
+                [&](int64_t o, int64_t start, const Dims& at, const std::vector<int64_t>& places) {
+                  const double share = op.input(0).f64()[o] /
+                                       Divisor(w, Spatial(dx.dims()), at, places.size(), include);
+                  for (int64_t place : places) dx.f64()[start + place] += share;
+                });
   return {};
 }
 
@@ -145,21 +150,24 @@ Status LpPoolReference(RefContext& op) {
   const double p = static_cast<double>(op.attributes().Int("p", 2));
   ForEachWindow(PoolWindow(op.attributes(), op.dims(0)), op.dims(0), y.dims(),
                 [&](int64_t o, int64_t start, const Dims&, const std::vector<int64_t>& places) {
-    double sum = 0;
-    for (int64_t place : places) sum += std::pow(std::fabs(op.input(0).f64()[start + place]), p);
-    y.f64()[o] = std::pow(sum, 1 / p);
-  });
+                  double sum = 0;
+                  for (int64_t place : places)
+                    sum += std::pow(std::fabs(op.input(0).f64()[start + place]), p);
+                  y.f64()[o] = std::pow(sum, 1 / p);
+                });
   return {};
 }
 
 Attributes Explicit(GradContext& g) {
-  Attributes attributes = WithPads(g.attributes(), PoolWindow(g.attributes(), g.type(g.input(0)).dims()));
+  Attributes attributes =
+      WithPads(g.attributes(), PoolWindow(g.attributes(), g.type(g.input(0)).dims()));
   attributes.Erase("storage_order");
   return attributes;
 }
 
 Status MaxPoolGradient(GradContext& g) {
-  g.SetInputGrad(0, g.Emit("MaxPoolGrad", {g.output_grad(0), g.input(0)}, Explicit(g), kMinimDomain));
+  g.SetInputGrad(0,
+                 g.Emit("MaxPoolGrad", {g.output_grad(0), g.input(0)}, Explicit(g), kMinimDomain));
   return {};
 }
 
@@ -186,7 +194,8 @@ Status LpPoolGradient(GradContext& g) {
     return Unsupported("LpPool '{}': no gradient with ceil_mode", g.node().name);
   const Window w = PoolWindow(g.attributes(), g.type(x).dims());
   const ValueId scale = g.Emit("Pow", {y, g.ScalarLike(1 - p, y)});
-  const ValueId dy = g.Mul(g.Mul(g.output_grad(0), scale), static_cast<double>(w.kernel.Elements()));
+  const ValueId dy =
+      g.Mul(g.Mul(g.output_grad(0), scale), static_cast<double>(w.kernel.Elements()));
   const ValueId spread = g.Emit("AveragePoolGrad", {dy}, attributes, kMinimDomain);
   const ValueId power = g.Emit("Pow", {g.Emit("Abs", {x}), g.ScalarLike(p - 1, x)});
   g.SetInputGrad(0, g.Mul(spread, g.Mul(g.Emit("Sign", {x}), power)));
@@ -202,7 +211,8 @@ Status InferInputShape(InferContext& op) {
 
 Status InferGlobal(InferContext& op) {
   if (!op.input(0).ranked()) return op.SetUnknown(0, op.dtype(0));
-  if (op.input(0).rank() < 3) return op.Error("input has shape {}, expected [N,C,...]", ToString(*op.input(0).shape));
+  if (op.input(0).rank() < 3)
+    return op.Error("input has shape {}, expected [N,C,...]", ToString(*op.input(0).shape));
   Shape shape = *op.input(0).shape;
   for (size_t i = 2; i < shape.size(); ++i) shape[i] = Dim(1);
   return op.SetOutput(0, op.dtype(0), std::move(shape));
@@ -237,8 +247,12 @@ Reference GlobalReference(Reference reference) {
 
 OpDef Define(std::string name, std::vector<int> since, Reference reference, Gradient gradient,
              std::string samples) {
-  return {.name = std::move(name), .onnx_since = std::move(since), .dtypes = kFloatTypes,
-          .infer = InferPool, .gradient = std::move(gradient), .reference = std::move(reference),
+  return {.name = std::move(name),
+          .onnx_since = std::move(since),
+          .dtypes = kFloatTypes,
+          .infer = InferPool,
+          .gradient = std::move(gradient),
+          .reference = std::move(reference),
           .samples = std::move(samples)};
 }
 
@@ -246,7 +260,8 @@ OpDef DefineGlobal(std::string name, std::vector<int> since, Reference reference
                    std::string_view attributes = "") {
   std::string samples = fmt::format(
       "{0}(x: f32[2,3,4,5] = away_from(0)) {1}\n{0}(x: f32[1,2,5] = away_from(0)) {1}\n"
-      "{0}(x: f16[1,2,3])\n{0}(x: bf16[1,2,3])\n", name, attributes);
+      "{0}(x: f16[1,2,3])\n{0}(x: bf16[1,2,3])\n",
+      name, attributes);
   OpDef def = Define(std::move(name), std::move(since), GlobalReference(std::move(reference)),
                      GlobalGradient(std::move(gradient)), std::move(samples));
   def.infer = InferGlobal;
@@ -256,15 +271,21 @@ OpDef DefineGlobal(std::string name, std::vector<int> since, Reference reference
 
 OpDef DefineGrad(std::string name, int inputs, std::function<Status(InferContext&)> infer,
                  Reference reference, std::string samples) {
-  return {.name = std::move(name), .domain = std::string(kMinimDomain), .min_inputs = inputs,
-          .max_inputs = inputs, .dtypes = kFloatTypes, .infer = std::move(infer),
-          .reference = std::move(reference), .samples = std::move(samples)};
+  return {.name = std::move(name),
+          .domain = std::string(kMinimDomain),
+          .min_inputs = inputs,
+          .max_inputs = inputs,
+          .dtypes = kFloatTypes,
+          .infer = std::move(infer),
+          .reference = std::move(reference),
+          .samples = std::move(samples)};
 }
 
 }  // namespace
 
 std::vector<OpDef> PoolOps() {
-  OpDef max = Define("MaxPool", {1, 8, 10, 11, 12, 22}, MaxPoolReference, MaxPoolGradient,
+  OpDef max = Define(
+      "MaxPool", {1, 8, 10, 11, 12, 22}, MaxPoolReference, MaxPoolGradient,
       "MaxPool(x: f32[2,3,5,6]) {kernel_shape=[3,2], strides=[2,2], pads=[1,0,1,1]}\n"
       "y, i = MaxPool(x: f32[1,2,7]) {kernel_shape=[3], dilations=[2], strides=[2], ceil_mode=1}\n"
       "y, i = MaxPool(x: f64[1,1,4,4]) {kernel_shape=[2,2], storage_order=1}\n"
@@ -272,26 +293,32 @@ std::vector<OpDef> PoolOps() {
       "MaxPool(x: i8[1,1,5]) {kernel_shape=[2]}\nMaxPool(x: f16[1,1,5]) {kernel_shape=[2]}\n"
       "MaxPool(x: u8[1,1,5]) {kernel_shape=[2]}\nMaxPool(x: bf16[0,1,5]) {kernel_shape=[2]}\n");
   max.dtypes = kMaxPoolTypes;
-  OpDef average = Define("AveragePool", {7, 10, 11, 19, 22}, AveragePoolReference, AveragePoolGradient,
+  OpDef average = Define(
+      "AveragePool", {7, 10, 11, 19, 22}, AveragePoolReference, AveragePoolGradient,
       "AveragePool(x: f32[2,3,5,6]) {kernel_shape=[3,2], strides=[2,2], pads=[1,0,1,1]}\n"
       "AveragePool(x: f32[1,2,7]) {kernel_shape=[3], dilations=[2], strides=[3], ceil_mode=1}\n"
-      "AveragePool(x: f32[1,2,7]) {kernel_shape=[3], strides=[3], pads=[1,1], ceil_mode=1, count_include_pad=1}\n"
+      "AveragePool(x: f32[1,2,7]) {kernel_shape=[3], strides=[3], pads=[1,1], ceil_mode=1, "
+      "count_include_pad=1}\n"
       "AveragePool(x: f32[1,1,5,5]) {kernel_shape=[2,2], auto_pad=\"SAME_LOWER\"}\n"
-      "AveragePool(x: f16[1,1,5]) {kernel_shape=[2]}\nAveragePool(x: bf16[1,1,5]) {kernel_shape=[2]}\n");
+      "AveragePool(x: f16[1,1,5]) {kernel_shape=[2]}\nAveragePool(x: bf16[1,1,5]) "
+      "{kernel_shape=[2]}\n");
   average.precision = PrecisionClass::kFp32;
   OpDef lp = Define("LpPool", {2, 11, 18, 22}, LpPoolReference, LpPoolGradient,
-      "LpPool(x: f32[2,3,5,6] = away_from(0)) {kernel_shape=[3,2], strides=[2,2]}\n"
-      "LpPool(x: f32[1,2,7] = away_from(0)) {kernel_shape=[3], dilations=[2], p=3}\n"
-      "LpPool(x: f16[1,2,7] = away_from(0)) {kernel_shape=[3], pads=[1,1]}\n");
+                    "LpPool(x: f32[2,3,5,6] = away_from(0)) {kernel_shape=[3,2], strides=[2,2]}\n"
+                    "LpPool(x: f32[1,2,7] = away_from(0)) {kernel_shape=[3], dilations=[2], p=3}\n"
+                    "LpPool(x: f16[1,2,7] = away_from(0)) {kernel_shape=[3], pads=[1,1]}\n");
   lp.precision = PrecisionClass::kFp32;
   return {
-      std::move(max), std::move(average), std::move(lp),
+      std::move(max),
+      std::move(average),
+      std::move(lp),
       DefineGlobal("GlobalMaxPool", {1, 22}, MaxPoolReference, MaxPoolGradient),
       DefineGlobal("GlobalAveragePool", {1, 22}, AveragePoolReference, AveragePoolGradient),
       DefineGlobal("GlobalLpPool", {2, 22}, LpPoolReference, LpPoolGradient, "{p=3}"),
-      DefineGrad("MaxPoolGrad", 2, [](InferContext& op) { return op.SetOutput(0, op.input(1)); },
-                 MaxPoolGradReference,
-                 "MaxPoolGrad(dy: f32[1,2,2,2], x: f32[1,2,4,4]) {kernel_shape=[2,2], strides=[2,2]}\n"),
+      DefineGrad(
+          "MaxPoolGrad", 2, [](InferContext& op) { return op.SetOutput(0, op.input(1)); },
+          MaxPoolGradReference,
+          "MaxPoolGrad(dy: f32[1,2,2,2], x: f32[1,2,4,4]) {kernel_shape=[2,2], strides=[2,2]}\n"),
       DefineGrad("AveragePoolGrad", 1, InferInputShape, AveragePoolGradReference,
                  "AveragePoolGrad(dy: f32[1,2,2,2]) {kernel_shape=[2,2], strides=[2,2], "
                  "input_shape=[1,2,4,4]}\n"),

@@ -1,9 +1,10 @@
 // QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear.
+#include "ops/quantize.h"
+
 #include <cmath>
 
 #include "ops/elementwise.h"
 #include "ops/movement.h"
-#include "ops/quantize.h"
 
 namespace minim::ops {
 
@@ -11,8 +12,10 @@ double RoundHalfEven(double x) { return std::isfinite(x) ? x - std::remainder(x,
 
 int64_t Saturate(double value, DType dtype) {
   return Visit(dtype, [&]<typename T>() -> int64_t {
-    if constexpr (std::is_integral_v<T>) return static_cast<int64_t>(ConvertTo<T>(value));
-    else return 0;
+    if constexpr (std::is_integral_v<T>)
+      return static_cast<int64_t>(ConvertTo<T>(value));
+    else
+      return 0;
   });
 }
 
@@ -38,8 +41,10 @@ Scales ScalesOf(const Attributes& a, const Dims& x, const Dims& scale) {
   Scales s{.strides = Dims::Filled(x.rank(), 0), .block = a.Int("block_size", 0)};
   if (scale.Elements() == 1 && s.block == 0) return s;
   s.axis = Positive(a.Int("axis", 1), x.rank());
-  if (s.block > 0) s.strides = RowMajorStrides(scale);
-  else s.strides[s.axis] = 1;
+  if (s.block > 0)
+    s.strides = RowMajorStrides(scale);
+  else
+    s.strides[s.axis] = 1;
   return s;
 }
 
@@ -49,20 +54,24 @@ Status CheckScale(InferContext& op) {
   if (!x.ranked() || !scale.ranked()) return {};
   const int64_t block = op.attributes().Int("block_size", 0);
   if (block < 0) return op.Error("block_size is {}, expected 0 or more", block);
-  if (scale.rank() == 0 || (scale.rank() == 1 && (*scale.shape)[0] == Dim(1) && block == 0)) return {};
+  if (scale.rank() == 0 || (scale.rank() == 1 && (*scale.shape)[0] == Dim(1) && block == 0))
+    return {};
   MINIM_TRY(const int axis, op.Axis(op.attributes().Int("axis", 1), x.rank()));
   if (block > 0) {
     MINIM_TRY(op.HasRank(1, x.rank()));
     for (int i = 0; i < x.rank(); ++i) {
-      const Dim blocks = i != axis ? (*x.shape)[i]
-                                   : (*x.shape)[i].Map([&](int64_t n) { return (n + block - 1) / block; });
+      const Dim blocks =
+          i != axis ? (*x.shape)[i]
+                    : (*x.shape)[i].Map([&](int64_t n) { return (n + block - 1) / block; });
       if (!blocks.Compatible((*scale.shape)[i]))
-        return op.Error("scale {} does not fit {} in blocks of {}", ToString(*scale.shape), ToString(*x.shape), block);
+        return op.Error("scale {} does not fit {} in blocks of {}", ToString(*scale.shape),
+                        ToString(*x.shape), block);
     }
     return {};
   }
   if (scale.rank() != 1 || !(*scale.shape)[0].Compatible((*x.shape)[axis]))
-    return op.Error("scale {} does not fit axis {} of {}", ToString(*scale.shape), axis, ToString(*x.shape));
+    return op.Error("scale {} does not fit axis {} of {}", ToString(*scale.shape), axis,
+                    ToString(*x.shape));
   return {};
 }
 
@@ -72,7 +81,8 @@ Status InferQuantize(InferContext& op) {
   if (const int64_t id = op.attributes().Int("output_dtype", 0); id != 0) {
     const auto named = DTypeFromOnnx(static_cast<int>(id));
     if (!named || !IsInteger(*named))
-      return Unsupported("QuantizeLinear '{}': output_dtype {} is not one of minim's integers", op.node().name, id);
+      return Unsupported("QuantizeLinear '{}': output_dtype {} is not one of minim's integers",
+                         op.node().name, id);
     dtype = *named;
   }
   if (op.has_input(2)) dtype = op.dtype(2);
@@ -85,12 +95,14 @@ Status QuantizeReference(RefContext& op) {
   const Scales scales = ScalesOf(op.attributes(), op.dims(0), op.dims(1));
   // The quotient is rounded in the type of the scale, as the rule says.
   const DType division = op.attributes().Int("precision", 0) != 0
-      ? DTypeFromOnnx(static_cast<int>(op.attributes().Int("precision", 0))).value_or(DType::f32)
-      : op.input(1).dtype;
+                             ? DTypeFromOnnx(static_cast<int>(op.attributes().Int("precision", 0)))
+                                   .value_or(DType::f32)
+                             : op.input(1).dtype;
   ForEachIndex(y.dims(), [&](int64_t flat, const Dims& at) {
     const int64_t s = scales.At(at);
     double quotient = op.input(0).At(flat) / op.input(1).At(s);
-    VisitFloat(division, [&]<typename T>() { quotient = ConvertTo<double>(ConvertTo<T>(quotient)); });
+    VisitFloat(division,
+               [&]<typename T>() { quotient = ConvertTo<double>(ConvertTo<T>(quotient)); });
     const double zero = op.has_input(2) ? op.input(2).At(s) : 0;
     y.i64()[flat] = Saturate(RoundHalfEven(quotient) + zero, y.dtype);
   });
@@ -156,27 +168,45 @@ int64_t DynamicScale::Quantize(double x) const {
 
 std::vector<OpDef> QuantizeOps() {
   return {
-      {.name = "QuantizeLinear", .onnx_since = {10, 13, 19, 21, 23}, .min_inputs = 2, .max_inputs = 3,
-       .dtypes = {DType::f64, DType::f32, DType::f16, DType::bf16, DType::i32}, .infer = InferQuantize,
-       .reference = QuantizeReference, .precision = PrecisionClass::kFp32,
-       .samples =
-           "QuantizeLinear(x: f32[2,9], s: f32 = [0.01], z: u8 = [120])\n"
-           "QuantizeLinear(x: f32[2,3,2], s: f32[3] = [0.01,0.02,0.5], z: i8[3] = [0,1,-3]) {axis=1}\n"
-           "QuantizeLinear(x: f32[2,5], s: f32[2,3] = uniform(0.1,0.2), z: i16[2,3]) {axis=-1, block_size=2}\n"
-           "QuantizeLinear(x: f32[0], s: f32 = [0.01])\nQuantizeLinear(x: f32[3], s: f32 = [0.01]) {output_dtype=i8}\n"
-           "QuantizeLinear(x: f16[3], s: f16 = [0.01], z: u16 = [9]) {saturate=1, precision=f32}\n"
-           "QuantizeLinear(x: i32[3], s: f32 = [2], z: i8 = [1])\n"},
-      {.name = "DequantizeLinear", .onnx_since = {10, 13, 19, 21, 23}, .min_inputs = 2, .max_inputs = 3,
-       .dtypes = kQuantized, .infer = InferDequantize, .reference = DequantizeReference,
+      {.name = "QuantizeLinear",
+       .onnx_since = {10, 13, 19, 21, 23},
+       .min_inputs = 2,
+       .max_inputs = 3,
+       .dtypes = {DType::f64, DType::f32, DType::f16, DType::bf16, DType::i32},
+       .infer = InferQuantize,
+       .reference = QuantizeReference,
        .precision = PrecisionClass::kFp32,
        .samples =
-           "DequantizeLinear(x: u8[2,9], s: f32 = [0.01], z: u8 = [120])\n"
-           "DequantizeLinear(x: i8[2,3,2], s: f32[3] = [0.01,0.02,0.5], z: i8[3] = [0,1,-3]) {axis=1}\n"
-           "DequantizeLinear(x: i16[2,5], s: f16[2,3], z: i16[2,3]) {axis=1, block_size=2}\n"
-           "DequantizeLinear(x: i32[0], s: f32 = [0.01])\nDequantizeLinear(x: u16[3], s: f32[1] = [0.5])\n"
-           "DequantizeLinear(x: i8[3], s: f32 = [0.5]) {output_dtype=f16}\n"},
-      {.name = "DynamicQuantizeLinear", .onnx_since = {11}, .dtypes = {DType::f32}, .infer = InferDynamic,
-       .reference = DynamicReference, .precision = PrecisionClass::kFp32,
+           "QuantizeLinear(x: f32[2,9], s: f32 = [0.01], z: u8 = [120])\n"
+           "QuantizeLinear(x: f32[2,3,2], s: f32[3] = [0.01,0.02,0.5], z: i8[3] = [0,1,-3]) "
+           "{axis=1}\n"
+           "QuantizeLinear(x: f32[2,5], s: f32[2,3] = uniform(0.1,0.2), z: i16[2,3]) {axis=-1, "
+           "block_size=2}\n"
+           "QuantizeLinear(x: f32[0], s: f32 = [0.01])\nQuantizeLinear(x: f32[3], s: f32 = [0.01]) "
+           "{output_dtype=i8}\n"
+           "QuantizeLinear(x: f16[3], s: f16 = [0.01], z: u16 = [9]) {saturate=1, precision=f32}\n"
+           "QuantizeLinear(x: i32[3], s: f32 = [2], z: i8 = [1])\n"},
+      {.name = "DequantizeLinear",
+       .onnx_since = {10, 13, 19, 21, 23},
+       .min_inputs = 2,
+       .max_inputs = 3,
+       .dtypes = kQuantized,
+       .infer = InferDequantize,
+       .reference = DequantizeReference,
+       .precision = PrecisionClass::kFp32,
+       .samples = "DequantizeLinear(x: u8[2,9], s: f32 = [0.01], z: u8 = [120])\n"
+                  "DequantizeLinear(x: i8[2,3,2], s: f32[3] = [0.01,0.02,0.5], z: i8[3] = "
+                  "[0,1,-3]) {axis=1}\n"
+                  "DequantizeLinear(x: i16[2,5], s: f16[2,3], z: i16[2,3]) {axis=1, block_size=2}\n"
+                  "DequantizeLinear(x: i32[0], s: f32 = [0.01])\nDequantizeLinear(x: u16[3], s: "
+                  "f32[1] = [0.5])\n"
+                  "DequantizeLinear(x: i8[3], s: f32 = [0.5]) {output_dtype=f16}\n"},
+      {.name = "DynamicQuantizeLinear",
+       .onnx_since = {11},
+       .dtypes = {DType::f32},
+       .infer = InferDynamic,
+       .reference = DynamicReference,
+       .precision = PrecisionClass::kFp32,
        .samples = "y, s, z = DynamicQuantizeLinear(x: f32[2,9])\n"
                   "y, s, z = DynamicQuantizeLinear(x: f32[3] = [0,0,0])\n"
                   "y, s, z = DynamicQuantizeLinear(x: f32[0])\n"},

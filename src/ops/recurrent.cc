@@ -43,7 +43,8 @@ Result<Activation> MakeActivation(const std::string& name, float alpha, float be
   const double b = given ? beta : name == "hardsigmoid" ? 0.5 : 0.0;
   if (name == "leakyrelu") return Activation([a](double x) { return x < 0 ? a * x : x; });
   if (name == "thresholdedrelu") return Activation([a](double x) { return x > a ? x : 0.0; });
-  if (name == "hardsigmoid") return Activation([a, b](double x) { return std::clamp(a * x + b, 0.0, 1.0); });
+  if (name == "hardsigmoid")
+    return Activation([a, b](double x) { return std::clamp(a * x + b, 0.0, 1.0); });
   if (name == "elu") return Activation([a](double x) { return x < 0 ? a * std::expm1(x) : x; });
   if (name == "affine") return Activation([a, b](double x) { return a * x + b; });
   if (name == "scaledtanh") return Activation([a, b](double x) { return a * std::tanh(b * x); });
@@ -54,7 +55,8 @@ Result<Activation> MakeActivation(const std::string& name, float alpha, float be
 Result<std::vector<Activation>> ActivationsOf(const Attributes& a, int64_t d,
                                               std::vector<std::string> defaults) {
   const std::vector<std::string> names = a.Strings("activations");
-  const std::vector<float> alphas = a.Floats("activation_alpha"), betas = a.Floats("activation_beta");
+  const std::vector<float> alphas = a.Floats("activation_alpha"),
+                           betas = a.Floats("activation_beta");
   std::vector<Activation> result;
   for (size_t i = 0; i < defaults.size(); ++i) {
     const size_t at = d * defaults.size() + i;
@@ -143,8 +145,8 @@ void GruStep(const Stepper& s, const std::vector<Activation>& act, int64_t d, in
     reset[k] = r[k] * row.h[k];
   }
   for (int64_t k = 0; k < hidden; ++k) {
-    const double recurrent = linear ? r[k] * s.Hidden(d, row.h, 2 * hidden + k)
-                                    : s.Hidden(d, reset, 2 * hidden + k);
+    const double recurrent =
+        linear ? r[k] * s.Hidden(d, row.h, 2 * hidden + k) : s.Hidden(d, reset, 2 * hidden + k);
     const double candidate = act[1](s.Clip(s.Input(d, n, t, 2 * hidden + k) + recurrent));
     next[k] = (1 - z[k]) * candidate + z[k] * row.h[k];
   }
@@ -162,7 +164,8 @@ void RnnStep(const Stepper& s, const std::vector<Activation>& act, int64_t d, in
 std::vector<double> Initial(const RefContext& op, const Layer& l, int input, int64_t d, int64_t n) {
   std::vector<double> state(l.hidden, 0);
   const int64_t at = (l.batch_first ? n * l.directions + d : d * l.batch + n) * l.hidden;
-  for (int64_t k = 0; op.has_input(input) && k < l.hidden; ++k) state[k] = op.input(input).f64()[at + k];
+  for (int64_t k = 0; op.has_input(input) && k < l.hidden; ++k)
+    state[k] = op.input(input).f64()[at + k];
   return state;
 }
 
@@ -181,12 +184,16 @@ Status Run(RefContext& op, int gates, StepFn step, const std::vector<std::string
     const bool backward = l.direction == "reverse" || d == 1;
     for (int64_t n = 0; n < l.batch; ++n) {
       Row row{Initial(op, l, 5, d, n), Initial(op, l, 6, d, n)};
-      const int64_t length = op.has_input(4) ? std::clamp<int64_t>(op.input(4).IntAt(n), 0, l.steps) : l.steps;
+      const int64_t length =
+          op.has_input(4) ? std::clamp<int64_t>(op.input(4).IntAt(n), 0, l.steps) : l.steps;
       for (int64_t i = 0; i < length; ++i) {
         const int64_t t = backward ? length - 1 - i : i;
         step(stepper, activations, d, n, t, row);
-        Store(op, 0, (l.batch_first ? (n * l.steps + t) * l.directions + d
-                                    : (t * l.directions + d) * l.batch + n) * l.hidden, row.h);
+        Store(op, 0,
+              (l.batch_first ? (n * l.steps + t) * l.directions + d
+                             : (t * l.directions + d) * l.batch + n) *
+                  l.hidden,
+              row.h);
       }
       const int64_t last = (l.batch_first ? n * l.directions + d : d * l.batch + n) * l.hidden;
       Store(op, 1, last, row.h);
@@ -206,61 +213,80 @@ Status InferRecurrent(InferContext& op, int gates) {
   Dim hidden = r.ranked() ? (*r.shape)[2] : Dim();
   if (op.attributes().Has("hidden_size")) {
     const Dim stated(op.attributes().Int("hidden_size", 0));
-    if (!stated.Compatible(hidden)) return op.Error("hidden_size is {}, the recurrent weight {}", stated.ToString(), ToString(*r.shape));
+    if (!stated.Compatible(hidden))
+      return op.Error("hidden_size is {}, the recurrent weight {}", stated.ToString(),
+                      ToString(*r.shape));
     hidden = stated;
   }
   const Dim rows = hidden.Map([&](int64_t h) { return h * gates; });
   if (w.ranked() && (!(*w.shape)[0].Compatible(directions) || !(*w.shape)[1].Compatible(rows)))
-    return op.Error("weight is {}, expected [{},{},...]", ToString(*w.shape), directions.ToString(), rows.ToString());
+    return op.Error("weight is {}, expected [{},{},...]", ToString(*w.shape), directions.ToString(),
+                    rows.ToString());
   if (r.ranked() && (!(*r.shape)[0].Compatible(directions) || !(*r.shape)[1].Compatible(rows)))
-    return op.Error("recurrent weight is {}, expected [{},{},{}]", ToString(*r.shape), directions.ToString(), rows.ToString(), hidden.ToString());
+    return op.Error("recurrent weight is {}, expected [{},{},{}]", ToString(*r.shape),
+                    directions.ToString(), rows.ToString(), hidden.ToString());
   const Shape in = x.ranked() ? *x.shape : Shape(3);
   if (w.ranked() && !in[2].Compatible((*w.shape)[2]))
-    return op.Error("input {} has {} features, the weight {} takes {}", ToString(in), in[2].ToString(), ToString(*w.shape), (*w.shape)[2].ToString());
+    return op.Error("input {} has {} features, the weight {} takes {}", ToString(in),
+                    in[2].ToString(), ToString(*w.shape), (*w.shape)[2].ToString());
   const bool batch_first = op.attributes().Int("layout", 0) != 0;
   const Dim steps = in[batch_first ? 1 : 0], batch = in[batch_first ? 0 : 1];
-  const Shape last = batch_first ? Shape{batch, directions, hidden} : Shape{directions, batch, hidden};
-  MINIM_TRY(op.SetOutput(0, x.dtype, batch_first ? Shape{batch, steps, directions, hidden}
-                                                 : Shape{steps, directions, batch, hidden}));
+  const Shape last =
+      batch_first ? Shape{batch, directions, hidden} : Shape{directions, batch, hidden};
+  MINIM_TRY(op.SetOutput(0, x.dtype,
+                         batch_first ? Shape{batch, steps, directions, hidden}
+                                     : Shape{steps, directions, batch, hidden}));
   MINIM_TRY(op.SetOutput(1, x.dtype, last));
   return op.SetOutput(2, x.dtype, last);
 }
 
 OpDef Define(std::string name, int gates, int max_inputs, StepFn step,
              std::vector<std::string> activations, std::string samples) {
-  return {.name = std::move(name), .onnx_since = {7, 14, 22}, .min_inputs = 3, .max_inputs = max_inputs,
+  return {.name = std::move(name),
+          .onnx_since = {7, 14, 22},
+          .min_inputs = 3,
+          .max_inputs = max_inputs,
           .dtypes = kFloatTypes,
           .infer = [gates](InferContext& op) { return InferRecurrent(op, gates); },
           .reference = [=](RefContext& op) { return Run(op, gates, step, activations); },
           .precision = PrecisionClass::kLower,
-          .flops = [](const std::vector<TensorType>& inputs, const std::vector<TensorType>&, const Attributes&) {
-            const Dims x = inputs[0].dims();
-            return 2 * x[0] * x[1] * (inputs[1].dims().Elements() + inputs[2].dims().Elements());
-          },
+          .flops =
+              [](const std::vector<TensorType>& inputs, const std::vector<TensorType>&,
+                 const Attributes&) {
+                const Dims x = inputs[0].dims();
+                return 2 * x[0] * x[1] *
+                       (inputs[1].dims().Elements() + inputs[2].dims().Elements());
+              },
           .samples = std::move(samples)};
 }
 
 }  // namespace
 
 std::vector<OpDef> RecurrentOps() {
-  OpDef lstm = Define("LSTM", 4, 8, LstmStep, {"sigmoid", "tanh", "tanh"},
-      "y, h, c = LSTM(x: f32[3,2,4], w: f32[1,12,4], r: f32[1,12,3], b: f32[1,24]) {hidden_size=3}\n"
-      "y, h, c = LSTM(x: f32[2,2,3], w: f32[2,8,3], r: f32[2,8,2], b: f32[2,16], _, h0: f32[2,2,2], "
+  OpDef lstm = Define(
+      "LSTM", 4, 8, LstmStep, {"sigmoid", "tanh", "tanh"},
+      "y, h, c = LSTM(x: f32[3,2,4], w: f32[1,12,4], r: f32[1,12,3], b: f32[1,24]) "
+      "{hidden_size=3}\n"
+      "y, h, c = LSTM(x: f32[2,2,3], w: f32[2,8,3], r: f32[2,8,2], b: f32[2,16], _, h0: "
+      "f32[2,2,2], "
       "c0: f32[2,2,2]) {hidden_size=2, direction=\"bidirectional\"}\n"
-      "y, h, c = LSTM(x: f32[2,2,3], w: f32[1,8,3], r: f32[1,8,2]) {hidden_size=2, direction=\"reverse\"}\n"
+      "y, h, c = LSTM(x: f32[2,2,3], w: f32[1,8,3], r: f32[1,8,2]) {hidden_size=2, "
+      "direction=\"reverse\"}\n"
       "y, h, c = LSTM(x: f16[3,2,4], w: f16[1,12,4], r: f16[1,12,3], _, l: i32[2] = [1,3], _, _, "
       "p: f16[1,9]) {hidden_size=3, clip=0.5, input_forget=1, layout=0}\n");
   lstm.gradient = LstmGradient;
   return {
       std::move(lstm),
-      Define("GRU", 3, 6, GruStep, {"sigmoid", "tanh"},
-             "y, h = GRU(x: f32[3,2,4], w: f32[1,9,4], r: f32[1,9,3], b: f32[1,18]) {hidden_size=3}\n"
-             "y, h = GRU(x: f32[2,3,4], w: f32[2,9,4], r: f32[2,9,3]) {hidden_size=3, layout=1, "
-             "direction=\"bidirectional\", linear_before_reset=1}\n"),
-      Define("RNN", 1, 6, RnnStep, {"tanh"},
-             "y, h = RNN(x: f32[3,2,4], w: f32[1,3,4], r: f32[1,3,3], b: f32[1,6]) {hidden_size=3}\n"
-             "y, h = RNN(x: f32[3,2,4], w: f32[1,3,4], r: f32[1,3,3], _, l: i32[2] = [1,3]) "
-             "{hidden_size=3, direction=\"reverse\", activations=[\"Relu\"]}\n"),
+      Define(
+          "GRU", 3, 6, GruStep, {"sigmoid", "tanh"},
+          "y, h = GRU(x: f32[3,2,4], w: f32[1,9,4], r: f32[1,9,3], b: f32[1,18]) {hidden_size=3}\n"
+          "y, h = GRU(x: f32[2,3,4], w: f32[2,9,4], r: f32[2,9,3]) {hidden_size=3, layout=1, "
+          "direction=\"bidirectional\", linear_before_reset=1}\n"),
+      Define(
+          "RNN", 1, 6, RnnStep, {"tanh"},
+          "y, h = RNN(x: f32[3,2,4], w: f32[1,3,4], r: f32[1,3,3], b: f32[1,6]) {hidden_size=3}\n"
+          "y, h = RNN(x: f32[3,2,4], w: f32[1,3,4], r: f32[1,3,3], _, l: i32[2] = [1,3]) "
+          "{hidden_size=3, direction=\"reverse\", activations=[\"Relu\"]}\n"),
   };
 }
 

@@ -91,7 +91,8 @@ std::function<Status(GradContext&)> Gradient(Rule rule) {
       kept.dy = g.Reshape(g.output_grad(0), dims), kept.y = g.Reshape(g.output(0), dims);
     }
     const ValueId dx = rule(g, kept);
-    g.SetInputGrad(0, g.type(dx).dims() == x ? dx : g.Emit("Expand", {dx, g.Ints({x.begin(), x.end()})}));
+    g.SetInputGrad(
+        0, g.type(dx).dims() == x ? dx : g.Emit("Expand", {dx, g.Ints({x.begin(), x.end()})}));
     return {};
   };
 }
@@ -132,8 +133,11 @@ V Extreme(const std::vector<V>& values, double empty, DType dtype, F better) {
   if (values.empty()) {
     if (dtype == DType::bool_) return static_cast<V>(empty < 0 ? 0 : 1);
     return Visit(dtype, [&]<typename T>() -> V {
-      if constexpr (kIsFloatType<T>) return static_cast<V>(empty);
-      else return static_cast<V>(empty < 0 ? std::numeric_limits<T>::min() : std::numeric_limits<T>::max());
+      if constexpr (kIsFloatType<T>)
+        return static_cast<V>(empty);
+      else
+        return static_cast<V>(empty < 0 ? std::numeric_limits<T>::min()
+                                        : std::numeric_limits<T>::max());
     });
   }
   V best = values[0];
@@ -166,14 +170,19 @@ ValueId Inverse(GradContext& g, ValueId a) { return g.Emit("Reciprocal", {a}); }
 
 std::vector<Row> Sums() {
   return {
-      {"ReduceSum", FoldAxes([](const auto& v, DType) { return Sum(v); }),
-       [](GradContext&, const Kept& k) { return k.dy; }, "", {1, 11, 13}},
+      {"ReduceSum",
+       FoldAxes([](const auto& v, DType) { return Sum(v); }),
+       [](GradContext&, const Kept& k) { return k.dy; },
+       "",
+       {1, 11, 13}},
       {"ReduceMean", FoldAxes([](const auto& v, DType) {
          using V = typename std::decay_t<decltype(v)>::value_type;
          if (v.empty()) return std::is_floating_point_v<V> ? static_cast<V>(NAN) : V{};
          return static_cast<V>(Sum(v) / static_cast<V>(v.size()));
        }),
-       [](GradContext& g, const Kept& k) { return g.Mul(k.dy, 1.0 / static_cast<double>(k.count)); }},
+       [](GradContext& g, const Kept& k) {
+         return g.Mul(k.dy, 1.0 / static_cast<double>(k.count));
+       }},
       {"ReduceSumSquare", FoldAxes([](auto v, DType) {
          for (auto& value : v) value = WrapMul(value, value);
          return Sum(v);
@@ -195,7 +204,8 @@ std::vector<Row> Norms() {
            if (value < decltype(+value){}) value = WrapSub(decltype(+value){}, value);
          return Sum(v);
        }),
-       [](GradContext& g, const Kept& k) { return g.Mul(g.Emit("Sign", {k.x}), k.dy); }, "away_from(0)"},
+       [](GradContext& g, const Kept& k) { return g.Mul(g.Emit("Sign", {k.x}), k.dy); },
+       "away_from(0)"},
       {"ReduceL2", FoldAxes([](const auto& v, DType) {
          double sum = 0;
          for (auto value : v) sum += static_cast<double>(value) * static_cast<double>(value);
@@ -203,7 +213,8 @@ std::vector<Row> Norms() {
        }),
        [](GradContext& g, const Kept& k) { return g.Mul(g.Mul(k.x, Inverse(g, k.y)), k.dy); },
        "away_from(0)"},
-      {"ReduceLogSum", FoldAxes([](const auto& v, DType) { return std::log(static_cast<double>(Sum(v))); }),
+      {"ReduceLogSum",
+       FoldAxes([](const auto& v, DType) { return std::log(static_cast<double>(Sum(v))); }),
        [](GradContext& g, const Kept& k) { return g.Mul(g.Emit("Exp", {g.Neg(k.y)}), k.dy); },
        "uniform(1,3)"},
       {"ReduceLogSumExp", FoldAxes([](const auto& v, DType) { return LogSumExp(v); }),
@@ -213,14 +224,24 @@ std::vector<Row> Norms() {
 
 std::vector<Row> Extremes() {
   return {
-      {"ReduceMax", FoldAxes([](const auto& v, DType dtype) {
+      {"ReduceMax",
+       FoldAxes([](const auto& v, DType dtype) {
          return Extreme(v, -INFINITY, dtype, [](auto a, auto b) { return a > b; });
        }),
-       ExtremeRule, "", {1, 11, 12, 13, 18, 20}, kWithBool, PrecisionClass::kWidest},
-      {"ReduceMin", FoldAxes([](const auto& v, DType dtype) {
+       ExtremeRule,
+       "",
+       {1, 11, 12, 13, 18, 20},
+       kWithBool,
+       PrecisionClass::kWidest},
+      {"ReduceMin",
+       FoldAxes([](const auto& v, DType dtype) {
          return Extreme(v, INFINITY, dtype, [](auto a, auto b) { return a < b; });
        }),
-       ExtremeRule, "", {1, 11, 12, 13, 18, 20}, kWithBool, PrecisionClass::kWidest},
+       ExtremeRule,
+       "",
+       {1, 11, 12, 13, 18, 20},
+       kWithBool,
+       PrecisionClass::kWidest},
   };
 }
 

@@ -13,11 +13,13 @@ DType WideDType(DType dtype) {
 }
 
 double RefTensor::At(int64_t i) const {
-  return VisitWide(wide.dtype(), [&]<typename T>() { return static_cast<double>(wide.as<T>()[i]); });
+  return VisitWide(wide.dtype(),
+                   [&]<typename T>() { return static_cast<double>(wide.as<T>()[i]); });
 }
 
 int64_t RefTensor::IntAt(int64_t i) const {
-  return VisitWide(wide.dtype(), [&]<typename T>() { return static_cast<int64_t>(wide.as<T>()[i]); });
+  return VisitWide(wide.dtype(),
+                   [&]<typename T>() { return static_cast<int64_t>(wide.as<T>()[i]); });
 }
 
 RefTensor ToReference(const Tensor& tensor) {

@@ -90,7 +90,8 @@ class RefContext {
 Result<std::vector<RefTensor>> EvaluateNode(const Node& node,
                                             const std::vector<const RefTensor*>& inputs);
 /// The same on tensors; null inputs are omitted ones.
-Result<std::vector<Tensor>> EvaluateNode(const Node& node, const std::vector<const Tensor*>& inputs);
+Result<std::vector<Tensor>> EvaluateNode(const Node& node,
+                                         const std::vector<const Tensor*>& inputs);
 
 /// Runs the whole graph. Inputs in the order of graph.inputs; states read their given tensors and
 /// their next values follow the outputs.

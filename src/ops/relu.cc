@@ -32,9 +32,10 @@ OpDef Relu() {
           .gradient = Gradient,
           .reference = Reference,
           .traits = OpTrait::kElementwise,
-          .samples = "Relu(x: f32[0])\n"
-                     "Relu(x: i8[5])\n"
-                     "Relu(x: f32[3,257] = away_from(0))"};
+          .samples =
+              "Relu(x: f32[0])\n"
+              "Relu(x: i8[5])\n"
+              "Relu(x: f32[3,257] = away_from(0))"};
 }
 
 }  // namespace minim::ops

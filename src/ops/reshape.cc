@@ -50,13 +50,15 @@ void ResolveBySymbols(const Shape& from, Shape& shape, int wildcard) {
       want *= shape[i].value();
       continue;
     }
-    const auto same = std::find_if(open.begin(), open.end(),
-                                   [&](const Dim& dim) { return dim.Same(shape[i]); });
+    const auto same =
+        std::find_if(open.begin(), open.end(), [&](const Dim& dim) { return dim.Same(shape[i]); });
     if (same == open.end()) return;
     open.erase(same);
   }
-  if (open.empty() && want != 0 && have % want == 0) shape[wildcard] = Dim(have / want);
-  else if (open.size() == 1 && have == want) shape[wildcard] = open[0];
+  if (open.empty() && want != 0 && have % want == 0)
+    shape[wildcard] = Dim(have / want);
+  else if (open.size() == 1 && have == want)
+    shape[wildcard] = open[0];
 }
 
 Status InferReshape(InferContext& op) {
@@ -96,7 +98,8 @@ Dim Product(const Shape& shape, int first, int last) {
   Dim product(1);
   for (int i = first; i < last; ++i) {
     const Dim& dim = shape[i];
-    if (product.known() && product.value() == 1) product = dim;
+    if (product.known() && product.value() == 1)
+      product = dim;
     else if (!(dim.known() && dim.value() == 1))
       product = product.known() && dim.known() ? Dim(product.value() * dim.value()) : Dim();
   }
@@ -110,8 +113,8 @@ Status InferFlatten(InferContext& op) {
   if (axis < -rank || axis > rank)
     return op.Error("axis {} is outside [{}, {}]", axis, -rank, rank);
   const int split = static_cast<int>(axis < 0 ? axis + rank : axis);
-  return op.SetOutput(0, x.dtype, Shape{Product(*x.shape, 0, split),
-                                        Product(*x.shape, split, x.rank())});
+  return op.SetOutput(0, x.dtype,
+                      Shape{Product(*x.shape, 0, split), Product(*x.shape, split, x.rank())});
 }
 
 Status InferSqueeze(InferContext& op) {
@@ -131,7 +134,8 @@ Status InferSqueeze(InferContext& op) {
   Shape shape;
   for (int i = 0; i < x.rank(); ++i) {
     const Dim& dim = (*x.shape)[i];
-    if (std::find(axes.begin(), axes.end(), i) == axes.end()) shape.push_back(dim);
+    if (std::find(axes.begin(), axes.end(), i) == axes.end())
+      shape.push_back(dim);
     else if (dim.known() && dim.value() != 1)
       return op.Error("axis {} of {} is {}, expected 1", i, ToString(*x.shape), dim.value());
   }

@@ -14,12 +14,13 @@ namespace minim {
 
 struct Sample {
   std::string text;
-  Graph graph;                  // one node, inputs and constants declared, types inferred
-  std::vector<Tensor> inputs;   // seeded values, in the order of graph.inputs
+  Graph graph;                 // one node, inputs and constants declared, types inferred
+  std::vector<Tensor> inputs;  // seeded values, in the order of graph.inputs
 };
 
 /// Parses one sample line of `op`. Values are a function of `seed`. With `widen`, floats are f64.
-Result<Sample> ParseSample(const OpDef& op, std::string_view line, uint64_t seed, bool widen = false);
+Result<Sample> ParseSample(const OpDef& op, std::string_view line, uint64_t seed,
+                           bool widen = false);
 /// The non-empty lines of op.samples.
 std::vector<std::string> SampleLines(const OpDef& op);
 

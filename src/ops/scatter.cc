@@ -64,7 +64,8 @@ Status ScatterElementsReference(RefContext& op) {
   RefTensor& y = op.MutableOutput(0);
   const Dims &x = y.dims(), &at = op.dims(1);
   if (!(op.dims(2) == at))
-    return op.Error("updates are {} and indices {}, expected one shape", op.dims(2).ToString(), at.ToString());
+    return op.Error("updates are {} and indices {}, expected one shape", op.dims(2).ToString(),
+                    at.ToString());
   const int axis = Positive(op.attributes().Int("axis", 0), x.rank());
   for (int i = 0; i < x.rank(); ++i)
     if (i != axis && at[i] > x[i])
@@ -76,7 +77,8 @@ Status ScatterElementsReference(RefContext& op) {
   const Dims strides = RowMajorStrides(x);
   VisitWide(y.wide.dtype(), [&]<typename T>() {
     ForEachIndex(at, [&](int64_t flat, const Dims& place) {
-      T& to = y.wide.as<T>()[OffsetOf(place, strides) + (indices[flat] - place[axis]) * strides[axis]];
+      T& to =
+          y.wide.as<T>()[OffsetOf(place, strides) + (indices[flat] - place[axis]) * strides[axis]];
       to = Combine(reduction, to, op.input(2).wide.as<T>()[flat]);
     });
   });
@@ -157,16 +159,17 @@ std::vector<OpDef> ScatterOps() {
   scatter.name = "Scatter";
   scatter.onnx_since = {9};
   scatter.samples = "Scatter(x: f32[2,4], i: i32[2,2] = [1,3,0,1], u: f32[2,2]) {axis=1}\n";
-  OpDef nd = {.name = "ScatterND",
-              .onnx_since = {11, 13, 16, 18},
-              .min_inputs = 3,
-              .max_inputs = 3,
-              .infer = InferScatter,
-              .gradient = Gradient<kScatterND, kGatherND>,
-              .reference = ScatterNDReference,
-              .samples = WithReductions("ScatterND(x: f32[4,3], i: i64[2,1] = [1,-1], u: f32[2,3])") +
-                         "ScatterND(x: f32[4,3], i: i64[2,2] = [1,0,0,2], u: f32[2])\n"
-                         "ScatterND(x: bool[4], i: i64[1,1] = [2], u: bool[1])\n"};
+  OpDef nd = {
+      .name = "ScatterND",
+      .onnx_since = {11, 13, 16, 18},
+      .min_inputs = 3,
+      .max_inputs = 3,
+      .infer = InferScatter,
+      .gradient = Gradient<kScatterND, kGatherND>,
+      .reference = ScatterNDReference,
+      .samples = WithReductions("ScatterND(x: f32[4,3], i: i64[2,1] = [1,-1], u: f32[2,3])") +
+                 "ScatterND(x: f32[4,3], i: i64[2,2] = [1,0,0,2], u: f32[2])\n"
+                 "ScatterND(x: bool[4], i: i64[1,1] = [2], u: bool[1])\n"};
   return {std::move(elements), std::move(scatter), std::move(nd)};
 }
 

@@ -44,11 +44,12 @@ OpDef Where() {
           .gradient = WhereGradient,
           .reference = WhereReference,
           .traits = OpTrait::kElementwise,
-          .samples = "Where(c: bool[2,3], a: f32[3], b: f32[2,1])\n"
-                     "Where(c: bool[2,1], a: f32[2,3], b: f32)\n"
-                     "Where(c: bool, a: i64[5], b: i64[5])\nWhere(c: bool[0], a: u8[1], b: u8[1])\n"
-                     "Where(c: bool[3], a: bool[3], b: bool[3])\n"
-                     "Where(c: bool[3], a: f16[3], b: f16[3])\n"};
+          .samples =
+              "Where(c: bool[2,3], a: f32[3], b: f32[2,1])\n"
+              "Where(c: bool[2,1], a: f32[2,3], b: f32)\n"
+              "Where(c: bool, a: i64[5], b: i64[5])\nWhere(c: bool[0], a: u8[1], b: u8[1])\n"
+              "Where(c: bool[3], a: bool[3], b: bool[3])\n"
+              "Where(c: bool[3], a: f16[3], b: f16[3])\n"};
 }
 
 Status InferClip(InferContext& op) {
@@ -67,8 +68,10 @@ Status ClipReference(RefContext& op) {  // min(max(x, low), high); NaN stays
     const auto x = op.input(0).wide.as<T>();
     for (size_t i = 0; i < x.size(); ++i) {
       T value = x[i];
-      if (op.has_input(1) && value < op.input(1).wide.as<T>()[0]) value = op.input(1).wide.as<T>()[0];
-      if (op.has_input(2) && value > op.input(2).wide.as<T>()[0]) value = op.input(2).wide.as<T>()[0];
+      if (op.has_input(1) && value < op.input(1).wide.as<T>()[0])
+        value = op.input(1).wide.as<T>()[0];
+      if (op.has_input(2) && value > op.input(2).wide.as<T>()[0])
+        value = op.input(2).wide.as<T>()[0];
       y.wide.as<T>()[i] = value;
     }
   });
@@ -112,17 +115,19 @@ OpDef Clip() {
           .reference = ClipReference,
           .upgrade = ClipUpgrade,
           .traits = OpTrait::kElementwise,
-          .samples = "Clip(x: f32[9], low: f32 = [-0.5], high: f32 = [0.5])\n"
-                     "Clip(x: f32[9], _, high: f32 = [0.3])\nClip(x: f32[9], low: f32 = [0.1])\n"
-                     "Clip(x: f32[2,0])\nClip(x: i8[9], low: i8 = [-3], high: i8 = [4])\n"
-                     "Clip(x: u64[9], low: u64 = [3])\nClip(x: f16[3], low: f16 = [0])\n"
-                     "Clip(x: bf16[3], low: bf16 = [0])\n"};
+          .samples =
+              "Clip(x: f32[9], low: f32 = [-0.5], high: f32 = [0.5])\n"
+              "Clip(x: f32[9], _, high: f32 = [0.3])\nClip(x: f32[9], low: f32 = [0.1])\n"
+              "Clip(x: f32[2,0])\nClip(x: i8[9], low: i8 = [-3], high: i8 = [4])\n"
+              "Clip(x: u64[9], low: u64 = [3])\nClip(x: f16[3], low: f16 = [0])\n"
+              "Clip(x: bf16[3], low: bf16 = [0])\n"};
 }
 
 Status InferCast(InferContext& op) {
   const int64_t id = op.attributes().Int("to", 0);
   const auto to = DTypeFromOnnx(static_cast<int>(id));
-  if (!to) return Unsupported("Cast '{}': to type {}, which minim does not have", op.node().name, id);
+  if (!to)
+    return Unsupported("Cast '{}': to type {}, which minim does not have", op.node().name, id);
   if (!op.input(0).ranked()) return op.SetUnknown(0, *to);
   return op.SetOutput(0, *to, *op.input(0).shape);
 }
@@ -176,8 +181,9 @@ OpDef CastLike() {
             e.SetOutput(0, e.Cast(e.input(0), e.dtype(e.input(1))));
             return {};
           },
-          .samples = "CastLike(x: f32[3], like: f16[1])\nCastLike(x: i32[2,3], like: f32)\n"
-                     "CastLike(x: f32[3], like: f32[0])\n"};
+          .samples =
+              "CastLike(x: f32[3], like: f16[1])\nCastLike(x: i32[2,3], like: f32)\n"
+              "CastLike(x: f32[3], like: f32[0])\n"};
 }
 
 OpDef Identity() {
@@ -190,8 +196,9 @@ OpDef Identity() {
           },
           .reference = CopyReference,
           .traits = OpTrait::kElementwise | OpTrait::kAlias,
-          .samples = "Identity(x: f32[2,3])\nIdentity(x: bool[0])\nIdentity(x: u64)\n"
-                     "Identity(x: f16[3])\nIdentity(x: i8[3])\n"};
+          .samples =
+              "Identity(x: f32[2,3])\nIdentity(x: bool[0])\nIdentity(x: u64)\n"
+              "Identity(x: f16[3])\nIdentity(x: i8[3])\n"};
 }
 
 }  // namespace

@@ -84,11 +84,15 @@ Status SizeReference(RefContext& op) {
 // max(ceil((limit - start) / delta), 0)
 int64_t RangeCount(const Tensor& start, const Tensor& limit, const Tensor& delta) {
   if (IsFloat(start.dtype())) {
-    const auto value = [](const Tensor& t) { return Converted(t.view(), DType::f64).as<double>()[0]; };
+    const auto value = [](const Tensor& t) {
+      return Converted(t.view(), DType::f64).as<double>()[0];
+    };
     const double count = std::ceil((value(limit) - value(start)) / value(delta));
     return count > 0 && std::isfinite(count) ? static_cast<int64_t>(count) : 0;
   }
-  const auto value = [](const Tensor& t) { return Converted(t.view(), DType::i64).as<int64_t>()[0]; };
+  const auto value = [](const Tensor& t) {
+    return Converted(t.view(), DType::i64).as<int64_t>()[0];
+  };
   const int64_t step = value(delta), span = value(limit) - value(start);
   if (step == 0 || (span > 0) != (step > 0)) return 0;
   return span / step + (span % step != 0);
@@ -117,7 +121,8 @@ Status RangeReference(RefContext& op) {
 
 Status InferEyeLike(InferContext& op) {
   MINIM_TRY(op.HasRank(0, 2));
-  const auto to = DTypeFromOnnx(static_cast<int>(op.attributes().Int("dtype", OnnxId(op.dtype(0)))));
+  const auto to =
+      DTypeFromOnnx(static_cast<int>(op.attributes().Int("dtype", OnnxId(op.dtype(0)))));
   if (!to) return op.Error("dtype {} is unknown", op.attributes().Int("dtype", 0));
   return op.SetOutput(0, *to, op.input(0).ranked() ? *op.input(0).shape : Shape(2));
 }

@@ -54,7 +54,8 @@ Status CheckLists(const InferContext& op, const SliceLists& lists) {
     return op.Error("starts, ends, axes, steps have {}, {}, {}, {} elements, expected as many",
                     count, lists.ends.size(), lists.axes.size(), lists.steps.size());
   for (int64_t step : lists.steps)
-    if (step == 0 || step == INT64_MIN) return op.Error("step is {}, expected a non-zero step", step);
+    if (step == 0 || step == INT64_MIN)
+      return op.Error("step is {}, expected a non-zero step", step);
   return {};
 }
 
@@ -66,8 +67,10 @@ Status InferSlice(InferContext& op) {
   for (int i = 1; i < 5; ++i) {
     if (!op.has_input(i)) continue;
     const auto values = op.IntsInput(i);
-    if (values) *parts[i - 1] = *values;
-    else known = false;
+    if (values)
+      *parts[i - 1] = *values;
+    else
+      known = false;
   }
   if (!x.ranked()) return op.SetUnknown(0, x.dtype);
   if (!known) return op.SetOutput(0, x.dtype, Shape(x.rank()));
@@ -131,7 +134,8 @@ Status SliceGradient(GradContext& g) {
   }
   std::vector<int64_t> offsets;
   const Dims strides = RowMajorStrides(x);
-  ForEachIndex(y, [&](int64_t, const Dims& at) { offsets.push_back(SliceOffset(at, plan, strides)); });
+  ForEachIndex(y,
+               [&](int64_t, const Dims& at) { offsets.push_back(SliceOffset(at, plan, strides)); });
   g.SetInputGrad(0, GradientOfMap(g, g.output_grad(0), std::move(offsets), x));
   return {};
 }
@@ -145,7 +149,8 @@ Status SliceUpgrade(UpgradeContext& u) {  // 1: the lists were attributes
 }
 
 // Pads of every axis, begins then ends, from inputs 1 and 3.
-std::vector<int64_t> FullPads(const std::vector<int64_t>& pads, std::vector<int64_t> axes, int rank) {
+std::vector<int64_t> FullPads(const std::vector<int64_t>& pads, std::vector<int64_t> axes,
+                              int rank) {
   if (axes.empty())
     for (int i = 0; i < rank; ++i) axes.push_back(i);
   std::vector<int64_t> full(2 * rank);
@@ -168,7 +173,8 @@ Status InferPad(InferContext& op) {
   MINIM_TRY(Axes(op, *axes, x.rank()).status());
   const size_t expected = 2 * (op.has_input(3) ? axes->size() : x.rank());
   if (pads->size() != expected)
-    return op.Error("{} pads for shape {}, expected {}", pads->size(), ToString(*x.shape), expected);
+    return op.Error("{} pads for shape {}, expected {}", pads->size(), ToString(*x.shape),
+                    expected);
   const std::vector<int64_t> full = FullPads(*pads, *axes, x.rank());
   Shape shape = *x.shape;
   for (int i = 0; i < x.rank(); ++i) {
@@ -207,7 +213,8 @@ Status PadReference(RefContext& op) {
   RefTensor& y = op.Output(0);
   const std::string mode = op.attributes().String("mode", "constant");
   const Dims& x = op.dims(0);
-  const auto pads = FullPads(op.Ints(1), op.has_input(3) ? op.Ints(3) : std::vector<int64_t>(), x.rank());
+  const auto pads =
+      FullPads(op.Ints(1), op.has_input(3) ? op.Ints(3) : std::vector<int64_t>(), x.rank());
   if (op.has_input(2)) CopyElements(op.input(2), y, [](const Dims&) { return 0; });
   const Dims strides = RowMajorStrides(x);
   CopyElements(op.input(0), y,

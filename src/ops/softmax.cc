@@ -37,8 +37,9 @@ Reference Lines(F f) {
     const auto x = op.input(0).f64();
     const auto y = op.Output(0).f64();
     const Dims dims = op.dims(0).rank() == 0 ? Dims({1}) : op.dims(0);
-    ForEachLine(dims, AxisOf(op.attributes(), dims.rank()),
-                [&](int64_t start, int64_t stride, int64_t count) { f(x, y, start, stride, count); });
+    ForEachLine(
+        dims, AxisOf(op.attributes(), dims.rank()),
+        [&](int64_t start, int64_t stride, int64_t count) { f(x, y, start, stride, count); });
     return {};
   };
 }
@@ -87,7 +88,10 @@ Status Upgrade(UpgradeContext& u) {
   const DType dtype = u.graph.type(x).dtype;
   const ValueId flat = fresh(dtype), shape = fresh(DType::i64), result = fresh(dtype);
   u.before.push_back({.op = "Shape", .name = "", .inputs = {x}, .outputs = {shape}});
-  u.before.push_back({.op = "Flatten", .name = "", .inputs = {x}, .outputs = {flat},
+  u.before.push_back({.op = "Flatten",
+                      .name = "",
+                      .inputs = {x},
+                      .outputs = {flat},
                       .attributes = {{"axis", axis}}});
   u.after.push_back({.op = "Reshape", .name = "", .inputs = {result, shape}, .outputs = {y}});
   u.node.inputs[0] = flat;
@@ -99,10 +103,17 @@ Status Upgrade(UpgradeContext& u) {
 OpDef Define(std::string name, Reference reference, std::function<Status(GradContext&)> gradient) {
   std::string samples = fmt::format(
       "{0}(x: f32[3,17])\n{0}(x: f32[2,3,5]) {{axis=1}}\n{0}(x: f32[3,2]) {{axis=0}}\n"
-      "{0}(x: f32[0,3])\n{0}(x: f16[2,3])\n{0}(x: bf16[2,3])\n", name);
-  return {.name = std::move(name), .onnx_since = {1, 11, 13}, .dtypes = kFloatTypes,
-          .infer = InferAxis, .gradient = std::move(gradient), .reference = std::move(reference),
-          .upgrade = Upgrade, .precision = PrecisionClass::kFp32, .samples = std::move(samples)};
+      "{0}(x: f32[0,3])\n{0}(x: f16[2,3])\n{0}(x: bf16[2,3])\n",
+      name);
+  return {.name = std::move(name),
+          .onnx_since = {1, 11, 13},
+          .dtypes = kFloatTypes,
+          .infer = InferAxis,
+          .gradient = std::move(gradient),
+          .reference = std::move(reference),
+          .upgrade = Upgrade,
+          .precision = PrecisionClass::kFp32,
+          .samples = std::move(samples)};
 }
 
 // ---- Losses over scores [N,C,d1..dk] and labels [N,d1..dk].
@@ -112,14 +123,17 @@ Status InferLoss(InferContext& op) {
   const std::string reduction = op.attributes().String("reduction", "mean");
   if (reduction != "mean" && reduction != "sum" && reduction != "none")
     return op.Error("reduction is '{}', expected mean, sum or none", reduction);
-  if (!IsInteger(labels.dtype)) return op.Error("labels are {}, expected integers", Name(labels.dtype));
+  if (!IsInteger(labels.dtype))
+    return op.Error("labels are {}, expected integers", Name(labels.dtype));
   if (op.has_input(2)) MINIM_TRY(op.SameDType(0, 2));
   if (x.ranked()) {
-    if (x.rank() < 2) return op.Error("scores have shape {}, expected [N,C,...]", ToString(*x.shape));
+    if (x.rank() < 2)
+      return op.Error("scores have shape {}, expected [N,C,...]", ToString(*x.shape));
     MINIM_TRY(op.HasRank(1, x.rank() - 1));
     for (int i = 0; labels.ranked() && i < labels.rank(); ++i)
       if (!(*labels.shape)[i].Compatible((*x.shape)[i == 0 ? 0 : i + 1]))
-        return op.Error("labels {} do not fit scores {}", ToString(*labels.shape), ToString(*x.shape));
+        return op.Error("labels {} do not fit scores {}", ToString(*labels.shape),
+                        ToString(*x.shape));
   }
   MINIM_TRY(op.SetOutput(1, x));
   if (reduction != "none") return op.SetOutput(0, x.dtype, Shape());
@@ -244,15 +258,23 @@ std::string LossSamples(std::string_view op, std::string_view outputs) {
       "{1}{0}(x: f32[3,4], t: i32[3] = [0,-1,1]) {{ignore_index=-1, reduction=\"sum\"}}\n"
       "{1}{0}(x: f32[2,3,2,2], t: i64[2,2,2] = [0,1,2,0,1,2,2,1], w: f32[3] = const [0.5,1,2]) "
       "{{ignore_index=1}}\n"
-      "{1}{0}(x: f32[3,4], t: i64[3] = [0,3,1], w: f32[4] = const [1,2,3,4]) {{reduction=\"none\"}}\n"
-      "{1}{0}(x: f16[3,4], t: i64[3] = [0,3,1])\n", op, outputs);
+      "{1}{0}(x: f32[3,4], t: i64[3] = [0,3,1], w: f32[4] = const [1,2,3,4]) "
+      "{{reduction=\"none\"}}\n"
+      "{1}{0}(x: f16[3,4], t: i64[3] = [0,3,1])\n",
+      op, outputs);
 }
 
 OpDef DefineLoss(std::string name, std::vector<int> since, Reference reference,
                  std::function<Status(GradContext&)> gradient, std::string samples) {
-  return {.name = std::move(name), .onnx_since = std::move(since), .min_inputs = 2, .max_inputs = 3,
-          .dtypes = kFloatTypes, .infer = InferLoss, .gradient = std::move(gradient),
-          .reference = std::move(reference), .precision = PrecisionClass::kFp32,
+  return {.name = std::move(name),
+          .onnx_since = std::move(since),
+          .min_inputs = 2,
+          .max_inputs = 3,
+          .dtypes = kFloatTypes,
+          .infer = InferLoss,
+          .gradient = std::move(gradient),
+          .reference = std::move(reference),
+          .precision = PrecisionClass::kFp32,
           .samples = std::move(samples)};
 }
 
@@ -260,11 +282,16 @@ OpDef DefineLossGrad(std::string name, Reference reference) {
   std::string samples = fmt::format(
       "{0}(dy: f32, p: f32[3,4], t: i64[3] = [0,3,1])\n"
       "{0}(dy: f32[2,2], p: f32[2,3,2], t: i64[2,2] = [0,2,1,1], w: f32[3]) "
-      "{{reduction=\"none\", ignore_index=1}}\n", name);
-  return {.name = std::move(name), .domain = std::string(kMinimDomain), .min_inputs = 3,
-          .max_inputs = 4, .dtypes = kFloatTypes,
+      "{{reduction=\"none\", ignore_index=1}}\n",
+      name);
+  return {.name = std::move(name),
+          .domain = std::string(kMinimDomain),
+          .min_inputs = 3,
+          .max_inputs = 4,
+          .dtypes = kFloatTypes,
           .infer = [](InferContext& op) { return op.SetOutput(0, op.input(1)); },
-          .reference = std::move(reference), .precision = PrecisionClass::kFp32,
+          .reference = std::move(reference),
+          .precision = PrecisionClass::kFp32,
           .samples = std::move(samples)};
 }
 

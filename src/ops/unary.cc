@@ -44,71 +44,128 @@ ValueId MishSlope(GradContext& g, ValueId x, ValueId) {
 
 std::vector<Row> Arithmetic() {
   return {
-      {"Neg", {6, 13}, EachNumber([](auto x) { return WrapSub(decltype(x){}, x); }),
+      {"Neg",
+       {6, 13},
+       EachNumber([](auto x) { return WrapSub(decltype(x){}, x); }),
        [](GradContext& g, ValueId x, ValueId) { return g.Add(g.ZerosLike(x), -1.0); },
-       "uniform(-3,3)", PrecisionClass::kWidest, kSignedTypes},
-      {"Abs", {6, 13}, EachNumber([](auto x) {
-         if constexpr (std::is_same_v<decltype(x), double>) return std::fabs(x);
-         else return x < decltype(x){} ? WrapSub(decltype(x){}, x) : x;
+       "uniform(-3,3)",
+       PrecisionClass::kWidest,
+       kSignedTypes},
+      {"Abs",
+       {6, 13},
+       EachNumber([](auto x) {
+         if constexpr (std::is_same_v<decltype(x), double>)
+           return std::fabs(x);
+         else
+           return x < decltype(x){} ? WrapSub(decltype(x){}, x) : x;
        }),
-       [](GradContext& g, ValueId x, ValueId) { return g.Emit("Sign", {x}); }, "away_from(0)",
-       PrecisionClass::kWidest, kNumericTypes},
-      {"Sign", {9, 13}, EachNumber([](auto x) {
+       [](GradContext& g, ValueId x, ValueId) { return g.Emit("Sign", {x}); },
+       "away_from(0)",
+       PrecisionClass::kWidest,
+       kNumericTypes},
+      {"Sign",
+       {9, 13},
+       EachNumber([](auto x) {
          using T = decltype(x);
          return x > T{} ? T{1} : x == T{} ? T{} : x < T{} ? static_cast<T>(T{} - T{1}) : x;
        }),
-       Flat, "away_from(0)", PrecisionClass::kWidest, kNumericTypes},
+       Flat,
+       "away_from(0)",
+       PrecisionClass::kWidest,
+       kNumericTypes},
       {"Floor", {6, 13}, EachFloat([](double x) { return std::floor(x); }), Flat},
       {"Ceil", {6, 13}, EachFloat([](double x) { return std::ceil(x); }), Flat},
-      {"Round", {11, 22}, EachFloat([](double x) { return std::isfinite(x) ? RoundHalfEven(x) : x; }),
+      {"Round",
+       {11, 22},
+       EachFloat([](double x) { return std::isfinite(x) ? RoundHalfEven(x) : x; }),
        Flat},
-      {"Sqrt", {6, 13}, EachFloat([](double x) { return std::sqrt(x); }),
+      {"Sqrt",
+       {6, 13},
+       EachFloat([](double x) { return std::sqrt(x); }),
        [](GradContext& g, ValueId, ValueId y) { return Inverse(g, g.Mul(y, 2.0)); },
        "uniform(0.5,3)"},
-      {"Reciprocal", {6, 13}, EachFloat([](double x) { return 1 / x; }),
-       [](GradContext& g, ValueId, ValueId y) { return g.Neg(Square(g, y)); }, "away_from(0,0.5)",
+      {"Reciprocal",
+       {6, 13},
+       EachFloat([](double x) { return 1 / x; }),
+       [](GradContext& g, ValueId, ValueId y) { return g.Neg(Square(g, y)); },
+       "away_from(0,0.5)",
        PrecisionClass::kFp32},
-      {"Exp", {6, 13}, EachFloat([](double x) { return std::exp(x); }),
-       [](GradContext&, ValueId, ValueId y) { return y; }, "uniform(-3,3)", PrecisionClass::kFp32},
-      {"Log", {6, 13}, EachFloat([](double x) { return std::log(x); }),
-       [](GradContext& g, ValueId x, ValueId) { return Inverse(g, x); }, "uniform(0.5,3)",
+      {"Exp",
+       {6, 13},
+       EachFloat([](double x) { return std::exp(x); }),
+       [](GradContext&, ValueId, ValueId y) { return y; },
+       "uniform(-3,3)",
+       PrecisionClass::kFp32},
+      {"Log",
+       {6, 13},
+       EachFloat([](double x) { return std::log(x); }),
+       [](GradContext& g, ValueId x, ValueId) { return Inverse(g, x); },
+       "uniform(0.5,3)",
        PrecisionClass::kFp32},
   };
 }
 
 std::vector<Row> Circular() {
   return {
-      {"Sin", {7, 22}, EachFloat([](double x) { return std::sin(x); }),
+      {"Sin",
+       {7, 22},
+       EachFloat([](double x) { return std::sin(x); }),
        [](GradContext& g, ValueId x, ValueId) { return g.Emit("Cos", {x}); }},
-      {"Cos", {7, 22}, EachFloat([](double x) { return std::cos(x); }),
+      {"Cos",
+       {7, 22},
+       EachFloat([](double x) { return std::cos(x); }),
        [](GradContext& g, ValueId x, ValueId) { return g.Neg(g.Emit("Sin", {x})); }},
-      {"Tan", {7, 22}, EachFloat([](double x) { return std::tan(x); }),
-       [](GradContext& g, ValueId, ValueId y) { return g.Add(Square(g, y), 1.0); }, "uniform(-1.2,1.2)"},
-      {"Asin", {7, 22}, EachFloat([](double x) { return std::asin(x); }),
+      {"Tan",
+       {7, 22},
+       EachFloat([](double x) { return std::tan(x); }),
+       [](GradContext& g, ValueId, ValueId y) { return g.Add(Square(g, y), 1.0); },
+       "uniform(-1.2,1.2)"},
+      {"Asin",
+       {7, 22},
+       EachFloat([](double x) { return std::asin(x); }),
        [](GradContext& g, ValueId x, ValueId) {
          return Inverse(g, Sqrt(g, OneMinus(g, Square(g, x))));
-       }, "uniform(-0.9,0.9)"},
-      {"Acos", {7, 22}, EachFloat([](double x) { return std::acos(x); }),
+       },
+       "uniform(-0.9,0.9)"},
+      {"Acos",
+       {7, 22},
+       EachFloat([](double x) { return std::acos(x); }),
        [](GradContext& g, ValueId x, ValueId) {
          return g.Neg(Inverse(g, Sqrt(g, OneMinus(g, Square(g, x)))));
-       }, "uniform(-0.9,0.9)"},
-      {"Atan", {7, 22}, EachFloat([](double x) { return std::atan(x); }),
+       },
+       "uniform(-0.9,0.9)"},
+      {"Atan",
+       {7, 22},
+       EachFloat([](double x) { return std::atan(x); }),
        [](GradContext& g, ValueId x, ValueId) { return Inverse(g, g.Add(Square(g, x), 1.0)); }},
-      {"Sinh", {9, 22}, EachFloat([](double x) { return std::sinh(x); }),
+      {"Sinh",
+       {9, 22},
+       EachFloat([](double x) { return std::sinh(x); }),
        [](GradContext& g, ValueId x, ValueId) { return g.Emit("Cosh", {x}); }},
-      {"Cosh", {9, 22}, EachFloat([](double x) { return std::cosh(x); }),
+      {"Cosh",
+       {9, 22},
+       EachFloat([](double x) { return std::cosh(x); }),
        [](GradContext& g, ValueId x, ValueId) { return g.Emit("Sinh", {x}); }},
-      {"Tanh", {6, 13}, EachFloat([](double x) { return std::tanh(x); }),
+      {"Tanh",
+       {6, 13},
+       EachFloat([](double x) { return std::tanh(x); }),
        [](GradContext& g, ValueId, ValueId y) { return OneMinus(g, Square(g, y)); }},
-      {"Asinh", {9, 22}, EachFloat([](double x) { return std::asinh(x); }),
+      {"Asinh",
+       {9, 22},
+       EachFloat([](double x) { return std::asinh(x); }),
        [](GradContext& g, ValueId x, ValueId) {
          return Inverse(g, Sqrt(g, g.Add(Square(g, x), 1.0)));
        }},
-      {"Acosh", {9, 22}, EachFloat([](double x) { return std::acosh(x); }),
+      {"Acosh",
+       {9, 22},
+       EachFloat([](double x) { return std::acosh(x); }),
        [](GradContext& g, ValueId x, ValueId) {
          return Inverse(g, Sqrt(g, g.Add(Square(g, x), -1.0)));
-       }, "uniform(1.5,4)"},
-      {"Atanh", {9, 22}, EachFloat([](double x) { return std::atanh(x); }),
+       },
+       "uniform(1.5,4)"},
+      {"Atanh",
+       {9, 22},
+       EachFloat([](double x) { return std::atanh(x); }),
        [](GradContext& g, ValueId x, ValueId) { return Inverse(g, OneMinus(g, Square(g, x))); },
        "uniform(-0.9,0.9)"},
   };
@@ -116,17 +173,25 @@ std::vector<Row> Circular() {
 
 std::vector<Row> Smooth() {
   return {
-      {"Erf", {9, 13}, EachFloat([](double x) { return std::erf(x); }),
+      {"Erf",
+       {9, 13},
+       EachFloat([](double x) { return std::erf(x); }),
        [](GradContext& g, ValueId x, ValueId) {
          return g.Mul(g.Emit("Exp", {g.Neg(Square(g, x))}), 2 / std::sqrt(std::numbers::pi));
        }},
-      {"Sigmoid", {6, 13}, EachFloat(Sigmoid),
+      {"Sigmoid",
+       {6, 13},
+       EachFloat(Sigmoid),
        [](GradContext& g, ValueId, ValueId y) { return g.Mul(y, OneMinus(g, y)); }},
-      {"Softsign", {1, 22}, EachFloat([](double x) { return x / (1 + std::fabs(x)); }),
+      {"Softsign",
+       {1, 22},
+       EachFloat([](double x) { return x / (1 + std::fabs(x)); }),
        [](GradContext& g, ValueId x, ValueId) {
          return Inverse(g, Square(g, g.Add(g.Emit("Abs", {x}), 1.0)));
        }},
-      {"Softplus", {1, 22}, EachFloat(Softplus),
+      {"Softplus",
+       {1, 22},
+       EachFloat(Softplus),
        [](GradContext& g, ValueId x, ValueId) { return g.Emit("Sigmoid", {x}); }},
       {"Mish", {18, 22}, EachFloat(Mish), MishSlope},
   };

@@ -52,15 +52,16 @@ Status SumGradient(GradContext& g) {
 
 Status MeanGradient(GradContext& g) {
   const ValueId share = g.Mul(g.output_grad(0), 1.0 / g.input_count());
-  for (int k = 0; k < g.input_count(); ++k)
-    g.SetInputGrad(k, g.SumToShapeOf(share, g.input(k)));
+  for (int k = 0; k < g.input_count(); ++k) g.SetInputGrad(k, g.SumToShapeOf(share, g.input(k)));
   return {};
 }
 
 std::string Samples(std::string_view op, bool integers) {
-  std::string text = PairSamples(op, "f32") +
-                     fmt::format("{0}(a: f32[3])\n{0}(a: f32[2,3], b: f32[3], c: f32[2,1])\n"
-                                 "{0}(a: f16[4], b: f16[4])\n{0}(a: bf16[4], b: bf16[4])\n", op);
+  std::string text =
+      PairSamples(op, "f32") + fmt::format(
+                                   "{0}(a: f32[3])\n{0}(a: f32[2,3], b: f32[3], c: f32[2,1])\n"
+                                   "{0}(a: f16[4], b: f16[4])\n{0}(a: bf16[4], b: bf16[4])\n",
+                                   op);
   if (!integers) return text;
   for (std::string_view dtype : {"i64", "i32", "i8", "u8", "u64"})
     text += fmt::format("{0}(a: {1}[4], b: {1}[4])\n", op, dtype);
@@ -82,7 +83,9 @@ OpDef Define(std::string name, std::vector<int> since, Reference reference,
 }
 
 template <typename T>
-bool IsNan(T value) { return value != value; }
+bool IsNan(T value) {
+  return value != value;
+}
 
 }  // namespace
 

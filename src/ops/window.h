@@ -59,8 +59,8 @@ void ForEachProduct(const Convolution& c, F&& f) {
         ForEachTap(c.window, in, at, [&](int64_t tap, int64_t place) {
           for (int64_t k = 0; k < per_group; ++k) {
             const int64_t channel = m / outputs * per_group + k;
-            f((n * c.y[1] + m) * out.Elements() + o,
-              (n * c.x[1] + channel) * in.Elements() + place, (m * per_group + k) * taps + tap);
+            f((n * c.y[1] + m) * out.Elements() + o, (n * c.x[1] + channel) * in.Elements() + place,
+              (m * per_group + k) * taps + tap);
           }
         });
       });

@@ -61,8 +61,9 @@ class Reverse {
     if (def == nullptr || (!def->gradient && !def->expand))
       return Unsupported("node '{}': {} has no gradient", node.name, node.op);
     GradContext context(graph_, node, std::move(output_grads));
-    MINIM_TRY(def->gradient ? def->gradient(context)
-                            : Unsupported("node '{}': expand {} before autodiff", node.name, node.op));
+    MINIM_TRY(def->gradient
+                  ? def->gradient(context)
+                  : Unsupported("node '{}': expand {} before autodiff", node.name, node.op));
     MINIM_TRY(context.status());
     return Accumulate(node, context.input_grads());
   }

@@ -16,7 +16,8 @@ Result<bool> EliminateDeadCode(Graph& graph, const PassContext&) {
   const size_t nodes_before = graph.nodes.size();
   size_t index = 0;
   graph.RemoveNodes([&](const Node&) { return !keep[index++]; });
-  const size_t erased = std::erase_if(graph.constants, [&](const auto& c) { return !live[c.first]; });
+  const size_t erased =
+      std::erase_if(graph.constants, [&](const auto& c) { return !live[c.first]; });
   bool trimmed = false;  // outputs that nobody reads are omitted, so that kernels can skip them
   for (Node& node : graph.nodes) {
     for (size_t i = 1; i < node.outputs.size(); ++i) {

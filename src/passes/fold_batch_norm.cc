@@ -32,7 +32,8 @@ Tensor ScaledWeights(const Tensor& weights, const Affine& affine) {
   Tensor scaled = weights.Clone();
   const int64_t per_channel = weights.dims().Elements(1, weights.dims().rank());
   for (int64_t i = 0; i < scaled.size(); ++i)
-    scaled.as<float>()[i] = static_cast<float>(weights.as<float>()[i] * affine.scale[i / per_channel]);
+    scaled.as<float>()[i] =
+        static_cast<float>(weights.as<float>()[i] * affine.scale[i / per_channel]);
   return scaled;
 }
 
@@ -54,7 +55,8 @@ bool Fold(Graph& graph, Node& conv, const Node& norm) {
   if (!affine || static_cast<int64_t>(affine->scale.size()) != weights->dims()[0]) return false;
   Tensor new_weights = ScaledWeights(*weights, *affine), new_bias = ScaledBias(bias, *affine);
   conv.inputs.resize(3, kNoValue);
-  conv.inputs[1] = graph.AddConstant(graph.value(conv.inputs[1]).name + "_bn", std::move(new_weights));
+  conv.inputs[1] =
+      graph.AddConstant(graph.value(conv.inputs[1]).name + "_bn", std::move(new_weights));
   conv.inputs[2] = graph.AddConstant("", std::move(new_bias));
   conv.outputs[0] = norm.outputs[0];
   return true;

@@ -11,9 +11,8 @@ namespace {
 constexpr int64_t kMaxFoldedElements = int64_t{1} << 28;
 
 bool AllConstant(const Graph& graph, const Node& node) {
-  return std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) {
-    return id == kNoValue || graph.constant(id) != nullptr;
-  });
+  return std::all_of(node.inputs.begin(), node.inputs.end(),
+                     [&](ValueId id) { return id == kNoValue || graph.constant(id) != nullptr; });
 }
 
 bool SmallOutputs(const Graph& graph, const Node& node) {
@@ -40,7 +39,9 @@ Result<bool> FoldShape(Graph& graph, const Node& node) {
     return true;
   }
   const int64_t rank = dims.rank();
-  const auto clamp = [&](int64_t at) { return std::clamp<int64_t>(at < 0 ? at + rank : at, 0, rank); };
+  const auto clamp = [&](int64_t at) {
+    return std::clamp<int64_t>(at < 0 ? at + rank : at, 0, rank);
+  };
   const int64_t start = clamp(node.attributes.Int("start", 0));
   const int64_t end = std::max(start, clamp(node.attributes.Int("end", rank)));
   MakeConstant(graph, node.output(0),

@@ -7,11 +7,12 @@
 namespace minim {
 namespace {
 
-constexpr size_t kMaxChain = 24;    // registers of the tile interpreter stay in L1
+constexpr size_t kMaxChain = 24;  // registers of the tile interpreter stay in L1
 constexpr size_t kMaxInputs = 12;
 
 bool NarrowFloatOrBool(DType dtype) {
-  return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16 || dtype == DType::bool_;
+  return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16 ||
+         dtype == DType::bool_;
 }
 
 class Fuser {
@@ -95,8 +96,7 @@ class Fuser {
     auto body = std::make_shared<Graph>();
     body->name = "body";
     std::map<ValueId, ValueId> inner;
-    for (ValueId id : inputs)
-      inner[id] = body->AddInput(graph_.value(id).name, graph_.type(id));
+    for (ValueId id : inputs) inner[id] = body->AddInput(graph_.value(id).name, graph_.type(id));
     for (int m : members) {
       Node copy = graph_.nodes[m];
       for (ValueId& id : copy.inputs)

@@ -62,7 +62,8 @@ class Epilogue {
       Node* producer = SoleProducer(add.input(side));
       const Tensor* bias = graph_.constant(add.input(1 - side));
       if (producer == nullptr || bias == nullptr || bias->dtype() != DType::f32) continue;
-      if (producer->Is("MatMul") && MatMulBias(*producer, add, add.input(1 - side), *bias)) return true;
+      if (producer->Is("MatMul") && MatMulBias(*producer, add, add.input(1 - side), *bias))
+        return true;
       if (producer->Is("Conv") && ConvBias(*producer, add, *bias)) return true;
     }
     return false;

@@ -24,7 +24,8 @@ bool SameConstant(const Graph& graph, ValueId a, ValueId b) {
 
 int64_t Lowest(DType dtype) {
   return Visit(dtype, []<typename T>() -> int64_t {
-    if constexpr (std::is_integral_v<T>) return static_cast<int64_t>(std::numeric_limits<T>::lowest());
+    if constexpr (std::is_integral_v<T>)
+      return static_cast<int64_t>(std::numeric_limits<T>::lowest());
     return 0;
   });
 }
@@ -32,7 +33,10 @@ int64_t Lowest(DType dtype) {
 class QdqFuser {
  public:
   QdqFuser(Graph& graph, const PassContext& context)
-      : graph_(graph), context_(context), producers_(graph.Producers()), uses_(graph.UseCounts()),
+      : graph_(graph),
+        context_(context),
+        producers_(graph.Producers()),
+        uses_(graph.UseCounts()),
         gone_(graph.nodes.size(), false) {}
 
   bool Run() {
@@ -109,7 +113,8 @@ class QdqFuser {
     const Tensor* tensor = graph_.constant(id);
     if (tensor == nullptr) return false;
     const auto* bytes = static_cast<const std::byte*>(tensor->data());
-    return std::all_of(bytes, bytes + tensor->bytes(), [](std::byte b) { return b == std::byte{0}; });
+    return std::all_of(bytes, bytes + tensor->bytes(),
+                       [](std::byte b) { return b == std::byte{0}; });
   }
 
   // The Q that alone reads `id`, possibly behind a Relu that its zero point makes redundant. The
@@ -137,7 +142,8 @@ class QdqFuser {
     return zero == Lowest(dtype) ? tail : Tail{};
   }
 
-  // The int32 constant behind a DQ with scale s_x * s_w; kNoValue with ok = true when there is none.
+  // The int32 constant behind a DQ with scale s_x * s_w; kNoValue with ok = true when there is
+  // none.
   ValueId IntegerBias(ValueId bias, ValueId x_scale, ValueId w_scale, bool& ok) {
     ok = true;
     if (bias == kNoValue) return kNoValue;
@@ -180,7 +186,8 @@ class QdqFuser {
     const Params xp = ParamsOf(xn, graph_.type(xn.input(0)).dtype), wp = ParamsOf(wn, DType::i8);
     const Params yp = ParamsOf(q, graph_.type(q.output(0)).dtype);
     Node fused{.op = "QLinearConv", .attributes = conv.attributes};
-    fused.inputs = {xn.input(0), xp.scale, xp.zero, wn.input(0), wp.scale, wp.zero, yp.scale, yp.zero};
+    fused.inputs = {xn.input(0), xp.scale, xp.zero,  wn.input(0),
+                    wp.scale,    wp.zero,  yp.scale, yp.zero};
     if (bias != kNoValue) fused.inputs.push_back(bias);
     Replace(index, std::move(fused), tail);
     return true;
@@ -216,14 +223,16 @@ class QdqFuser {
   bool FuseMatMul(size_t index) {
     const Node matmul = graph_.nodes[index];
     const TensorType& wt = graph_.type(matmul.input(1));
-    Node *x = PerTensorDq(matmul.input(0)), *w = WeightDq(matmul.input(1), wt.ranked() ? wt.rank() - 1 : 1);
+    Node *x = PerTensorDq(matmul.input(0)),
+         *w = WeightDq(matmul.input(1), wt.ranked() ? wt.rank() - 1 : 1);
     const Tail tail = FindTail(matmul.output(0));
     if (x == nullptr || w == nullptr || tail.q < 0) return false;
     const Node &xn = *x, &wn = *w, &q = graph_.nodes[tail.q];
     const Params xp = ParamsOf(xn, graph_.type(xn.input(0)).dtype), wp = ParamsOf(wn, DType::i8);
     const Params yp = ParamsOf(q, graph_.type(q.output(0)).dtype);
     Node fused{.op = "QLinearMatMul"};
-    fused.inputs = {xn.input(0), xp.scale, xp.zero, wn.input(0), wp.scale, wp.zero, yp.scale, yp.zero};
+    fused.inputs = {xn.input(0), xp.scale, xp.zero,  wn.input(0),
+                    wp.scale,    wp.zero,  yp.scale, yp.zero};
     Replace(index, std::move(fused), tail);
     return true;
   }
@@ -231,7 +240,8 @@ class QdqFuser {
   // DQ -> op -> Q with equal parameters around an op that only moves or selects elements.
   bool FusePassThrough(size_t index) {
     const Node node = graph_.nodes[index];
-    constexpr std::string_view kOps[] = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"};
+    constexpr std::string_view kOps[] = {"MaxPool",   "Reshape", "Flatten",
+                                         "Transpose", "Squeeze", "Unsqueeze"};
     if (std::find(std::begin(kOps), std::end(kOps), node.op) == std::end(kOps) ||
         node.output(1) != kNoValue)
       return false;

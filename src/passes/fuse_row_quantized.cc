@@ -53,7 +53,8 @@ class Matcher {
       return false;
     ValueId x = kNoValue;
     if (!MatchRows(product->input(0), by_row->input(1), x)) return false;
-    fused = Node{.op = "RowQuantizedMatMul", .domain = std::string(kMinimDomain), .name = product->name};
+    fused = Node{
+        .op = "RowQuantizedMatMul", .domain = std::string(kMinimDomain), .name = product->name};
     fused.inputs = {x, product->input(1), mul.input(1)};
     return true;
   }
@@ -71,9 +72,11 @@ class Matcher {
         where->input(2) != is_zero->input(0))
       return false;
     const Node* scale = From(where->input(2), "Div");
-    const Node* most = scale && IsScalar(scale->input(1), 127) ? From(scale->input(0), "ReduceMax") : nullptr;
+    const Node* most =
+        scale && IsScalar(scale->input(1), 127) ? From(scale->input(0), "ReduceMax") : nullptr;
     const Node* abs = most ? From(most->input(0), "Abs") : nullptr;
-    const bool last_axis = most && IsScalar(most->input(1), -1) && most->attributes.Int("keepdims", 1);
+    const bool last_axis =
+        most && IsScalar(most->input(1), -1) && most->attributes.Int("keepdims", 1);
     return abs != nullptr && last_axis && abs->input(0) == x && graph_.type(x).dtype == DType::f32;
   }
 

@@ -42,7 +42,8 @@ extern const Pipeline kSpecializePipeline;
 /// For training step graphs, after autodiff.
 extern const Pipeline kTrainPipeline;
 
-/// Runs the passes in order. Errors: those of a pass, or a broken invariant after it, with its name.
+/// Runs the passes in order. Errors: those of a pass, or a broken invariant after it, with its
+/// name.
 Result<std::vector<PassReport>> RunPipeline(const Pipeline& pipeline, Graph& graph,
                                             const PassContext& context);
 

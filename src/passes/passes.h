@@ -23,8 +23,8 @@ Result<bool> RemoveNoOps(Graph& graph, const PassContext& context);
 /// becomes one convolution.
 Result<bool> FoldBatchNorm(Graph& graph, const PassContext& context);
 
-/// Q/DQ islands around matmul, gemm and convolution become QLinearConv, QLinearMatMul; DQ -> op -> Q
-/// around shape-only ops moves to integers by itself because the ops take any dtype.
+/// Q/DQ islands around matmul, gemm and convolution become QLinearConv, QLinearMatMul; DQ -> op ->
+/// Q around shape-only ops moves to integers by itself because the ops take any dtype.
 Result<bool> FuseQdq(Graph& graph, const PassContext& context);
 
 /// The exported form of dynamic per-row INT8 (ReduceMax(Abs)/127, Div, Round, Cast, MatMulInteger,
@@ -41,8 +41,7 @@ Result<bool> FuseElementwise(Graph& graph, const PassContext& context);
 /// Gradients of the scalar `loss` with respect to `wrt`, appended to the graph, in order; zeros
 /// where the loss does not depend on a value. Needs: static shapes, semantic ops.
 /// Errors: kUnsupported names an op without a gradient.
-Result<std::vector<ValueId>> Autodiff(Graph& graph, ValueId loss,
-                                      const std::vector<ValueId>& wrt);
+Result<std::vector<ValueId>> Autodiff(Graph& graph, ValueId loss, const std::vector<ValueId>& wrt);
 
 /// Inserts Casts so that ops of class kLower compute in `precision` and kFp32 ops in FP32.
 Status Autocast(Graph& graph, DType precision);

@@ -149,13 +149,15 @@ TEST(AutodiffTest, SumsGradientsOfSharedValues) {
 }
 
 TEST(AutodiffTest, OpsWithoutGradientAreNamed) {
-  Graph graph = Parse(R"(graph "g"(x: f32[3]) -> (l) { h = Hardmax(x) l = ReduceSum(h) {keepdims=0} })");
+  Graph graph =
+      Parse(R"(graph "g"(x: f32[3]) -> (l) { h = Hardmax(x) l = ReduceSum(h) {keepdims=0} })");
   const auto grads = Autodiff(graph, graph.outputs[0], {graph.inputs[0]});
   EXPECT_NE(grads.status().message().find("Hardmax"), std::string::npos);
 }
 
 TEST(AutocastTest, ProductsRunLowAndTheRestStays) {
-  Graph graph = Parse(R"(graph "g"(x: f32[2,2], w: f32[2,2]) -> (y) { m = MatMul(x, w) y = Exp(m) })");
+  Graph graph =
+      Parse(R"(graph "g"(x: f32[2,2], w: f32[2,2]) -> (y) { m = MatMul(x, w) y = Exp(m) })");
   ASSERT_TRUE(Autocast(graph, DType::bf16).ok());
   EXPECT_EQ(OpsOf(graph), Ops({"Cast", "Cast", "MatMul", "Cast", "Exp"}));
   EXPECT_EQ(graph.type(graph.nodes[2].output(0)).dtype, DType::bf16);

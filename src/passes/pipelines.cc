@@ -37,8 +37,8 @@ Result<std::vector<PassReport>> RunPipeline(const Pipeline& pipeline, Graph& gra
   std::vector<PassReport> reports;
   for (const Pass& pass : pipeline) {
     PassReport report{.name = pass.name};
-    report.skipped = std::find(context.skip.begin(), context.skip.end(), pass.name) !=
-                     context.skip.end();
+    report.skipped =
+        std::find(context.skip.begin(), context.skip.end(), pass.name) != context.skip.end();
     if (!report.skipped) {
       const auto start = std::chrono::steady_clock::now();
       auto changed = pass.run(graph, context);

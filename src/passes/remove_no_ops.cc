@@ -20,7 +20,8 @@ bool IsNoOp(const Graph& graph, const Node& node) {
 
 // A graph output keeps its value (and name): its producer is made to write it directly.
 bool MoveToProducer(Graph& graph, ValueId from, ValueId to) {
-  if (std::find(graph.outputs.begin(), graph.outputs.end(), from) != graph.outputs.end()) return false;
+  if (std::find(graph.outputs.begin(), graph.outputs.end(), from) != graph.outputs.end())
+    return false;
   for (const State& state : graph.states)
     if (state.next == from) return false;
   for (Node& node : graph.nodes) {

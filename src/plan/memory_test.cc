@@ -19,8 +19,8 @@ TEST(PlanMemoryTest, LiveBuffersNeverOverlap) {
     std::vector<BufferRequest> requests;
     for (int i = 0; i < 60; ++i) {
       const int first = static_cast<int>(rng.Below(3 * i, 40));
-      requests.push_back({rng.Below(3 * i + 1, 5000), first,
-                          first + static_cast<int>(rng.Below(3 * i + 2, 10))});
+      requests.push_back(
+          {rng.Below(3 * i + 1, 5000), first, first + static_cast<int>(rng.Below(3 * i + 2, 10))});
     }
     const MemoryPlan plan = PlanMemory(requests);
     EXPECT_GE(plan.bytes, plan.live_bytes);

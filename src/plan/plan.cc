@@ -50,7 +50,8 @@ class Planner {
   }
 
   void PlaceFixed() {
-    for (size_t i = 0; i < graph().inputs.size(); ++i) home_[graph().inputs[i]] = {Place::kInput, i};
+    for (size_t i = 0; i < graph().inputs.size(); ++i)
+      home_[graph().inputs[i]] = {Place::kInput, i};
     for (const auto& [id, tensor] : graph().constants)
       home_[id] = {Place::kConstant, static_cast<size_t>(id)};
     for (size_t i = 0; i < graph().states.size(); ++i)
@@ -86,9 +87,8 @@ class Planner {
     if (input == kNoValue || BytesOf(output) != BytesOf(input)) return;
     const ValueId root = root_[input];
     if (last_[root] > step || graph().type(output).dtype != graph().type(input).dtype) return;
-    if (std::count_if(node.inputs.begin(), node.inputs.end(), [&](ValueId id) {
-          return id != kNoValue && root_[id] == root;
-        }) != 1)
+    if (std::count_if(node.inputs.begin(), node.inputs.end(),
+                      [&](ValueId id) { return id != kNoValue && root_[id] == root; }) != 1)
       return;
     const bool state = home_[root].place == Place::kState && NextOf(home_[root].where) == output;
     if (Owned(input) || state) Merge(output, input);
@@ -96,7 +96,8 @@ class Planner {
 
   ValueId NextOf(size_t state) const { return graph().states[state].next; }
 
-  // A graph output is written in place if its buffer is the plan's own and not yet another output's.
+  // A graph output is written in place if its buffer is the plan's own and not yet another
+  // output's.
   void PlaceOutputs() {
     for (size_t i = 0; i < graph().outputs.size(); ++i) {
       const ValueId id = graph().outputs[i];
@@ -127,7 +128,8 @@ class Planner {
     }
     const size_t buffers = requests.size();
     for (int i = 0; i < end; ++i) {
-      plan_.steps.push_back({.kind = traits_[i].kind, .node = i, .scratch_bytes = traits_[i].scratch_bytes});
+      plan_.steps.push_back(
+          {.kind = traits_[i].kind, .node = i, .scratch_bytes = traits_[i].scratch_bytes});
       if (traits_[i].scratch_bytes > 0) requests.push_back({traits_[i].scratch_bytes, i, i});
     }
     const MemoryPlan memory = PlanMemory(requests);
@@ -191,7 +193,8 @@ std::string Plan::ToText() const {
     for (ValueId id : node.inputs) text += id == kNoValue ? " _" : " " + SlotText(slots[id]);
     text += " ) ->";
     for (ValueId id : node.outputs)
-      if (id != kNoValue) text += fmt::format(" {} {}", SlotText(slots[id]), graph.type(id).ToString());
+      if (id != kNoValue)
+        text += fmt::format(" {} {}", SlotText(slots[id]), graph.type(id).ToString());
     text += "\n";
   }
   return text + fmt::format("arena {} bytes, at least {} live at once\n", arena_bytes, live_bytes);

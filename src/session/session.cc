@@ -1,9 +1,8 @@
 #include "minim/session.h"
 
-#include <mutex>
-
 #include "exec/program.h"
 #include "onnx/onnx.h"
+#include "session/context_pool.h"
 #include "session/session_impl.h"
 
 namespace minim {
@@ -26,7 +25,8 @@ class SessionImpl final : public Session {
               const SessionOptions& options)
       : program_(std::move(graph), std::move(runtime),
                  {.threads = options.threads, .skip_passes = options.skip_passes}),
-        reports_(std::move(reports)) {
+        reports_(std::move(reports)),
+        contexts_(options.contexts) {
     for (ValueId id : program_.graph().inputs)
       inputs_.push_back(InfoOf(program_.graph().value(id)));
     for (ValueId id : program_.graph().outputs)
@@ -37,17 +37,22 @@ class SessionImpl final : public Session {
   const std::vector<TensorInfo>& outputs() const override { return outputs_; }
 
   Result<std::vector<Tensor>> Run(std::span<const ConstView> inputs) const override {
-    const Lease lease(*this);
-    return program_.Run(*lease.context, inputs);
+    const ContextPool::Lease lease(pool_);
+    return program_.Run(*lease, inputs);
   }
 
   Status RunInto(std::span<const ConstView> inputs, std::span<const View> outputs) const override {
-    const Lease lease(*this);
-    return program_.RunInto(*lease.context, inputs, outputs);
+    const ContextPool::Lease lease(pool_);
+    return program_.RunInto(*lease, inputs, outputs);
   }
 
   Status Warm(std::span<const Dims> input_dims) const override {
-    return program_.Prepare({input_dims.begin(), input_dims.end()});
+    std::vector<std::unique_ptr<ContextPool::Lease>> leases;  // all at once, so that all exist
+    for (int c = 0; c < contexts_; ++c) {
+      leases.push_back(std::make_unique<ContextPool::Lease>(pool_));
+      MINIM_TRY(program_.Prepare(**leases.back(), {input_dims.begin(), input_dims.end()}));
+    }
+    return {};
   }
 
   size_t arena_bytes() const override { return program_.arena_bytes(); }
@@ -56,38 +61,19 @@ class SessionImpl final : public Session {
     std::string text;
     for (const PassReport& report : reports_)
       text += fmt::format("pass {:22} {:>8} us{}\n", report.name, report.time.count(),
-                          report.skipped ? " skipped" : report.changed ? " changed" : "");
+                          report.skipped   ? " skipped"
+                          : report.changed ? " changed"
+                                           : "");
     return text + program_.Explain();
   }
 
  private:
-  // A pooled context, returned on destruction.
-  struct Lease {
-    explicit Lease(const SessionImpl& owner) : session(owner) {
-      std::lock_guard lock(session.mutex_);
-      if (!session.idle_.empty()) {
-        context = std::move(session.idle_.back());
-        session.idle_.pop_back();
-      } else {
-        context = std::make_unique<ExecContext>();
-        session.idle_.reserve(++session.contexts_);
-      }
-    }
-    ~Lease() {
-      std::lock_guard lock(session.mutex_);
-      session.idle_.push_back(std::move(context));
-    }
-    const SessionImpl& session;
-    std::unique_ptr<ExecContext> context;
-  };
-
   mutable Program program_;
   std::vector<PassReport> reports_;
   std::vector<TensorInfo> inputs_;
   std::vector<TensorInfo> outputs_;
-  mutable std::mutex mutex_;
-  mutable std::vector<std::unique_ptr<ExecContext>> idle_;  // guarded by mutex_
-  mutable size_t contexts_ = 0;                             // guarded by mutex_
+  int contexts_;
+  mutable ContextPool pool_;
 };
 
 }  // namespace
@@ -95,6 +81,9 @@ class SessionImpl final : public Session {
 Result<std::shared_ptr<Session>> MakeSession(Graph graph, const SessionOptions& options) {
   if (options.threads < 1)
     return InvalidArgument("a session needs at least 1 thread, {} were asked for", options.threads);
+  if (options.contexts < 1)
+    return InvalidArgument("a session needs at least 1 context, {} were asked for",
+                           options.contexts);
   MINIM_TRY(std::shared_ptr<Runtime> runtime, Runtime::Default());
   if (options.precision == Precision::kBf16) MINIM_TRY(Autocast(graph, DType::bf16));
   PassContext context;
@@ -110,7 +99,8 @@ Result<std::shared_ptr<Session>> Session::Load(const std::string& path, SessionO
   return MakeSession(std::move(graph), options);
 }
 
-Result<std::shared_ptr<Session>> Session::FromBytes(std::string_view bytes, SessionOptions options) {
+Result<std::shared_ptr<Session>> Session::FromBytes(std::string_view bytes,
+                                                    SessionOptions options) {
   MINIM_TRY(Graph graph, ParseOnnx(bytes));
   return MakeSession(std::move(graph), options);
 }

@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <barrier>
 #include <thread>
 
+#include "core/testing/counting_allocator.h"
 #include "graph/text.h"
 #include "onnx/onnx.h"
+#include "session/session_impl.h"
 
 namespace minim {
 namespace {
@@ -47,6 +50,50 @@ TEST(SessionTest, ConcurrentCallersAgree) {
   }
   for (auto& caller : callers) caller.join();
   EXPECT_EQ(wrong, 0);
+}
+
+// A convolution, a pool, a matrix product and a softmax, as a classifier has them.
+constexpr char kClassifier[] = R"(graph "g"(x: f32[N,2,8,8]) -> (p) {
+  const w_dims: i64[4] = [4, 2, 3, 3]
+  const v_dims: i64[2] = [64, 10]
+  w = ConstantOfShape(w_dims)
+  v = ConstantOfShape(v_dims)
+  c: f32[N,4,8,8] = Conv(x, w) {pads = [1,1,1,1]}
+  r: f32[N,4,8,8] = Relu(c)
+  m: f32[N,4,4,4] = MaxPool(r) {kernel_shape = [2,2], strides = [2,2]}
+  f: f32[N,64] = Flatten(m)
+  g: f32[N,10] = MatMul(f, v)
+  p: f32[N,10] = Softmax(g)
+})";
+
+TEST(SessionTest, WarmRunsAllocateNothing) {
+  constexpr int kCallers = 4;
+  const auto session =
+      MakeSession(ParseText(kClassifier).value(), {.threads = 2, .contexts = kCallers}).value();
+  const Dims warm[] = {Dims({3, 2, 8, 8})};
+  ASSERT_TRUE(session->Warm(warm).ok());
+  std::atomic<int> failed{0};
+  std::barrier ready(kCallers + 1), done(kCallers + 1);
+  std::vector<std::thread> callers;
+  for (int c = 0; c < kCallers; ++c) {
+    callers.emplace_back([&] {
+      const Tensor x(DType::f32, {3, 2, 8, 8});
+      Tensor p(DType::f32, {3, 10});
+      const ConstView inputs[] = {x.view()};
+      const View outputs[] = {p.view()};
+      ready.arrive_and_wait();
+      for (int i = 0; i < 2'500; ++i)
+        if (!session->RunInto(inputs, outputs).ok()) ++failed;
+      done.arrive_and_wait();
+    });
+  }
+  const int64_t before = AllocationCount();
+  ready.arrive_and_wait();
+  done.arrive_and_wait();
+  const int64_t after = AllocationCount();
+  for (auto& caller : callers) caller.join();
+  EXPECT_EQ(failed, 0);
+  EXPECT_EQ(after, before);
 }
 
 TEST(SessionTest, MissingFilesAreNamed) {

@@ -1,8 +1,8 @@
 #include <fmt/format.h>
+#include <toml++/toml.h>
 
 #include <filesystem>
 #include <set>
-#include <toml++/toml.h>
 
 #include "core/file.h"
 #include "minim/train.h"
@@ -31,10 +31,10 @@ class Section {
     } else {
       if (node->is_string()) return value = *node->value<std::string>(), Status();
     }
-    constexpr std::string_view kind = std::is_same_v<T, double>   ? "a number"
-                                      : std::is_same_v<T, bool>   ? "true or false"
-                                      : std::is_integral_v<T>     ? "a whole number"
-                                                                  : "a string";
+    constexpr std::string_view kind = std::is_same_v<T, double> ? "a number"
+                                      : std::is_same_v<T, bool> ? "true or false"
+                                      : std::is_integral_v<T>   ? "a whole number"
+                                                                : "a string";
     return InvalidArgument("[{}] {}: expected {}", name_, key, kind);
   }
 
@@ -89,9 +89,12 @@ Result<LayerSpec> ParseLayer(const toml::node& node) {
     const auto number = value.value<int64_t>();
     if (!number || *number < 0)
       return InvalidArgument("[model] layers: '{}' needs a whole number of at least 0", name);
-    if (name == "kernel") layer.kernel = *number;
-    else if (name == "stride") layer.stride = *number;
-    else if (name == "padding") layer.padding = *number;
+    if (name == "kernel")
+      layer.kernel = *number;
+    else if (name == "stride")
+      layer.stride = *number;
+    else if (name == "padding")
+      layer.padding = *number;
     else if (sized.contains(name) && layer.kind.empty()) {
       layer.kind = name;
       (name.ends_with("pool") ? layer.kernel : layer.units) = *number;
@@ -140,9 +143,9 @@ Status ReadData(Section section, TrainConfig& config) {
 }
 
 Status ReadRecipe(Section section, TrainConfig& config) {
-  MINIM_TRY(section.Choose("loss", config.loss,
-                           {{"cross_entropy", LossKind::kCrossEntropy},
-                            {"mse", LossKind::kMeanSquaredError}}));
+  MINIM_TRY(section.Choose(
+      "loss", config.loss,
+      {{"cross_entropy", LossKind::kCrossEntropy}, {"mse", LossKind::kMeanSquaredError}}));
   MINIM_TRY(section.Choose("optimizer", config.optimizer,
                            {{"sgd", OptimizerKind::kSgd}, {"adam", OptimizerKind::kAdam}}));
   MINIM_TRY(section.Choose("schedule", config.schedule,

@@ -35,14 +35,16 @@ class LayerWriter {
     if (layer.kind == "linear") return Linear(layer, x);
     return InvalidArgument(
         "{}: unknown layer '{}'; expected conv, linear, relu, sigmoid, tanh, max_pool, "
-        "average_pool, global_average_pool, batch_norm or flatten", name_, layer.kind);
+        "average_pool, global_average_pool, batch_norm or flatten",
+        name_, layer.kind);
   }
 
   // The size of an axis, which must be known.
   Result<int64_t> SizeOfAxis(ValueId x, int axis, int rank) {
     const TensorType& type = builder_.type(x);
     if (!type.ranked() || type.rank() != rank || !(*type.shape)[axis].known())
-      return InvalidArgument("{}: needs an input of rank {}, found {}", name_, rank, type.ToString());
+      return InvalidArgument("{}: needs an input of rank {}, found {}", name_, rank,
+                             type.ToString());
     return (*type.shape)[axis].value();
   }
 

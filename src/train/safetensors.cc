@@ -14,9 +14,9 @@ struct TypeName {
   std::string_view name;
 };
 constexpr TypeName kNames[] = {
-    {DType::f64, "F64"}, {DType::f32, "F32"}, {DType::f16, "F16"}, {DType::bf16, "BF16"},
-    {DType::i64, "I64"}, {DType::i32, "I32"}, {DType::i16, "I16"}, {DType::i8, "I8"},
-    {DType::u64, "U64"}, {DType::u32, "U32"}, {DType::u16, "U16"}, {DType::u8, "U8"},
+    {DType::f64, "F64"},    {DType::f32, "F32"}, {DType::f16, "F16"}, {DType::bf16, "BF16"},
+    {DType::i64, "I64"},    {DType::i32, "I32"}, {DType::i16, "I16"}, {DType::i8, "I8"},
+    {DType::u64, "U64"},    {DType::u32, "U32"}, {DType::u16, "U16"}, {DType::u8, "U8"},
     {DType::bool_, "BOOL"},
 };
 
@@ -81,8 +81,7 @@ std::string SerializeSafeTensors(const SafeTensors& file) {
 Result<SafeTensors> ParseSafeTensors(std::string_view bytes) {
   if (bytes.size() < 8) return DataLoss("safetensors: shorter than its header length");
   uint64_t length = 0;
-  for (int i = 0; i < 8; ++i)
-    length |= uint64_t{static_cast<unsigned char>(bytes[i])} << (8 * i);
+  for (int i = 0; i < 8; ++i) length |= uint64_t{static_cast<unsigned char>(bytes[i])} << (8 * i);
   if (length > kMaxHeader || length > bytes.size() - 8)
     return DataLoss("safetensors: header of {} bytes in a file of {}", length, bytes.size());
   const json header = json::parse(bytes.substr(8, length), nullptr, /*allow_exceptions=*/false);

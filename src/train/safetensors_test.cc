@@ -28,13 +28,12 @@ TEST(SafeTensorsTest, HostileFilesAreErrors) {
   file.tensors["w"] = Tensor(DType::f32, {4});
   const std::string good = SerializeSafeTensors(file);
   for (size_t n = 0; n < good.size(); ++n) EXPECT_FALSE(ParseSafeTensors(good.substr(0, n)).ok());
-  for (const char* header : {
-           "[]", "{", R"({"w":{}})",
-           R"({"w":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})",
-           R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})",
-           R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[0,9]}})",
-           R"({"w":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}})",
-           R"({"w":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})"})
+  for (const char* header :
+       {"[]", "{", R"({"w":{}})", R"({"w":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})",
+        R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})",
+        R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[0,9]}})",
+        R"({"w":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}})",
+        R"({"w":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})"})
     EXPECT_FALSE(ParseSafeTensors(WithHeader(header, 4)).ok()) << header;
 }
 

@@ -65,9 +65,11 @@ class StepBuilder {
         const ValueId id = graph_.nodes[i].input(k);
         const Tensor* tensor = graph_.constant(id);
         if (tensor == nullptr)
-          return Unsupported("node '{}': running statistics must be constants", graph_.nodes[i].name);
+          return Unsupported("node '{}': running statistics must be constants",
+                             graph_.nodes[i].name);
         const ValueId next = graph_.AddValue("", graph_.type(id));
-        graph_.nodes[i].outputs.resize(std::max<size_t>(graph_.nodes[i].outputs.size(), k - 1), kNoValue);
+        graph_.nodes[i].outputs.resize(std::max<size_t>(graph_.nodes[i].outputs.size(), k - 1),
+                                       kNoValue);
         graph_.nodes[i].outputs[k - 2] = next;
         running_.push_back({graph_.value(id).name, id, next});
         running_values_.push_back(*tensor);
@@ -95,8 +97,8 @@ class StepBuilder {
       loss = builder_.EmitMany("SoftmaxCrossEntropyLoss", {predictions, labels}, 2,
                                {{"reduction", std::string("mean")}})[0];
     } else {
-      const ValueId target = builder_.Reshape(builder_.Cast(labels, DType::f32),
-                                              builder_.type(predictions).dims());
+      const ValueId target =
+          builder_.Reshape(builder_.Cast(labels, DType::f32), builder_.type(predictions).dims());
       const ValueId error = builder_.Sub(predictions, target);
       loss = builder_.Emit("ReduceMean", {builder_.Mul(error, error)}, {{"keepdims", int64_t{0}}});
     }
@@ -126,11 +128,13 @@ class StepBuilder {
 
   void Adam(ValueId x, const std::string& name, const Tensor& value, ValueId grad, ValueId count) {
     const ValueId v = Moment(name + ".adam_v", value), h = Moment(name + ".adam_h", value);
-    const std::vector<ValueId> out = builder_.EmitMany(
-        "Adam", {rate_, count, x, grad, v, h}, 3,
-        {{"alpha", kAdamBeta1}, {"beta", kAdamBeta2}, {"epsilon", kAdamEpsilon},
-         {"norm_coefficient", static_cast<float>(config_.weight_decay)}},
-        kTrainingDomain);
+    const std::vector<ValueId> out =
+        builder_.EmitMany("Adam", {rate_, count, x, grad, v, h}, 3,
+                          {{"alpha", kAdamBeta1},
+                           {"beta", kAdamBeta2},
+                           {"epsilon", kAdamEpsilon},
+                           {"norm_coefficient", static_cast<float>(config_.weight_decay)}},
+                          kTrainingDomain);
     AddState({name, x, out[0]}, value);
     AddState({name + ".adam_v", v, out[1]}, Tensor(DType::f32, value.dims()));
     AddState({name + ".adam_h", h, out[2]}, Tensor(DType::f32, value.dims()));
@@ -138,12 +142,13 @@ class StepBuilder {
 
   void Sgd(ValueId x, const std::string& name, const Tensor& value, ValueId grad, ValueId count) {
     const ValueId v = Moment(name + ".momentum", value);
-    const std::vector<ValueId> out = builder_.EmitMany(
-        "Momentum", {rate_, count, x, grad, v}, 2,
-        {{"alpha", static_cast<float>(config_.momentum)}, {"beta", 1.0f},
-         {"mode", std::string("standard")},
-         {"norm_coefficient", static_cast<float>(config_.weight_decay)}},
-        kTrainingDomain);
+    const std::vector<ValueId> out =
+        builder_.EmitMany("Momentum", {rate_, count, x, grad, v}, 2,
+                          {{"alpha", static_cast<float>(config_.momentum)},
+                           {"beta", 1.0f},
+                           {"mode", std::string("standard")},
+                           {"norm_coefficient", static_cast<float>(config_.weight_decay)}},
+                          kTrainingDomain);
     AddState({name, x, out[0]}, value);
     AddState({name + ".momentum", v, out[1]}, Tensor(DType::f32, value.dims()));
   }

@@ -48,7 +48,8 @@ class TrainingRun {
   Status Prepare() {
     MINIM_TRY(CheckConfig());
     MINIM_TRY(CheckWritable());
-    MINIM_TRY(train_, ReadDataset(config_.train_samples, config_.train_labels, config_.model.input));
+    MINIM_TRY(train_,
+              ReadDataset(config_.train_samples, config_.train_labels, config_.model.input));
     if (!config_.test_samples.empty()) {
       MINIM_TRY(test_, ReadDataset(config_.test_samples, config_.test_labels, config_.model.input));
     }
@@ -65,7 +66,8 @@ class TrainingRun {
       return InvalidArgument("epochs ({}), batch ({}) and threads ({}) must be at least 1",
                              config_.epochs, config_.batch, config_.threads);
     if (!(config_.learning_rate > 0) || !std::isfinite(config_.learning_rate))
-      return InvalidArgument("learning_rate is {}, expected a positive number", config_.learning_rate);
+      return InvalidArgument("learning_rate is {}, expected a positive number",
+                             config_.learning_rate);
     return {};
   }
 
@@ -83,7 +85,8 @@ class TrainingRun {
   Status CheckClasses() const {
     if (config_.loss != LossKind::kCrossEntropy || train_.labels.dtype() != DType::i64) return {};
     for (int64_t label : train_.labels.as<int64_t>())
-      if (label < 0) return InvalidArgument("{}: class label {} is negative", config_.train_labels, label);
+      if (label < 0)
+        return InvalidArgument("{}: class label {} is negative", config_.train_labels, label);
     return {};
   }
 
@@ -99,8 +102,8 @@ class TrainingRun {
   Status BuildExecutable() {
     Dims sample_dims = train_.samples.dims(), label_dims = train_.labels.dims();
     sample_dims[0] = label_dims[0] = config_.batch;
-    MINIM_TRY(step_, BuildStep(forward_, config_, sample_dims,
-                               Tensor(train_.labels.dtype(), label_dims)));
+    MINIM_TRY(step_,
+              BuildStep(forward_, config_, sample_dims, Tensor(train_.labels.dtype(), label_dims)));
     MINIM_TRY(runtime_, Runtime::Default());
     PassContext context;
     context.has_kernel = HasCpuKernel;
@@ -129,8 +132,10 @@ class TrainingRun {
       ++counted;
       ++position_.batch;
       const bool last = position_.batch == loader.batch_count();
-      TrainProgress progress{.epoch = position_.epoch + 1, .epochs = config_.epochs,
-                             .step = step + 1, .steps = steps,
+      TrainProgress progress{.epoch = position_.epoch + 1,
+                             .epochs = config_.epochs,
+                             .step = step + 1,
+                             .steps = steps,
                              .loss = loss_sum / static_cast<double>(counted)};
       if (last) MINIM_TRY(FinishEpoch(progress));
       MINIM_TRY(Tell(progress));
@@ -146,8 +151,8 @@ class TrainingRun {
     void* outputs[] = {&loss, predictions_.data()};
     std::vector<void*> states;
     for (Tensor& state : states_) states.push_back(state.data());
-    MINIM_TRY(executable_->Run(context_, {inputs, outputs, states,
-                                          {&runtime_->pool(), config_.threads}}));
+    MINIM_TRY(executable_->Run(context_,
+                               {inputs, outputs, states, {&runtime_->pool(), config_.threads}}));
     return loss;
   }
 
@@ -176,8 +181,9 @@ class TrainingRun {
     if (!config_.log_out.empty()) MINIM_TRY(Log(progress));
     if (!progress_ || progress_(progress)) return {};
     if (!config_.checkpoint.empty()) MINIM_TRY(Save(position_));
-    return Cancelled("stopped in epoch {} after step {}{}", progress.epoch, progress.step,
-                     config_.checkpoint.empty() ? "" : "; the checkpoint is saved, run again with --resume");
+    return Cancelled(
+        "stopped in epoch {} after step {}{}", progress.epoch, progress.step,
+        config_.checkpoint.empty() ? "" : "; the checkpoint is saved, run again with --resume");
   }
 
   Status Log(const TrainProgress& progress) {
@@ -187,7 +193,8 @@ class TrainingRun {
                            {"seconds", progress.seconds}};
     if (progress.test_accuracy >= 0) line["test_accuracy"] = progress.test_accuracy;
     log_ += line.dump() + "\n";
-    const bool due = progress.test_accuracy >= 0 || progress.step == progress.steps || log_lines_++ % 100 == 0;
+    const bool due =
+        progress.test_accuracy >= 0 || progress.step == progress.steps || log_lines_++ % 100 == 0;
     return due ? WriteFileAtomic(config_.log_out, log_) : Status();
   }
 

@@ -27,7 +27,8 @@ class TrainTest : public testing::Test {
     for (int64_t i = 0; i < n; ++i) {
       const bool upper = i % 2 == 0;
       const float angle = 3.14159f * rng.Uniform(3 * i);
-      x.as<float>()[2 * i] = std::cos(angle) + (upper ? 0 : 1) + 0.1f * (rng.Uniform(3 * i + 1) - 0.5f);
+      x.as<float>()[2 * i] =
+          std::cos(angle) + (upper ? 0 : 1) + 0.1f * (rng.Uniform(3 * i + 1) - 0.5f);
       x.as<float>()[2 * i + 1] = std::sin(angle) * (upper ? 1 : -1) + (upper ? 0 : 0.5f) +
                                  0.1f * (rng.Uniform(3 * i + 2) - 0.5f);
       y.as<int64_t>()[i] = upper;
@@ -42,8 +43,8 @@ class TrainTest : public testing::Test {
     config.train_samples = config.test_samples = (folder_ / "x.npy").string();
     config.train_labels = config.test_labels = (folder_ / "y.npy").string();
     config.model.input = {2};
-    config.model.layers = {{.kind = "linear", .units = 32}, {.kind = "relu"},
-                           {.kind = "linear", .units = 2}};
+    config.model.layers = {
+        {.kind = "linear", .units = 32}, {.kind = "relu"}, {.kind = "linear", .units = 2}};
     config.learning_rate = 0.01;
     config.epochs = 25;
     config.batch = 32;

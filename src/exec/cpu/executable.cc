@@ -68,8 +68,10 @@ Result<std::unique_ptr<Executable>> Executable::Build(Graph graph, std::shared_p
   std::vector<StepTraits> traits;
   for (const Node& node : graph.nodes) {
     BoundStep bound;
-    if (IsAlias(node)) bound.how = "alias";
-    else bound = BindNode(graph, node, *result->runtime_, threads);
+    if (IsAlias(node))
+      bound.how = "alias";
+    else
+      bound = BindNode(graph, node, *result->runtime_, threads);
     traits.push_back(TraitsOf(node, bound));
     result->bound_.push_back(std::move(bound));
     result->most_pointers_ =
@@ -109,8 +111,7 @@ Status Executable::RunHost(const Step& step, void* const* inputs, void* const* o
     if (node.outputs[o] == kNoValue) continue;
     if (results[o].dims() != plan_.graph.type(node.outputs[o]).dims())
       return Internal("{} '{}': produced {}, planned {}", node.op, node.name,
-                      results[o].dims().ToString(),
-                      plan_.graph.type(node.outputs[o]).ToString());
+                      results[o].dims().ToString(), plan_.graph.type(node.outputs[o]).ToString());
     if (results[o].bytes() > 0) std::memcpy(outputs[o], results[o].data(), results[o].bytes());
   }
   return {};
@@ -133,8 +134,8 @@ Status Executable::Run(ExecContext& context, const RunArgs& args) const {
     void** inputs = pointers;
     void** outputs = pointers + node.inputs.size();
     for (size_t i = 0; i < node.inputs.size(); ++i)
-      inputs[i] = node.inputs[i] == kNoValue ? nullptr
-                                             : Resolve(plan_.slots[node.inputs[i]], arena, args);
+      inputs[i] =
+          node.inputs[i] == kNoValue ? nullptr : Resolve(plan_.slots[node.inputs[i]], arena, args);
     for (size_t i = 0; i < node.outputs.size(); ++i)
       outputs[i] = node.outputs[i] == kNoValue ? nullptr
                                                : Resolve(plan_.slots[node.outputs[i]], arena, args);

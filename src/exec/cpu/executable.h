@@ -20,6 +20,11 @@ class ExecContext {
   void** CallPointers(size_t count);
   size_t arena_bytes() const { return arena_bytes_; }
 
+  /// What a program last ran on this context, so that the same shapes again take no lock. Set only
+  /// by programs that outlive the context's use.
+  const void* last_program = nullptr;
+  std::shared_ptr<const void> last_entry;
+
  private:
   Tensor arena_;
   size_t arena_bytes_ = 0;
@@ -40,6 +45,12 @@ class Executable {
   static Result<std::unique_ptr<Executable>> Build(Graph graph, std::shared_ptr<Runtime> runtime,
                                                    int threads);
 
+  /// Makes room in `context`, so that running there allocates nothing.
+  void Ready(ExecContext& context) const {
+    context.Arena(plan_.arena_bytes);
+    context.Pointers(most_pointers_);
+  }
+
   /// Errors: only from steps that the reference runs.
   Status Run(ExecContext& context, const RunArgs& args) const;
 
@@ -55,7 +66,7 @@ class Executable {
 
   std::shared_ptr<Runtime> runtime_;
   Plan plan_;
-  std::vector<BoundStep> bound_;  // by node
+  std::vector<BoundStep> bound_;        // by node
   std::vector<const void*> constants_;  // by ValueId
   size_t most_pointers_ = 0;
 };

@@ -1,36 +1,8 @@
 // Run must not allocate: operator new counts while a kernel of every family runs.
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
+#include "core/testing/counting_allocator.h"
 #include "kernels/cpu/test_support.h"
-
-namespace {
-std::atomic<int64_t> allocations{0};
-}
-
-void* operator new(size_t bytes) {
-  ++allocations;
-  if (void* p = std::malloc(bytes ? bytes : 1)) return p;
-  throw std::bad_alloc();
-}
-void* operator new(size_t bytes, std::align_val_t alignment) {
-  ++allocations;
-  const auto align = static_cast<size_t>(alignment);
-  if (void* p = std::aligned_alloc(align, (bytes + align - 1) / align * align)) return p;
-  throw std::bad_alloc();
-}
-void* operator new(size_t bytes, const std::nothrow_t&) noexcept {
-  ++allocations;
-  return std::malloc(bytes ? bytes : 1);
-}
-void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p); }
 
 namespace minim {
 namespace {
@@ -107,9 +79,9 @@ TEST(AllocationTest, RunAllocatesNothing) {
         BoundCase bound(test, isa);
         ASSERT_TRUE(bound.ok()) << bound.status().message();
         bound.Run();
-        const int64_t before = allocations;
+        const int64_t before = AllocationCount();
         bound.RunPrepared();
-        EXPECT_EQ(allocations, before) << test.op << " at " << Name(isa);
+        EXPECT_EQ(AllocationCount(), before) << test.op << " at " << Name(isa);
       }
     }
   }

@@ -1,7 +1,6 @@
 #include "serve/http/connection.h"
 
 #include <array>
-
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/read.hpp>

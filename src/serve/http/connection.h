@@ -2,17 +2,15 @@
 // http/; the only header here that sees Boost.
 #pragma once
 
-#include <utility>  // Boost 1.74 uses std::exchange without including it
-
+#include <atomic>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
-
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>  // Boost 1.74 uses std::exchange without including it
 
 #include "serve/http/framing.h"
 #include "serve/http/http_server.h"

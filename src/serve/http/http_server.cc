@@ -1,11 +1,5 @@
 #include "serve/http/http_server.h"
 
-#include <condition_variable>
-#include <mutex>
-#include <thread>
-
-#include "serve/http/connection.h"
-
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/dispatch.hpp>
@@ -13,6 +7,11 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "serve/http/connection.h"
 
 namespace minim::serve {
 namespace {
