@@ -35,14 +35,30 @@ Result<Tensor> ReadTensor(const Path& path) {
   return tensor;
 }
 
-// input_0.pb, input_1.pb, ... in order.
-Result<std::vector<Tensor>> ReadNumbered(const Path& folder, std::string_view stem) {
-  std::vector<Tensor> tensors;
-  for (int i = 0; fs::exists(folder / fmt::format("{}_{}.pb", stem, i)); ++i) {
-    MINIM_TRY(Tensor tensor, ReadTensor(folder / fmt::format("{}_{}.pb", stem, i)));
-    tensors.push_back(std::move(tensor));
+// Older case files store bfloat16 as plain 16-bit words; the model's declaration decides.
+HostValue AdoptDType(HostValue value, const TensorType& declared) {
+  const Tensor* tensor = value.tensor();
+  if (tensor == nullptr || tensor->dtype() != DType::u16 || declared.dtype != DType::bf16)
+    return value;
+  Tensor same_bits(DType::bf16, tensor->dims());
+  std::memcpy(same_bits.data(), tensor->data(), tensor->bytes());
+  return HostValue(std::move(same_bits));
+}
+
+// input_0.pb, input_1.pb, ... in order, as the graph declares them.
+Result<std::vector<HostValue>> ReadNumbered(const Path& folder, std::string_view stem,
+                                            const Graph& graph, const std::vector<ValueId>& ids) {
+  std::vector<HostValue> values;
+  for (size_t i = 0; fs::exists(folder / fmt::format("{}_{}.pb", stem, i)); ++i) {
+    if (i == ids.size())
+      return Internal("{}: more {}s are recorded than the model has", folder.string(), stem);
+    const Path file = folder / fmt::format("{}_{}.pb", stem, i);
+    MINIM_TRY(const std::string bytes, ReadFile(file));
+    auto value = ParseValueProto(bytes, graph.type(ids[i]));
+    if (!value.ok()) return Annotate(value.status(), file.filename().string());
+    values.push_back(AdoptDType(*std::move(value), graph.type(ids[i])));
   }
-  return tensors;
+  return values;
 }
 
 bool IsRandom(const Graph& graph) {
@@ -53,39 +69,46 @@ bool IsRandom(const Graph& graph) {
   });
 }
 
-// Older case files store bfloat16 as plain 16-bit words; the model's declaration decides.
-void AdoptDType(Tensor& tensor, DType declared) {
-  if (tensor.dtype() != DType::u16 || declared != DType::bf16) return;
-  Tensor same_bits(DType::bf16, tensor.dims());
-  std::memcpy(same_bits.data(), tensor.data(), tensor.bytes());
-  tensor = same_bits;
+std::string ValueMismatch(const HostValue& actual, const HostValue& expected,
+                          const Tolerance& tolerance, bool shapes_only);
+
+std::string SequenceMismatch(const Sequence& actual, const Sequence& expected,
+                             const Tolerance& tolerance, bool shapes_only) {
+  if (actual.size() != expected.size())
+    return fmt::format("has {} items, expected {}", actual.size(), expected.size());
+  for (size_t i = 0; i < actual.size(); ++i) {
+    const std::string mismatch = ValueMismatch(actual[i], expected[i], tolerance, shapes_only);
+    if (!mismatch.empty()) return fmt::format("item {}: {}", i, mismatch);
+  }
+  return "";
 }
 
-Status CompareOutputs(const Session& session, const std::vector<Tensor>& actual,
-                      const std::vector<Tensor>& expected, const Tolerance& tolerance,
-                      bool shapes_only) {
-  if (expected.size() > actual.size())
-    return Internal("{} outputs recorded, the model has {}", expected.size(), actual.size());
+std::string ValueMismatch(const HostValue& actual, const HostValue& expected,
+                          const Tolerance& tolerance, bool shapes_only) {
+  if (actual.tensor() && expected.tensor()) {
+    const Tensor &a = *actual.tensor(), &e = *expected.tensor();
+    if (shapes_only && a.dtype() == e.dtype() && a.dims() == e.dims()) return "";
+    return FindMismatch(a, e, tolerance);
+  }
+  if (actual.sequence() && expected.sequence())
+    return SequenceMismatch(*actual.sequence(), *expected.sequence(), tolerance, shapes_only);
+  if (actual.map() && expected.map()) {
+    const std::string keys = FindMismatch(actual.map()->keys, expected.map()->keys, {0, 0});
+    return keys.empty() ? FindMismatch(actual.map()->values, expected.map()->values, tolerance)
+                        : keys;
+  }
+  return actual.empty() && expected.empty() ? "" : "is of another kind";
+}
+
+Status RunData(const Session& session, const std::vector<HostValue>& inputs,
+               const std::vector<HostValue>& expected, const Tolerance& tolerance,
+               bool shapes_only) {
+  MINIM_TRY(const std::vector<HostValue> actual, session.Run(inputs));
   for (size_t i = 0; i < expected.size(); ++i) {
-    const bool same_type =
-        actual[i].dtype() == expected[i].dtype() && actual[i].dims() == expected[i].dims();
-    if (shapes_only && same_type) continue;
-    const std::string mismatch = FindMismatch(actual[i], expected[i], tolerance);
+    const std::string mismatch = ValueMismatch(actual[i], expected[i], tolerance, shapes_only);
     if (!mismatch.empty()) return Internal("output '{}': {}", session.outputs()[i].name, mismatch);
   }
   return {};
-}
-
-Status RunData(const Session& session, std::vector<Tensor> inputs, std::vector<Tensor> expected,
-               const Tolerance& tolerance, bool shapes_only) {
-  for (size_t i = 0; i < std::min(inputs.size(), session.inputs().size()); ++i)
-    AdoptDType(inputs[i], session.inputs()[i].dtype);
-  for (size_t i = 0; i < std::min(expected.size(), session.outputs().size()); ++i)
-    AdoptDType(expected[i], session.outputs()[i].dtype);
-  std::vector<ConstView> views;
-  for (const Tensor& input : inputs) views.push_back(input.view());
-  MINIM_TRY(const std::vector<Tensor> actual, session.Run(views));
-  return CompareOutputs(session, actual, expected, tolerance, shapes_only);
 }
 
 CaseResult Outcome(const Status& status) {
@@ -101,9 +124,9 @@ Status RunDataSets(const Path& model, const Path& folder, const Tolerance& toler
   int sets = 0;
   for (const auto& entry : fs::directory_iterator(folder)) {
     if (!entry.path().filename().string().starts_with("test_data_set_")) continue;
-    MINIM_TRY(std::vector<Tensor> inputs, ReadNumbered(entry.path(), "input"));
-    MINIM_TRY(std::vector<Tensor> outputs, ReadNumbered(entry.path(), "output"));
-    MINIM_TRY(RunData(*session, std::move(inputs), std::move(outputs), tolerance, random));
+    MINIM_TRY(const auto inputs, ReadNumbered(entry.path(), "input", graph, graph.inputs));
+    MINIM_TRY(const auto outputs, ReadNumbered(entry.path(), "output", graph, graph.outputs));
+    MINIM_TRY(RunData(*session, inputs, outputs, tolerance, random));
     ++sets;
   }
   if (sets == 0) return NotFound("{}: has no test_data_set_* folder", folder.string());
@@ -145,6 +168,14 @@ CaseResult Excuse(const Path& folder, CaseResult result) {
   return result;
 }
 
+std::string StringMismatch(const Tensor& actual, const Tensor& expected) {
+  for (int64_t i = 0; i < expected.size(); ++i) {
+    const std::string &a = actual.as<std::string>()[i], &e = expected.as<std::string>()[i];
+    if (a != e) return fmt::format("element {} is '{}', expected '{}'", i, a, e);
+  }
+  return "";
+}
+
 // The part of a skip reason that many cases share.
 std::string GroupOf(const std::string& reason) {
   for (std::string_view key :
@@ -181,6 +212,7 @@ std::string FindMismatch(const Tensor& actual, const Tensor& expected, const Tol
   if (actual.dtype() != expected.dtype() || !(actual.dims() == expected.dims()))
     return fmt::format("is {}{}, expected {}{}", Name(actual.dtype()), actual.dims().ToString(),
                        Name(expected.dtype()), expected.dims().ToString());
+  if (expected.dtype() == DType::string) return StringMismatch(actual, expected);
   const double rtol = std::max(tolerance.rtol, StorageEpsilon(expected.dtype()));
   const Tensor a = Converted(actual.view(), DType::f64), e = Converted(expected.view(), DType::f64);
   for (int64_t i = 0; i < a.size(); ++i) {

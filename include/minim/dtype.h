@@ -32,9 +32,11 @@ enum class DType : uint8_t {
 #define MINIM_DTYPE(name, type, bits, onnx, acc, kind) name,
 #include "minim/dtypes.inc"
 #undef MINIM_DTYPE
+  /// std::string elements: a Tensor holds them, views and kernels never do.
+  string,
 };
 
-enum class DTypeKind : uint8_t { kFloat, kSigned, kUnsigned, kBool };
+enum class DTypeKind : uint8_t { kFloat, kSigned, kUnsigned, kBool, kString };
 
 /// Bytes of one element.
 size_t SizeOf(DType dtype);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "minim/host_value.h"
 #include "minim/status.h"
 #include "minim/tensor.h"
 
@@ -35,6 +36,8 @@ struct TensorInfo {
   std::vector<std::string> symbols;
   /// False when the model does not even declare the rank; `dims` is then empty.
   bool ranked = true;
+  /// Set unless this is a tensor: "seq(map(i64,f32))", "optional(f32[*])".
+  std::string other_type = {};
 };
 
 class Session {
@@ -55,7 +58,11 @@ class Session {
   /// Errors: kInvalidArgument names the input whose dtype or shape disagrees.
   virtual Result<std::vector<Tensor>> Run(std::span<const ConstView> inputs) const = 0;
 
-  /// The same into caller-owned buffers of the exact dtypes and dims; allocates nothing once warm.
+  /// The same on values of any kind: strings, sequences, maps, optionals.
+  virtual Result<std::vector<HostValue>> Run(std::span<const HostValue> inputs) const = 0;
+
+  /// The same as the first into caller-owned buffers of the exact dtypes and dims; allocates
+  /// nothing once warm.
   virtual Status RunInto(std::span<const ConstView> inputs,
                          std::span<const View> outputs) const = 0;
 

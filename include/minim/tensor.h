@@ -3,6 +3,7 @@
 // Lifetime: a view is valid as long as the buffer it was taken from.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <initializer_list>
@@ -61,6 +62,10 @@ struct DTypeOfImpl;
   };
 #include "minim/dtypes.inc"
 #undef MINIM_DTYPE
+template <>
+struct DTypeOfImpl<std::string> {
+  static constexpr DType value = DType::string;
+};
 }  // namespace internal
 
 /// The DType of a C++ type: kDTypeOf<float> == DType::f32.
@@ -101,13 +106,13 @@ struct View {
 class Tensor {
  public:
   Tensor() = default;
-  /// Zero-filled.
+  /// Zero-filled; strings are empty.
   Tensor(DType dtype, const Dims& dims);
   /// Copies `values`; its size must be dims.Elements().
   template <typename T>
   static Tensor From(const Dims& dims, std::span<const T> values) {
     Tensor tensor(kDTypeOf<T>, dims);
-    if (!values.empty()) std::memcpy(tensor.data(), values.data(), values.size_bytes());
+    std::copy(values.begin(), values.end(), tensor.as<T>().begin());
     return tensor;
   }
   template <typename T>
@@ -118,7 +123,7 @@ class Tensor {
   static Tensor Scalar(T value) {
     return From<T>(Dims(), {value});
   }
-  /// Copies the viewed bytes.
+  /// Copies the viewed elements.
   static Tensor Copy(const ConstView& view);
 
   bool defined() const { return buffer_ != nullptr; }

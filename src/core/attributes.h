@@ -8,12 +8,12 @@
 #include <vector>
 
 #include "core/error.h"
-#include "minim/tensor.h"
+#include "core/shape.h"
 
 namespace minim {
 
 using Attribute = std::variant<int64_t, float, std::string, Tensor, std::vector<int64_t>,
-                               std::vector<float>, std::vector<std::string>>;
+                               std::vector<float>, std::vector<std::string>, TensorType>;
 
 class Attributes {
  public:

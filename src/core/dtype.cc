@@ -2,6 +2,8 @@
 
 #include <immintrin.h>
 
+#include <string>
+
 namespace minim {
 namespace {
 
@@ -16,6 +18,7 @@ constexpr Row kRows[] = {
 #define MINIM_DTYPE(name, type, bits, onnx, acc, kind) {#name, (bits) / 8, onnx, DTypeKind::kind},
 #include "minim/dtypes.inc"
 #undef MINIM_DTYPE
+    {"string", sizeof(std::string), 8, DTypeKind::kString},
 };
 
 const Row& RowOf(DType dtype) { return kRows[static_cast<size_t>(dtype)]; }

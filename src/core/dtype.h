@@ -21,6 +21,7 @@ decltype(auto) Visit(DType dtype, F&& f) {
     return f.template operator()<type>();
 #include "minim/dtypes.inc"
 #undef MINIM_DTYPE
+    case DType::string: break;  // never in views
   }
   CheckFailed(__FILE__, __LINE__, "unknown dtype");
 }

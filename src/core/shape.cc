@@ -34,8 +34,30 @@ std::optional<int64_t> ElementsOf(const Shape& shape) {
   return product;
 }
 
+TensorType TensorType::SequenceOf(TensorType element) {
+  return {.kind = ValueKind::kSequence,
+          .element = std::make_shared<const TensorType>(std::move(element))};
+}
+
+TensorType TensorType::OptionalOf(TensorType element) {
+  return {.kind = ValueKind::kOptional,
+          .element = std::make_shared<const TensorType>(std::move(element))};
+}
+
+TensorType TensorType::MapOf(DType key, TensorType value) {
+  return {.dtype = key,
+          .kind = ValueKind::kMap,
+          .element = std::make_shared<const TensorType>(std::move(value))};
+}
+
 std::string TensorType::ToString() const {
   const std::string name(Name(dtype));
+  switch (kind) {
+    case ValueKind::kTensor: break;
+    case ValueKind::kSequence: return fmt::format("seq({})", element->ToString());
+    case ValueKind::kOptional: return fmt::format("optional({})", element->ToString());
+    case ValueKind::kMap: return fmt::format("map({},{})", name, element->ToString());
+  }
   if (!shape) return name + "[*]";
   return shape->empty() ? name : name + minim::ToString(*shape);
 }

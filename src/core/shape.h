@@ -2,6 +2,7 @@
 // named symbol ("N"), or unknown. Dims (minim/tensor.h) is the concrete counterpart.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -57,20 +58,37 @@ std::string ToString(const Shape& shape);
 /// Product of the dims, if known.
 std::optional<int64_t> ElementsOf(const Shape& shape);
 
-/// The type of a value: dtype, and shape unless even the rank is unknown.
+/// What a value is. An optional holds a tensor or a sequence, or nothing.
+enum class ValueKind : uint8_t { kTensor, kSequence, kOptional, kMap };
+
+/// The type of a value: dtype, and shape unless even the rank is unknown. For the other kinds
+/// `element` is what they hold, and a map's `dtype` is that of its keys.
 struct TensorType {
   DType dtype = DType::f32;
   std::optional<Shape> shape;
+  ValueKind kind = ValueKind::kTensor;
+  std::shared_ptr<const TensorType> element = nullptr;
 
+  static TensorType SequenceOf(TensorType element);
+  static TensorType OptionalOf(TensorType element);
+  static TensorType MapOf(DType key, TensorType value);
+
+  bool is_tensor() const { return kind == ValueKind::kTensor; }
+  /// True for what a View can hold: a tensor of a fixed-size dtype.
+  bool dense() const { return is_tensor() && dtype != DType::string; }
   bool ranked() const { return shape.has_value(); }
   int rank() const { return static_cast<int>(shape->size()); }
   /// True if every dim is a number.
-  bool Static() const { return shape && ToDims(*shape).has_value(); }
+  bool Static() const { return is_tensor() && shape && ToDims(*shape).has_value(); }
   /// Needs Static().
   Dims dims() const { return *ToDims(*shape); }
-  /// "f32[N,3]", "f32" for rank 0, "f32[*]" when the rank is unknown.
+  /// "f32[N,3]", "f32" for rank 0, "f32[*]" when the rank is unknown, "seq(f32[*])",
+  /// "optional(...)", "map(i64,f32)".
   std::string ToString() const;
-  friend bool operator==(const TensorType&, const TensorType&) = default;
+  friend bool operator==(const TensorType& a, const TensorType& b) {
+    return a.dtype == b.dtype && a.shape == b.shape && a.kind == b.kind &&
+           (a.element == b.element || (a.element && b.element && *a.element == *b.element));
+  }
 };
 
 /// NumPy broadcasting of shapes: right-aligned, 1 stretches. Errors: kInvalidArgument when two

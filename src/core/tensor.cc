@@ -36,11 +36,25 @@ Tensor::Tensor(DType dtype, const Dims& dims) : dtype_(dtype), dims_(dims) {
   auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
   if (memory == nullptr) throw std::bad_alloc();
   std::memset(memory, 0, rounded);
-  buffer_ = std::shared_ptr<std::byte>(memory, [](std::byte* p) { std::free(p); });
+  if (dtype != DType::string) {
+    buffer_ = std::shared_ptr<std::byte>(memory, [](std::byte* p) { std::free(p); });
+    return;
+  }
+  auto* strings = reinterpret_cast<std::string*>(memory);
+  const int64_t count = size();
+  std::uninitialized_default_construct_n(strings, count);
+  buffer_ = std::shared_ptr<std::byte>(memory, [strings, count](std::byte* p) {
+    std::destroy_n(strings, count);
+    std::free(p);
+  });
 }
 
 Tensor Tensor::Copy(const ConstView& view) {
   Tensor tensor(view.dtype, view.dims);
+  if (view.dtype == DType::string) {
+    std::copy_n(view.as<std::string>().data(), view.size(), tensor.as<std::string>().data());
+    return tensor;
+  }
   if (view.bytes() > 0) std::memcpy(tensor.data(), view.data, view.bytes());
   return tensor;
 }

@@ -1,36 +1,34 @@
 #include "exec/program.h"
 
 #include <algorithm>
-#include <set>
 
 #include "core/dtype.h"
-#include "ops/infer.h"
-#include "ops/reference.h"
+#include "exec/cut.h"
+#include "exec/region.h"
 
 namespace minim {
 
-// One compiled binding. Its results are numbered: first the executable's outputs, then those of
-// the dynamic nodes, in order.
-struct Program::Region {
-  std::unique_ptr<Executable> executable;
-  std::vector<int> input_map;                    // executable input -> program input
-  std::vector<Node> dynamic_nodes;               // outputs of unforeseeable shape, by the reference
-  std::vector<std::vector<int>> dynamic_inputs;  // results they read, -1 where omitted
-  std::unique_ptr<Program> rest;
-  std::vector<int> rest_inputs;  // results it reads
-  struct Source {
-    bool from_rest;
-    int index;
-  };
-  std::vector<Source> outputs;  // of the program
-};
+namespace {
+
+// True if the value is of the type's kind; element types are left to the ops.
+bool Holds(const HostValue& value, const TensorType& type) {
+  switch (type.kind) {
+    case ValueKind::kTensor: return value.tensor() && value.tensor()->dtype() == type.dtype;
+    case ValueKind::kSequence: return value.sequence() != nullptr;
+    case ValueKind::kMap: return value.map() != nullptr;
+    case ValueKind::kOptional: return value.empty() || Holds(value, *type.element);
+  }
+  return false;
+}
+
+}  // namespace
 
 struct Program::Entry {
   std::vector<Dims> dims;
   std::vector<std::pair<int, Tensor>> awaited;  // input, its value
   std::shared_ptr<const Region> region;
 
-  bool Matches(std::span<const ConstView> inputs) const {
+  bool Matches(const Inputs& inputs) const {
     for (size_t i = 0; i < inputs.size(); ++i)
       if (!(dims[i] == inputs[i].dims)) return false;
     for (const auto& [index, value] : awaited)
@@ -40,102 +38,32 @@ struct Program::Entry {
   }
 };
 
-namespace {
-
-std::vector<TensorType> OutputTypes(const Graph& graph, const Node& node) {
-  std::vector<TensorType> types;
-  for (ValueId id : node.outputs)
-    types.push_back(id == kNoValue ? TensorType{DType::f32, Shape()} : graph.type(id));
-  return types;
-}
-
-bool AllStatic(const std::vector<TensorType>& types) {
-  return std::all_of(types.begin(), types.end(), [](const TensorType& t) { return t.Static(); });
-}
-
-// Splits a specialised graph where shapes stop being known.
-class Cutter {
- public:
-  explicit Cutter(Graph& graph) : graph_(graph), known_(graph.values.size(), false) {
-    for (ValueId id : graph.inputs) known_[id] = true;
-    for (const auto& [id, tensor] : graph.constants) known_[id] = true;
-  }
-
-  /// Values whose contents the shapes wait for.
-  Result<std::vector<ValueId>> Partition() {
-    std::vector<ValueId> awaited;
-    for (const Node& node : graph_.nodes) {
-      const bool ready = std::all_of(node.inputs.begin(), node.inputs.end(),
-                                     [&](ValueId id) { return id == kNoValue || known_[id]; });
-      if (!ready) {
-        late_.push_back(node);
-        continue;
-      }
-      std::vector<int> positions;
-      MINIM_TRY(InferNode(graph_, node, &positions));
-      if (AllStatic(OutputTypes(graph_, node))) {
-        early_.push_back(node);
-        for (ValueId id : node.outputs)
-          if (id != kNoValue) known_[id] = true;
-      } else if (positions.empty()) {
-        dynamic_.push_back(node);
-      } else {
-        for (int position : positions) awaited.push_back(node.input(position));
-        late_.push_back(node);
-      }
-    }
-    return awaited;
-  }
-
-  const std::vector<Node>& early() const { return early_; }
-  const std::vector<Node>& dynamic() const { return dynamic_; }
-  const std::vector<Node>& late() const { return late_; }
-
-  /// What the early part hands over: known graph outputs, and what later nodes read.
-  std::vector<ValueId> Handed() const {
-    std::vector<ValueId> handed;
-    std::set<ValueId> seen;
-    const auto hand = [&](ValueId id) {
-      if (id != kNoValue && known_[id] && seen.insert(id).second) handed.push_back(id);
-    };
-    for (ValueId id : graph_.outputs) hand(id);
-    for (const Node& node : dynamic_)
-      for (ValueId id : node.inputs) hand(id);  // constants too: the reference reads results only
-    for (const Node& node : late_) {
-      for (ValueId id : node.inputs)
-        if (id != kNoValue && graph_.constant(id) == nullptr) hand(id);
-    }
-    return handed;
-  }
-
- private:
-  Graph& graph_;
-  std::vector<bool> known_;
-  std::vector<Node> early_, dynamic_, late_;
-};
-
-}  // namespace
-
 Program::Program(Graph graph, std::shared_ptr<Runtime> runtime, ProgramOptions options)
     : graph_(std::move(graph)), runtime_(std::move(runtime)), options_(std::move(options)) {}
 
 Program::~Program() = default;
 
-Status Program::CheckInputs(std::span<const ConstView> inputs) const {
+Status Program::CheckInputs(const Inputs& inputs) const {
   if (inputs.size() != graph_.inputs.size())
     return InvalidArgument("{} inputs were given, the model has {}", inputs.size(),
                            graph_.inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Value& value = graph_.value(graph_.inputs[i]);
-    if (inputs[i].dtype != value.type.dtype)
+    if (value.type.is_tensor() && inputs[i].dtype != value.type.dtype)
       return InvalidArgument("input '{}': has dtype {}, expected {}", value.name,
                              Name(inputs[i].dtype), Name(value.type.dtype));
+    if (value.type.dense()) continue;
+    if (inputs.values == nullptr)
+      return InvalidArgument("input '{}' is {}, which no view can hold", value.name,
+                             value.type.ToString());
+    if (!Holds(inputs.values[i], value.type))
+      return InvalidArgument("input '{}': is {}, expected {}", value.name,
+                             TypeOf(inputs.values[i]).ToString(), value.type.ToString());
   }
   return {};
 }
 
-Result<const Program::Region*> Program::Find(ExecContext& context,
-                                             std::span<const ConstView> inputs) {
+Result<const Region*> Program::Find(ExecContext& context, const Inputs& inputs) {
   MINIM_TRY(CheckInputs(inputs));
   if (context.last_program == this) {
     const auto* entry = static_cast<const Entry*>(context.last_entry.get());
@@ -148,8 +76,7 @@ Result<const Program::Region*> Program::Find(ExecContext& context,
   return region;
 }
 
-Result<std::shared_ptr<const Program::Entry>> Program::FindShared(
-    std::span<const ConstView> inputs) {
+Result<std::shared_ptr<const Program::Entry>> Program::FindShared(const Inputs& inputs) {
   {
     std::lock_guard lock(mutex_);
     for (size_t i = 0; i < entries_.size(); ++i) {
@@ -162,7 +89,7 @@ Result<std::shared_ptr<const Program::Entry>> Program::FindShared(
   // Two threads may compile the same binding at once; both results are right and one is dropped.
   auto entry = std::make_shared<Entry>();
   MINIM_TRY(entry->region, Compile(inputs));
-  for (const ConstView& input : inputs) entry->dims.push_back(input.dims);
+  for (const ConstView& view : inputs.views) entry->dims.push_back(view.dims);
   std::lock_guard lock(mutex_);
   for (int index : awaited_) entry->awaited.emplace_back(index, Tensor::Copy(inputs[index]));
   entries_.insert(entries_.begin(), entry);
@@ -170,9 +97,9 @@ Result<std::shared_ptr<const Program::Entry>> Program::FindShared(
   return std::shared_ptr<const Entry>(std::move(entry));
 }
 
-Result<std::shared_ptr<const Program::Region>> Program::Compile(std::span<const ConstView> inputs) {
+Result<std::shared_ptr<const Region>> Program::Compile(const Inputs& inputs) {
   std::vector<Dims> dims;
-  for (const ConstView& input : inputs) dims.push_back(input.dims);
+  for (const ConstView& view : inputs.views) dims.push_back(view.dims);
   std::vector<int> awaited;
   {
     std::lock_guard lock(mutex_);
@@ -193,16 +120,12 @@ Result<std::shared_ptr<const Program::Region>> Program::Compile(std::span<const 
       graph.value(graph.inputs[i]).type.shape = ToShape(inputs[i].dims);
     }
     MINIM_TRY(graph, Specialize(graph, dims));
-    std::vector<int> input_map;
-    for (size_t i = 0; i < inputs.size(); ++i)
-      if (graph.constant(graph.inputs[i]) == nullptr) input_map.push_back(static_cast<int>(i));
     const std::vector<ValueId> all_inputs = graph.inputs;
     std::erase_if(graph.inputs, [&](ValueId id) { return graph.constant(id) != nullptr; });
     MINIM_TRY(RunPipeline(kSpecializePipeline, graph, context));
-    Cutter cutter(graph);
-    MINIM_TRY(const std::vector<ValueId> waiting, cutter.Partition());
+    MINIM_TRY(Cut cut, CutGraph(graph));
     bool again = false;
-    for (ValueId id : waiting) {
+    for (ValueId id : cut.awaited) {
       const auto it = std::find(all_inputs.begin(), all_inputs.end(), id);
       if (it == all_inputs.end()) continue;
       const int index = static_cast<int>(it - all_inputs.begin());
@@ -211,9 +134,9 @@ Result<std::shared_ptr<const Program::Region>> Program::Compile(std::span<const 
       again = true;
     }
     if (again) continue;
-    if (cutter.early().empty() && cutter.dynamic().empty() && !cutter.late().empty())
-      return Unsupported("node '{}' ({}): its output shape cannot be determined",
-                         cutter.late()[0].name, cutter.late()[0].op);
+    if (cut.early.empty() && cut.host.empty() && !cut.late.empty())
+      return Unsupported("node '{}' ({}): its output shape cannot be determined", cut.late[0].name,
+                         cut.late[0].op);
     {
       std::lock_guard lock(mutex_);
       for (int index : awaited)
@@ -222,130 +145,79 @@ Result<std::shared_ptr<const Program::Region>> Program::Compile(std::span<const 
           entries_.clear();  // their keys lack the new values
         }
     }
-    return BuildRegion(std::move(graph), cutter.early(), cutter.dynamic(), cutter.late(),
-                       cutter.Handed(), std::move(input_map));
+    return Region::Build(std::move(graph), std::move(cut), all_inputs, runtime_, options_);
   }
 }
 
-Result<std::shared_ptr<const Program::Region>> Program::BuildRegion(
-    Graph graph, std::vector<Node> early, std::vector<Node> dynamic, std::vector<Node> late,
-    const std::vector<ValueId>& handed, std::vector<int> input_map) {
-  auto region = std::make_shared<Region>();
-  region->input_map = std::move(input_map);
-  std::map<ValueId, int> results;
-  for (ValueId id : handed) results.emplace(id, static_cast<int>(results.size()));
-  for (const Node& node : dynamic) {
-    std::vector<int> inputs;
-    for (ValueId id : node.inputs) inputs.push_back(id == kNoValue ? -1 : results.at(id));
-    region->dynamic_inputs.push_back(std::move(inputs));
-  }
-  for (const Node& node : dynamic) {
-    for (ValueId id : node.outputs)
-      results.emplace(id == kNoValue ? -2 - static_cast<int>(results.size()) : id,
-                      static_cast<int>(results.size()));
-  }
-  std::vector<int> rest_outputs(graph.values.size(), -1);
-  if (!late.empty()) {
-    Graph rest = graph;
-    rest.nodes = std::move(late);
-    rest.inputs.clear();
-    rest.outputs.clear();
-    std::set<ValueId> read;
-    for (const Node& node : rest.nodes)
-      for (ValueId id : node.inputs)
-        if (id != kNoValue && rest.constant(id) == nullptr && results.contains(id)) read.insert(id);
-    for (ValueId id : read) {
-      rest.inputs.push_back(id);
-      region->rest_inputs.push_back(results.at(id));
-    }
-    for (ValueId id : graph.outputs) {
-      if (results.contains(id) || rest_outputs[id] >= 0) continue;
-      rest_outputs[id] = static_cast<int>(rest.outputs.size());
-      rest.outputs.push_back(id);
-    }
-    region->rest = std::make_unique<Program>(std::move(rest), runtime_, options_);
-  }
-  for (ValueId id : graph.outputs) {
-    const auto it = results.find(id);
-    region->outputs.push_back(it != results.end() ? Region::Source{false, it->second}
-                                                  : Region::Source{true, rest_outputs[id]});
-  }
-  region->dynamic_nodes = std::move(dynamic);
-  const bool whole = region->rest == nullptr && region->dynamic_nodes.empty();
-  if (whole) {
-    for (size_t i = 0; i < region->outputs.size(); ++i)
-      region->outputs[i] = {false, static_cast<int>(i)};
-  } else {
-    graph.outputs = handed;
-  }
-  graph.nodes = std::move(early);
-  MINIM_TRY(region->executable, Executable::Build(std::move(graph), runtime_, options_.threads));
-  return std::shared_ptr<const Region>(std::move(region));
+Result<std::vector<HostValue>> Program::Run(ExecContext& context,
+                                            std::span<const HostValue> values) {
+  std::vector<ConstView> views;
+  for (const HostValue& value : values)
+    views.push_back(value.tensor() == nullptr ? ConstView() : value.tensor()->view());
+  MINIM_TRY(const Region* region, Find(context, {views, values.data()}));
+  return region->Run(context, {views, values.data()});
 }
 
-Result<std::vector<Tensor>> Program::Run(ExecContext& context, std::span<const ConstView> inputs) {
-  MINIM_TRY(const Region* region, Find(context, inputs));
-  return RunRegion(context, *region, inputs);
+Result<std::vector<HostValue>> Program::RunNested(ExecContext& context,
+                                                  std::span<const HostValue> values) {
+  std::vector<ConstView> views;
+  for (const HostValue& value : values)
+    views.push_back(value.tensor() == nullptr ? ConstView() : value.tensor()->view());
+  const Inputs inputs{views, values.data()};
+  MINIM_TRY(CheckInputs(inputs));
+  MINIM_TRY(const std::shared_ptr<const Entry> entry, FindShared(inputs));
+  return entry->region->Run(context, inputs);
 }
 
-Result<std::vector<Tensor>> Program::RunRegion(ExecContext& context, const Region& region,
-                                               std::span<const ConstView> inputs) {
-  const Executable& executable = *region.executable;
-  std::vector<Tensor> results;
-  std::vector<void*> output_pointers;
-  for (ValueId id : executable.graph().outputs) {
-    const TensorType& type = executable.graph().type(id);
-    results.emplace_back(type.dtype, type.dims());
-    output_pointers.push_back(results.back().data());
+bool Program::Accepts(std::span<const HostValue> values) const {
+  if (values.size() != graph_.inputs.size()) return false;
+  for (size_t i = 0; i < values.size(); ++i)
+    if (!Holds(values[i], graph_.type(graph_.inputs[i]))) return false;
+  return true;
+}
+
+Result<std::vector<Tensor>> Program::Run(ExecContext& context, std::span<const ConstView> views) {
+  MINIM_TRY(const Region* region, Find(context, {views}));
+  MINIM_TRY(const std::vector<HostValue> values, region->Run(context, {views}));
+  std::vector<Tensor> tensors;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const Tensor* tensor = values[i].tensor();
+    if (tensor == nullptr)
+      return Unsupported("output '{}' is no tensor: ask for host values",
+                         graph_.value(graph_.outputs[i]).name);
+    tensors.push_back(*tensor);
   }
-  std::vector<const void*> input_pointers;
-  for (int index : region.input_map) input_pointers.push_back(inputs[index].data);
-  const ThreadBudget threads{&runtime_->pool(), options_.threads};
-  MINIM_TRY(executable.Run(context, {input_pointers, output_pointers, {}, threads}));
-  for (size_t n = 0; n < region.dynamic_nodes.size(); ++n) {
-    std::vector<const Tensor*> args;
-    for (int index : region.dynamic_inputs[n])
-      args.push_back(index < 0 ? nullptr : &results[index]);
-    MINIM_TRY(std::vector<Tensor> values, EvaluateNode(region.dynamic_nodes[n], args));
-    for (Tensor& value : values) results.push_back(std::move(value));
-  }
-  std::vector<Tensor> rest_results;
-  if (region.rest != nullptr) {
-    std::vector<ConstView> views;
-    for (int index : region.rest_inputs)
-      views.push_back(static_cast<const Tensor&>(results[index]).view());
-    MINIM_TRY(const std::shared_ptr<const Entry> entry, region.rest->FindShared(views));
-    MINIM_TRY(rest_results, region.rest->RunRegion(context, *entry->region, views));
-  }
-  std::vector<Tensor> outputs;
-  for (const Region::Source& source : region.outputs)
-    outputs.push_back(source.from_rest ? rest_results[source.index] : results[source.index]);
-  return outputs;
+  return tensors;
 }
 
 Status Program::RunInto(ExecContext& context, std::span<const ConstView> inputs,
                         std::span<const View> outputs) {
-  MINIM_TRY(const Region* region, Find(context, inputs));
-  const Executable& executable = *region->executable;
+  MINIM_TRY(const Region* region, Find(context, {inputs}));
   if (outputs.size() != graph_.outputs.size())
     return InvalidArgument("{} output buffers were given, the model has {} outputs", outputs.size(),
                            graph_.outputs.size());
-  if (region->rest != nullptr || !region->dynamic_nodes.empty()) {
-    MINIM_TRY(const std::vector<Tensor> values, Run(context, inputs));
+  if (!region->whole()) {
+    MINIM_TRY(const std::vector<HostValue> values, region->Run(context, {inputs}));
     for (size_t i = 0; i < values.size(); ++i) {
-      MINIM_TRY(CheckOutput(i, {values[i].dtype(), ToShape(values[i].dims())}, outputs[i]));
-      if (values[i].bytes() > 0) std::memcpy(outputs[i].data, values[i].data(), values[i].bytes());
+      const Tensor* tensor = values[i].tensor();
+      if (tensor == nullptr || tensor->dtype() == DType::string)
+        return Unsupported("output '{}' is no array of numbers: ask for host values",
+                           graph_.value(graph_.outputs[i]).name);
+      MINIM_TRY(CheckOutput(i, {tensor->dtype(), ToShape(tensor->dims())}, outputs[i]));
+      if (tensor->bytes() > 0) std::memcpy(outputs[i].data, tensor->data(), tensor->bytes());
     }
     return {};
   }
+  const Executable& executable = region->executable();
+  const std::vector<int>& input_map = region->input_map();
   void** pointers = context.CallPointers(inputs.size() + outputs.size());
-  for (size_t i = 0; i < region->input_map.size(); ++i)
-    pointers[i] = const_cast<void*>(inputs[region->input_map[i]].data);
+  for (size_t i = 0; i < input_map.size(); ++i)
+    pointers[i] = const_cast<void*>(inputs[input_map[i]].data);
   for (size_t i = 0; i < outputs.size(); ++i) {
     MINIM_TRY(CheckOutput(i, executable.graph().type(executable.graph().outputs[i]), outputs[i]));
     pointers[inputs.size() + i] = outputs[i].data;
   }
-  return executable.Run(context, {.inputs = {pointers, region->input_map.size()},
+  return executable.Run(context, {.inputs = {pointers, input_map.size()},
                                   .outputs = {pointers + inputs.size(), outputs.size()},
                                   .threads = {&runtime_->pool(), options_.threads}});
 }
@@ -364,8 +236,8 @@ Status Program::Prepare(ExecContext& context, const std::vector<Dims>& input_dim
   std::vector<ConstView> views;
   for (size_t i = 0; i < input_dims.size(); ++i)
     views.push_back({nullptr, graph_.type(graph_.inputs[i]).dtype, input_dims[i]});
-  MINIM_TRY(const Region* region, Find(context, views));
-  region->executable->Ready(context);
+  MINIM_TRY(const Region* region, Find(context, {views}));
+  region->executable().Ready(context);
   context.CallPointers(graph_.inputs.size() + graph_.outputs.size());
   return {};
 }
@@ -373,10 +245,7 @@ Status Program::Prepare(ExecContext& context, const std::vector<Dims>& input_dim
 size_t Program::arena_bytes() const {
   std::lock_guard lock(mutex_);
   size_t bytes = 0;
-  for (const auto& entry : entries_) {
-    bytes = std::max(bytes, entry->region->executable->plan().arena_bytes);
-    if (entry->region->rest) bytes = std::max(bytes, entry->region->rest->arena_bytes());
-  }
+  for (const auto& entry : entries_) bytes = std::max(bytes, entry->region->arena_bytes());
   return bytes;
 }
 
@@ -386,10 +255,7 @@ std::string Program::Explain() const {
   for (const auto& entry : entries_) {
     text += "binding";
     for (const Dims& dims : entry->dims) text += " " + dims.ToString();
-    text += "\n" + entry->region->executable->Explain();
-    for (const Node& node : entry->region->dynamic_nodes)
-      text += node.op + " ends the region: its output shape depends on values; by the reference\n";
-    if (entry->region->rest) text += "then " + entry->region->rest->Explain();
+    text += "\n" + entry->region->Explain();
   }
   return text;
 }

@@ -1,15 +1,18 @@
 // Program: a graph with symbolic shapes, compiled once per binding of input shapes. Where a shape
-// depends on a computed value, the graph is cut there: the first region runs, and what follows is
-// a Program of its own, bound to what the region produced.
+// depends on a computed value, or a value is no array of numbers, the graph is cut there: the first
+// region runs, and what follows is a Program of its own, bound to what the region produced.
 // Threads: Run may be called concurrently with distinct contexts.
 #pragma once
 
 #include <mutex>
 
 #include "exec/cpu/executable.h"
+#include "minim/host_value.h"
 #include "passes/passes.h"
 
 namespace minim {
+
+class Region;
 
 struct ProgramOptions {
   int threads = 1;
@@ -26,9 +29,26 @@ class Program {
 
   const Graph& graph() const { return graph_; }
 
+  /// What a run is given: a view of each tensor (an empty one for other kinds), and the values
+  /// themselves where some input is not a tensor of a fixed-size dtype.
+  struct Inputs {
+    std::span<const ConstView> views;
+    const HostValue* values = nullptr;
+
+    size_t size() const { return views.size(); }
+    const ConstView& operator[](size_t i) const { return views[i]; }
+  };
+
   /// Runs on inputs of any fitting shape; returns freshly allocated outputs.
-  /// Errors: kInvalidArgument names the input whose dtype or shape disagrees.
+  /// Errors: kInvalidArgument names the input whose dtype or shape disagrees; kUnsupported when an
+  /// output is no tensor.
   Result<std::vector<Tensor>> Run(ExecContext& context, std::span<const ConstView> inputs);
+  /// The same on values of any kind.
+  Result<std::vector<HostValue>> Run(ExecContext& context, std::span<const HostValue> inputs);
+  /// The same from within another program's run on this context.
+  Result<std::vector<HostValue>> RunNested(ExecContext& context, std::span<const HostValue> inputs);
+  /// True if the values have the kinds and dtypes of the inputs.
+  bool Accepts(std::span<const HostValue> values) const;
   /// Runs into caller-owned buffers of the exact types; allocates nothing once this binding is
   /// compiled, unless shapes depend on values.
   Status RunInto(ExecContext& context, std::span<const ConstView> inputs,
@@ -40,20 +60,12 @@ class Program {
   std::string Explain() const;
 
  private:
-  struct Region;
   struct Entry;
 
-  Status CheckInputs(std::span<const ConstView> inputs) const;
-  Result<const Region*> Find(ExecContext& context, std::span<const ConstView> inputs);
-  Result<std::vector<Tensor>> RunRegion(ExecContext& context, const Region& region,
-                                        std::span<const ConstView> inputs);
-  Result<std::shared_ptr<const Entry>> FindShared(std::span<const ConstView> inputs);
-  Result<std::shared_ptr<const Region>> Compile(std::span<const ConstView> inputs);
-  Result<std::shared_ptr<const Region>> BuildRegion(Graph graph, std::vector<Node> early,
-                                                    std::vector<Node> dynamic,
-                                                    std::vector<Node> late,
-                                                    const std::vector<ValueId>& handed,
-                                                    std::vector<int> input_map);
+  Status CheckInputs(const Inputs& inputs) const;
+  Result<const Region*> Find(ExecContext& context, const Inputs& inputs);
+  Result<std::shared_ptr<const Entry>> FindShared(const Inputs& inputs);
+  Result<std::shared_ptr<const Region>> Compile(const Inputs& inputs);
   Status CheckOutput(size_t index, const TensorType& type, const View& buffer) const;
   Graph graph_;
   std::shared_ptr<Runtime> runtime_;

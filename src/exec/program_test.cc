@@ -37,7 +37,51 @@ TEST(ProgramTest, WrongInputsAreNamed) {
   EXPECT_NE(program->Run(context, wrong_views).status().message().find("'x'"), std::string::npos);
   EXPECT_NE(program->Run(context, int_views).status().message().find("expected f32"),
             std::string::npos);
-  EXPECT_FALSE(program->Run(context, {}).ok());
+  EXPECT_FALSE(program->Run(context, std::span<const ConstView>()).ok());
+}
+
+// Static nodes before, inside and after a loop whose trip count comes with the run.
+constexpr char kLoop[] = R"(graph "g"(m: i64, x: f32[N]) -> (y, all) {
+  a = Relu(x)
+  last, all = Loop(m, _, a, x) {captures=1,
+    body=graph "b"(i: i64, c: bool, v: f32[N], x: f32[N]) -> (c2, w, s) {
+      c2 = Identity(c) w = Add(v, x) s = Mul(w, w) }}
+  y = Neg(last) })";
+
+TEST(ProgramTest, LoopsRunCompiledBodies) {
+  auto program = ProgramOf(kLoop);
+  ExecContext context;
+  for (int64_t trips : {0, 3}) {
+    const Tensor m = Tensor::Scalar<int64_t>(trips), x = Tensor::From<float>({2}, {1, -2});
+    const ConstView views[] = {m.view(), x.view()};
+    const auto results = program->Run(context, views);
+    ASSERT_TRUE(results.ok()) << results.status().message();
+    EXPECT_EQ((*results)[0].as<float>()[0], static_cast<float>(-1 - trips));
+    EXPECT_EQ((*results)[0].as<float>()[1], static_cast<float>(2 * trips));
+    EXPECT_EQ((*results)[1].dims()[0], trips);
+  }
+  EXPECT_NE(program->Explain().find("Loop on the host"), std::string::npos);
+}
+
+TEST(ProgramTest, SequencesAndStringsComeAndGo) {
+  auto program = ProgramOf(R"(graph "g"(s: seq(f32[?]), t: string[N]) -> (y, u, s2) {
+    const at: i64 = [0]
+    const word: string[1] = ["w"]
+    first = SequenceAt(s, at)
+    y = Relu(first)
+    u = Concat(t, word) {axis=0}
+    s2 = SequenceInsert(s, y) })");
+  ExecContext context;
+  const HostValue inputs[] = {Sequence{Tensor::From<float>({3}, {-1, 0, 2})},
+                              Tensor::From<std::string>({1}, {"v"})};
+  const auto results = program->Run(context, std::span<const HostValue>(inputs));
+  ASSERT_TRUE(results.ok()) << results.status().message();
+  EXPECT_EQ((*results)[0].tensor()->as<float>()[2], 2);
+  EXPECT_EQ((*results)[1].tensor()->as<std::string>()[1], "w");
+  EXPECT_EQ((*results)[2].sequence()->size(), 2u);
+  const HostValue wrong[] = {Tensor::Scalar<float>(1), Tensor::Scalar<std::string>("v")};
+  EXPECT_NE(program->Run(context, std::span<const HostValue>(wrong)).status().message().find("'s'"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -50,7 +50,14 @@ std::string List(const Range& values) {
   return text + "]";
 }
 
+std::string StringList(std::span<const std::string> values) {
+  std::string text = "[";
+  for (const std::string& value : values) text += (text.size() > 1 ? ", " : "") + Quoted(value);
+  return text + "]";
+}
+
 std::string TensorText(const ConstView& view) {
+  if (view.dtype == DType::string) return StringList(view.as<std::string>());
   return Visit(view.dtype, [&]<typename T>() { return List(view.as<T>()); });
 }
 
@@ -65,10 +72,9 @@ struct AttributeText {
   std::string operator()(const std::vector<int64_t>& values) const { return List(values); }
   std::string operator()(const std::vector<float>& values) const { return List(values); }
   std::string operator()(const std::vector<std::string>& values) const {
-    std::string text = "[";
-    for (const std::string& value : values) text += (text.size() > 1 ? ", " : "") + Quoted(value);
-    return text + "]";
+    return StringList(values);
   }
+  std::string operator()(const TensorType& type) const { return "type " + type.ToString(); }
 };
 
 class Printer {

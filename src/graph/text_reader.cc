@@ -108,15 +108,35 @@ Result<double> TextReader::Number() {
   return value;
 }
 
-Result<TensorType> TextReader::Type() {
+Result<DType> TextReader::Element() {
   const std::string word = Word();
-  const auto dtype = DTypeFromName(word);
-  if (!dtype) return InvalidArgument("'{}' is no dtype", word);
-  TensorType type{*dtype, Shape()};
+  if (const auto dtype = DTypeFromName(word)) return *dtype;
+  return InvalidArgument("'{}' is no dtype", word);
+}
+
+Result<TensorType> TextReader::Wrapped() {
+  const std::string kind = Word();
+  MINIM_TRY(Expect("("));
+  DType key = DType::i64;
+  if (kind == "map") {
+    MINIM_TRY(key, Element());
+    MINIM_TRY(Expect(","));
+  }
+  MINIM_TRY(TensorType inner, Type());
+  MINIM_TRY(Expect(")"));
+  if (kind == "map") return TensorType::MapOf(key, std::move(inner));
+  return kind == "seq" ? TensorType::SequenceOf(std::move(inner))
+                       : TensorType::OptionalOf(std::move(inner));
+}
+
+Result<TensorType> TextReader::Type() {
+  if (Peek("seq") || Peek("optional") || Peek("map")) return Wrapped();
+  MINIM_TRY(const DType dtype, Element());
+  TensorType type{dtype, Shape()};
   if (!Accept("[")) return type;
   if (Accept("*")) {
     MINIM_TRY(Expect("]"));
-    return TensorType{*dtype, std::nullopt};
+    return TensorType{dtype, std::nullopt};
   }
   while (!Accept("]")) {
     if (!type.shape->empty()) MINIM_TRY(Expect(","));
@@ -139,6 +159,11 @@ Result<std::vector<std::string>> TextReader::NumberList() {
     if (Peek("[")) {
       MINIM_TRY(const std::vector<std::string> inner, NumberList());
       texts.insert(texts.end(), inner.begin(), inner.end());
+      continue;
+    }
+    if (Peek("\"")) {
+      MINIM_TRY(std::string text, Name());
+      texts.push_back(std::move(text));
       continue;
     }
     std::string word = Word();
@@ -175,6 +200,10 @@ Result<Attribute> TextReader::ParseAttribute() {
   if (Peek("\"")) {
     MINIM_TRY(std::string text, Name());
     return Attribute(std::move(text));
+  }
+  if (Accept("type")) {
+    MINIM_TRY(TensorType type, Type());
+    return Attribute(std::move(type));
   }
   if (Accept("tensor")) {
     MINIM_TRY(const TensorType type, Type());
@@ -215,6 +244,7 @@ Result<Tensor> TensorFromTexts(const TensorType& type, const std::vector<std::st
   Tensor tensor(type.dtype, type.dims());
   if (static_cast<int64_t>(texts.size()) != tensor.size())
     return InvalidArgument("{} numbers for a constant of type {}", texts.size(), type.ToString());
+  if (type.dtype == DType::string) return Tensor::From<std::string>(type.dims(), texts);
   return Visit(type.dtype, [&]<typename T>() -> Result<Tensor> {
     for (size_t i = 0; i < texts.size(); ++i) {
       if (!ParseElement(texts[i], tensor.as<T>()[i]))

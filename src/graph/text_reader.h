@@ -21,9 +21,10 @@ class TextReader {
   /// A bare identifier ([A-Za-z_][A-Za-z0-9_.]*) or a quoted string.
   Result<std::string> Name();
   Result<double> Number();
-  /// "f32[2,N,?]", "f32", "f32[*]".
+  /// "f32[2,N,?]", "f32", "f32[*]", "seq(f32[*])", "optional(f32)", "map(i64,f32)".
   Result<TensorType> Type();
-  /// "[1, 2.5, inf]" or nested; flattened. As text, so that 64-bit integers stay exact.
+  /// "[1, 2.5, inf]" or nested; flattened. As text, so that 64-bit integers stay exact. Strings
+  /// are quoted.
   Result<std::vector<std::string>> NumberList();
   /// "{a=1, b=[1,2], c=0.5, d=\"x\", to=f16}" or nothing. Sub-graphs are left to `subgraph`.
   Result<Attributes> ParseAttributes(
@@ -38,6 +39,8 @@ class TextReader {
   friend class GraphParser;
   void SkipSpace();
   std::string Word();
+  Result<DType> Element();
+  Result<TensorType> Wrapped();
   Result<Attribute> ParseAttribute();
   Result<Attribute> ParseListAttribute();
 

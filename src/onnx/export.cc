@@ -1,7 +1,9 @@
 #include <algorithm>
+#include <set>
 
 #include "onnx/onnx.h"
 #include "onnx/tensor_proto.h"
+#include "onnx/value_proto.h"
 #include "ops/op_def.h"
 
 namespace minim {
@@ -37,89 +39,118 @@ struct AttributeWriter {
     proto.set_type(8);
     for (const std::string& value : values) proto.add_strings(value);
   }
+  void operator()(const TensorType& type) const {
+    proto.set_type(13);
+    TypeToProto(type, *proto.mutable_tp());
+  }
 };
 
-class Exporter {
- public:
-  explicit Exporter(const Graph& graph) : graph_(graph) {}
+// What all graphs of one file share.
+struct Header {
+  std::map<std::string, int> opsets = {{"", kOldestExport}};
+  std::set<std::string> names;  // of values; a body may not hide those around it
+};
 
-  Result<std::string> Run() {
-    minim_onnx::GraphProto& proto = *model_.mutable_graph();
-    proto.set_name(graph_.name.empty() ? "minim" : graph_.name);
-    for (ValueId id : graph_.inputs) WriteValue(id, *proto.add_input());
-    for (ValueId id : graph_.outputs) WriteValue(id, *proto.add_output());
-    const std::vector<int> uses = graph_.UseCounts();
-    for (const auto& [id, tensor] : graph_.constants)
-      if (uses[id] > 0) TensorToProto(tensor, graph_.value(id).name, *proto.add_initializer());
-    for (const Node& node : graph_.nodes) MINIM_TRY(WriteNode(node, *proto.add_node()));
+class GraphWriter {
+ public:
+  GraphWriter(const Graph& graph, Header& header) : graph_(graph), header_(header) {}
+
+  // The last `captures` inputs have their names from outside and are not listed.
+  Status Write(minim_onnx::GraphProto& proto, size_t captures = 0) {
     if (!graph_.states.empty())
       return Unsupported(
           "a graph with training state has no ONNX form; export the evaluation graph");
-    WriteHeader();
-    return model_.SerializeAsString();
+    proto.set_name(graph_.name.empty() ? "minim" : graph_.name);
+    for (size_t i = 0; i + captures < graph_.inputs.size(); ++i)
+      WriteValue(graph_.inputs[i], *proto.add_input());
+    for (ValueId id : graph_.outputs) WriteValue(id, *proto.add_output());
+    const std::vector<int> uses = graph_.UseCounts();
+    for (const auto& [id, tensor] : graph_.constants)
+      if (uses[id] > 0) TensorToProto(tensor, NameOf(id), *proto.add_initializer());
+    for (const Node& node : graph_.nodes) MINIM_TRY(WriteNode(node, *proto.add_node()));
+    return {};
   }
 
  private:
-  void WriteHeader() {
-    model_.set_ir_version(opsets_[""] >= 21 ? kIrVersionOpset21 : kIrVersion);
-    model_.set_producer_name("minim");
-    for (const auto& [domain, version] : opsets_) {
-      auto& set = *model_.add_opset_import();
-      set.set_domain(domain);
-      set.set_version(version);
-    }
-    for (const auto& [key, value] : graph_.metadata) {
-      auto& entry = *model_.add_metadata_props();
-      entry.set_key(key);
-      entry.set_value(value);
-    }
-  }
-
-  void WriteValue(ValueId id, minim_onnx::ValueInfo& info) const {
-    const Value& value = graph_.value(id);
-    info.set_name(value.name);
-    auto& type = *info.mutable_type()->mutable_tensor_type();
-    type.set_elem_type(OnnxId(value.type.dtype));
-    if (!value.type.shape) return;
-    type.mutable_shape();
-    for (const Dim& dim : *value.type.shape) {
-      auto& written = *type.mutable_shape()->add_dim();
-      if (dim.known())
-        written.set_dim_value(dim.value());
-      else if (!dim.symbol().empty())
-        written.set_dim_param(dim.symbol());
-    }
+  void WriteValue(ValueId id, minim_onnx::ValueInfo& info) {
+    info.set_name(NameOf(id));
+    TypeToProto(graph_.type(id), *info.mutable_type());
   }
 
   Status WriteNode(const Node& node, NodeProto& proto) {
     const OpDef* def = FindOp(node);
-    if (def == nullptr || node.domain == kMinimDomain || !node.subgraphs.empty())
+    if (def == nullptr || node.domain == kMinimDomain)
       return Unsupported("node '{}': {} has no ONNX form", node.name, node.op);
-    int& version = opsets_[node.domain];
+    int& version = header_.opsets[node.domain];
     version = std::max(version, def->onnx_since.empty() ? 1 : def->onnx_since.back());
     proto.set_op_type(node.op);
     proto.set_domain(node.domain);
     proto.set_name(node.name);
-    for (ValueId id : node.inputs) proto.add_input(NameOf(id));
+    const auto captures = static_cast<size_t>(node.attributes.Int("captures", 0));
+    for (size_t i = 0; i + captures < node.inputs.size(); ++i)
+      proto.add_input(NameOf(node.inputs[i]));
     for (ValueId id : node.outputs) proto.add_output(NameOf(id));
     for (const auto& [name, value] : node.attributes.items()) {
+      if (name == "captures") continue;
       AttributeProto& attribute = *proto.add_attribute();
       attribute.set_name(name);
       std::visit(AttributeWriter{attribute}, value);
     }
+    return WriteBodies(node, captures, proto);
+  }
+
+  Status WriteBodies(const Node& node, size_t captures, NodeProto& proto) {
+    for (const auto& [name, body] : node.subgraphs) {
+      GraphWriter writer(*body, header_);
+      for (size_t i = 1; i <= captures; ++i)
+        writer.names_[body->inputs[body->inputs.size() - i]] =
+            NameOf(node.inputs[node.inputs.size() - i]);
+      AttributeProto& attribute = *proto.add_attribute();
+      attribute.set_name(name);
+      attribute.set_type(5);
+      MINIM_TRY(writer.Write(*attribute.mutable_g(), captures));
+    }
     return {};
   }
 
-  std::string NameOf(ValueId id) const { return id == kNoValue ? "" : graph_.value(id).name; }
+  std::string NameOf(ValueId id) {
+    if (id == kNoValue) return "";
+    const auto it = names_.find(id);
+    if (it != names_.end()) return it->second;
+    std::string name = graph_.value(id).name;
+    while (!header_.names.insert(name).second) name += "_";
+    return names_[id] = name;
+  }
 
   const Graph& graph_;
-  ModelProto model_;
-  std::map<std::string, int> opsets_ = {{"", kOldestExport}};
+  Header& header_;
+  std::map<ValueId, std::string> names_;
 };
+
+void WriteHeader(const Graph& graph, const Header& header, ModelProto& model) {
+  model.set_ir_version(header.opsets.at("") >= 21 ? kIrVersionOpset21 : kIrVersion);
+  model.set_producer_name("minim");
+  for (const auto& [domain, version] : header.opsets) {
+    auto& set = *model.add_opset_import();
+    set.set_domain(domain);
+    set.set_version(version);
+  }
+  for (const auto& [key, value] : graph.metadata) {
+    auto& entry = *model.add_metadata_props();
+    entry.set_key(key);
+    entry.set_value(value);
+  }
+}
 
 }  // namespace
 
-Result<std::string> SerializeOnnx(const Graph& graph) { return Exporter(graph).Run(); }
+Result<std::string> SerializeOnnx(const Graph& graph) {
+  ModelProto model;
+  Header header;
+  MINIM_TRY(GraphWriter(graph, header).Write(*model.mutable_graph()));
+  WriteHeader(graph, header, model);
+  return model.SerializeAsString();
+}
 
 Status ExportOnnx(const Graph& graph, const Path& path) {
   MINIM_TRY(const std::string bytes, SerializeOnnx(graph));

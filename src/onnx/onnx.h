@@ -7,6 +7,7 @@
 
 #include "core/file.h"
 #include "graph/graph.h"
+#include "minim/host_value.h"
 
 namespace minim {
 
@@ -28,6 +29,10 @@ Result<Graph> ParseOnnx(std::string_view bytes, const Path& folder = {},
 /// A TensorProto file, as in the test_data_set_* folders of ONNX.
 Result<Tensor> ParseTensorProto(std::string_view bytes);
 std::string SerializeTensorProto(const Tensor& tensor, std::string_view name);
+
+/// A file of test_data_set_* that holds a value of `type`: TensorProto, SequenceProto,
+/// OptionalProto or MapProto.
+Result<HostValue> ParseValueProto(std::string_view bytes, const TensorType& type);
 
 /// Standard ONNX at opset 17 or the oldest later one that has every operator used. Errors:
 /// kUnsupported when the graph holds operators that no ONNX file can name.

@@ -58,6 +58,14 @@ Result<Tensor> FromField(const TensorProto& proto, const Dims& dims, const Field
   return tensor;
 }
 
+Result<Tensor> FromStrings(const TensorProto& proto, const Dims& dims) {
+  if (proto.string_data_size() != dims.Elements())
+    return DataLoss("tensor '{}': string{} needs {} elements, found {}", proto.name(),
+                    dims.ToString(), dims.Elements(), proto.string_data_size());
+  const std::vector<std::string> strings(proto.string_data().begin(), proto.string_data().end());
+  return Tensor::From<std::string>(dims, strings);
+}
+
 Result<Tensor> FromTypedField(const TensorProto& proto, DType dtype, const Dims& dims) {
   return Visit(dtype, [&]<typename T>() -> Result<Tensor> {
     if constexpr (std::is_same_v<T, float>)
@@ -138,6 +146,7 @@ Result<DType> DTypeFromProto(int onnx_type) {
 Result<Tensor> TensorFromProto(const TensorProto& proto, const Path& folder) {
   MINIM_TRY(const DType dtype, DTypeFromProto(proto.data_type()));
   MINIM_TRY(const Dims dims, DimsOf(proto));
+  if (dtype == DType::string) return FromStrings(proto, dims);
   if (proto.data_location() == kExternal) return FromExternal(proto, dtype, dims, folder);
   if (proto.has_raw_data()) return FromBytes(proto, dtype, dims, proto.raw_data());
   return FromTypedField(proto, dtype, dims);
@@ -147,6 +156,10 @@ void TensorToProto(const Tensor& tensor, std::string_view name, TensorProto& pro
   for (int64_t size : tensor.dims()) proto.add_dims(size);
   proto.set_data_type(OnnxId(tensor.dtype()));
   proto.set_name(std::string(name));
+  if (tensor.dtype() == DType::string) {
+    for (const std::string& text : tensor.as<std::string>()) proto.add_string_data(text);
+    return;
+  }
   proto.set_raw_data(tensor.data(), tensor.bytes());
 }
 

@@ -173,6 +173,7 @@ OpDef Define(std::string name, std::vector<int> since, std::function<Status(Infe
           .infer = std::move(infer),
           .gradient = std::move(gradient),
           .reference = std::move(reference),
+          .traits = OpTrait::kStrings,
           .samples = std::move(samples)};
 }
 

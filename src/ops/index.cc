@@ -355,6 +355,7 @@ std::vector<OpDef> IndexOps() {
        .max_inputs = 2,
        .infer = InferCompress,
        .reference = CompressReference,
+       .traits = OpTrait::kStrings,
        .samples =
            "Compress(x: f32[3,4], c: bool[3]) {axis=0}\nCompress(x: i8[3,2], c: bool[5])\n"});
   defs.push_back({.name = "Trilu",

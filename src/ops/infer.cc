@@ -15,6 +15,10 @@ const Tensor* InferContext::ConstantInput(int i) {
 std::optional<std::vector<int64_t>> InferContext::IntsInput(int i) {
   const Tensor* tensor = ConstantInput(i);
   if (tensor == nullptr) return std::nullopt;
+  if (tensor->dtype() == DType::string) {
+    status_ = Error("input {} holds strings, expected integers", i);
+    return std::nullopt;
+  }
   const Tensor wide = Converted(tensor->view(), DType::i64);
   const auto span = wide.as<int64_t>();
   return std::vector<int64_t>(span.begin(), span.end());
@@ -86,10 +90,24 @@ Status CheckArity(const OpDef& def, const Node& node) {
 
 Status CheckDType(const OpDef& def, const Graph& graph, const Node& node) {
   if (def.dtypes.empty() || node.input(0) == kNoValue) return {};
-  const DType dtype = graph.type(node.input(0)).dtype;
+  const TensorType& type = graph.type(node.input(0));
+  if (!type.dense()) return {};  // CheckKinds has judged it
+  const DType dtype = type.dtype;
   if (std::find(def.dtypes.begin(), def.dtypes.end(), dtype) != def.dtypes.end()) return {};
   return InvalidArgument("{} '{}': does not take {} as its first input", node.op, node.name,
                          Name(dtype));
+}
+
+// Without `host` an op takes tensors only, and strings only where it merely moves elements.
+Status CheckKinds(const OpDef& def, const Graph& graph, const Node& node) {
+  if (def.host) return {};
+  for (ValueId id : node.inputs) {
+    if (id == kNoValue || graph.type(id).dense()) continue;
+    if (graph.type(id).is_tensor() && Has(def.traits, OpTrait::kStrings)) continue;
+    return InvalidArgument("{} '{}': does not take '{}', which is {}", node.op, node.name,
+                           graph.value(id).name, graph.type(id).ToString());
+  }
+  return {};
 }
 
 Status CheckRequiredInputs(const OpDef& def, const Node& node) {
@@ -112,6 +130,15 @@ Status InferBroadcastBool(InferContext& op) {
   return InferBroadcastAs(op, DType::bool_);
 }
 
+bool RunsOnHost(const Graph& graph, const Node& node) {
+  const OpDef* def = FindOp(node);
+  if (def == nullptr || !def->host) return false;
+  if (!def->reference && !def->expand) return true;
+  const auto beyond = [&](ValueId id) { return id != kNoValue && !graph.type(id).dense(); };
+  return std::any_of(node.inputs.begin(), node.inputs.end(), beyond) ||
+         std::any_of(node.outputs.begin(), node.outputs.end(), beyond);
+}
+
 Status InferNode(Graph& graph, const Node& node, std::vector<int>* awaited) {
   const OpDef* def = FindOp(node);
   if (def == nullptr)
@@ -119,9 +146,11 @@ Status InferNode(Graph& graph, const Node& node, std::vector<int>* awaited) {
                        node.domain.empty() ? "" : ".", node.op);
   MINIM_TRY(CheckArity(*def, node));
   MINIM_TRY(CheckRequiredInputs(*def, node));
+  MINIM_TRY(CheckKinds(*def, graph, node));
   MINIM_TRY(CheckDType(*def, graph, node));
   InferContext context(graph, node);
   MINIM_TRY(def->infer(context));
+  MINIM_TRY(context.status());
   for (size_t i = 0; i < node.outputs.size(); ++i)
     if (node.outputs[i] != kNoValue) graph.value(node.outputs[i]).type = context.outputs()[i];
   if (awaited != nullptr) *awaited = context.awaited();

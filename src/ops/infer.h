@@ -49,6 +49,8 @@ class InferContext {
   /// An error unless input `i`, where its rank is known, has rank `rank`.
   Status HasRank(int i, int rank) const;
 
+  /// An error once an input whose integers a shape needs turned out to hold strings.
+  const Status& status() const { return status_; }
   const std::vector<TensorType>& outputs() const { return outputs_; }
   /// Input positions whose values the shapes wait for.
   const std::vector<int>& awaited() const { return awaited_; }
@@ -58,6 +60,7 @@ class InferContext {
   const Node& node_;
   std::vector<TensorType> outputs_;
   std::vector<int> awaited_;
+  Status status_;
 };
 
 /// Common forms of inference.

@@ -268,6 +268,7 @@ OpDef Define(std::string name, std::vector<int> since, int min_inputs, int max_i
           .infer = std::move(infer),
           .gradient = std::move(gradient),
           .reference = std::move(reference),
+          .traits = OpTrait::kStrings,
           .samples = std::move(samples)};
 }
 

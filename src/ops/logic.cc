@@ -35,7 +35,8 @@ OpDef Define(const Row& row, std::function<Status(InferContext&)> infer, int inp
           .infer = std::move(infer),
           .reference = row.reference,
           .precision = IsFloat(row.dtypes[0]) ? PrecisionClass::kWidest : PrecisionClass::kInteger,
-          .traits = OpTrait::kElementwise,
+          .traits = row.name == "Equal" ? OpTrait::kElementwise | OpTrait::kStrings
+                                        : OpTrait::kElementwise,
           .samples = row.samples};
 }
 

@@ -15,6 +15,7 @@ class InferContext;
 class GradContext;
 class ExpandContext;
 class RefContext;
+class HostContext;
 struct UpgradeContext;
 
 /// How autocast treats an op: computed in the lower precision, always in FP32, in the widest of
@@ -27,6 +28,7 @@ enum class OpTrait : unsigned {
   kElementwise = 1,  // each output element depends on the broadcast input elements at its place
   kAlias = 2,        // output 0 is input 0's bytes under another shape
   kRandom = 4,       // never folded or merged
+  kStrings = 8,      // only moves, compares or orders elements, so strings are taken too
 };
 constexpr OpTrait operator|(OpTrait a, OpTrait b) {
   return static_cast<OpTrait>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
@@ -55,9 +57,13 @@ struct OpDef {
   std::function<Status(GradContext&)> gradient = {};
   /// Outputs past this many are statistics that no gradient flows through; -1: all carry one.
   int differentiable_outputs = -1;
-  /// Exactly one of `reference` and `expand` is set.
+  /// At most one of `reference` and `expand` is set.
   std::function<Status(RefContext&)> reference = {};
   std::function<Status(ExpandContext&)> expand = {};
+  /// Evaluates what tensors of fixed-size dtypes cannot express (strings, sequences, optionals,
+  /// maps, sub-graphs): always where the op has neither `reference` nor `expand`, else when an
+  /// input or output is such a value.
+  std::function<Status(HostContext&)> host = {};
   /// Rewrites a node of an older opset version; not called for the newest.
   std::function<Status(UpgradeContext&)> upgrade = {};
   PrecisionClass precision = PrecisionClass::kWidest;
@@ -69,6 +75,9 @@ struct OpDef {
   /// One call a line, in the text form of samples.h. They drive the generated tests.
   std::string samples = {};
 };
+
+/// True if the node's `host` evaluates it.
+bool RunsOnHost(const Graph& graph, const Node& node);
 
 /// Null if unknown.
 const OpDef* FindOp(std::string_view domain, std::string_view name);

@@ -1,14 +1,17 @@
 #include "ops/reference.h"
 
+#include <algorithm>
+
 #include "core/dtype.h"
 #include "ops/builder.h"
+#include "ops/host.h"
 #include "ops/infer.h"
 
 namespace minim {
 
 DType WideDType(DType dtype) {
   if (IsFloat(dtype)) return DType::f64;
-  if (dtype == DType::u64 || dtype == DType::bool_) return dtype;
+  if (dtype == DType::u64 || dtype == DType::bool_) return dtype;  // strings: ranks
   return DType::i64;
 }
 
@@ -65,23 +68,60 @@ Result<std::vector<RefTensor>> RefContext::TakeOutputs() && {
     if (!outputs_[i].wide.defined())
       return Internal("{} '{}': the reference left output {} unset", node_.op, node_.name, i);
     // Rounds to the declared dtype and back.
-    outputs_[i] = ToReference(FromReference(outputs_[i]));
+    if (outputs_[i].dtype != DType::string) outputs_[i] = ToReference(FromReference(outputs_[i]));
   }
   return std::move(outputs_);
 }
 
 namespace {
 
-// A one-node graph whose inputs are constants, so that inference sees their values.
-Graph Isolate(const Node& node, const std::vector<const RefTensor*>& inputs) {
+// The strings of one call in order, the empty string first; a reference sees their ranks.
+class StringRanks {
+ public:
+  explicit StringRanks(const std::vector<const Tensor*>& tensors) : sorted_{""} {
+    for (const Tensor* tensor : tensors) {
+      if (tensor == nullptr || tensor->dtype() != DType::string) continue;
+      const auto strings = tensor->as<std::string>();
+      sorted_.insert(sorted_.end(), strings.begin(), strings.end());
+    }
+    std::sort(sorted_.begin(), sorted_.end());
+    sorted_.erase(std::unique(sorted_.begin(), sorted_.end()), sorted_.end());
+  }
+
+  RefTensor Ranked(const Tensor& tensor) const {
+    if (tensor.dtype() != DType::string) return ToReference(tensor);
+    RefTensor ranks{DType::string, Tensor(DType::i64, tensor.dims())};
+    for (int64_t i = 0; i < tensor.size(); ++i) {
+      const auto it = std::lower_bound(sorted_.begin(), sorted_.end(), tensor.as<std::string>()[i]);
+      ranks.i64()[i] = it - sorted_.begin();
+    }
+    return ranks;
+  }
+
+  Tensor Strings(const RefTensor& value) const {
+    if (value.dtype != DType::string) return FromReference(value);
+    Tensor strings(DType::string, value.dims());
+    for (int64_t i = 0; i < value.size(); ++i)
+      strings.as<std::string>()[i] = sorted_[value.i64()[i]];
+    return strings;
+  }
+
+ private:
+  std::vector<std::string> sorted_;
+};
+
+// A one-node graph whose tensor inputs are constants, so that inference sees their values.
+Graph Isolate(const Node& node, const std::vector<const HostValue*>& inputs) {
   Graph graph;
   Node copy = node;
   for (size_t i = 0; i < copy.inputs.size(); ++i) {
     if (copy.inputs[i] == kNoValue || inputs[i] == nullptr) {
       copy.inputs[i] = kNoValue;
-      continue;
+    } else if (const Tensor* tensor = inputs[i]->tensor()) {
+      copy.inputs[i] = graph.AddConstant("", *tensor);
+    } else {
+      copy.inputs[i] = graph.AddInput("", TypeOf(*inputs[i]));
     }
-    copy.inputs[i] = graph.AddConstant("", FromReference(*inputs[i]));
   }
   for (ValueId& id : copy.outputs)
     if (id != kNoValue) id = graph.AddValue("", {});
@@ -89,7 +129,14 @@ Graph Isolate(const Node& node, const std::vector<const RefTensor*>& inputs) {
   return graph;
 }
 
-Result<std::vector<RefTensor>> EvaluateExpansion(const OpDef& def, Graph graph) {
+std::vector<TensorType> OutputTypes(const Graph& graph, const Node& node) {
+  std::vector<TensorType> types;
+  for (ValueId id : node.outputs)
+    types.push_back(id == kNoValue ? TensorType{DType::f32, Shape()} : graph.type(id));
+  return types;
+}
+
+Result<std::vector<HostValue>> EvaluateExpansion(const OpDef& def, Graph graph) {
   const Node node = graph.nodes[0];
   graph.nodes.clear();
   ExpandContext context(graph, node);
@@ -97,64 +144,177 @@ Result<std::vector<RefTensor>> EvaluateExpansion(const OpDef& def, Graph graph) 
   MINIM_TRY(context.status());
   for (size_t i = 0; i < node.outputs.size(); ++i)
     if (node.outputs[i] != kNoValue) graph.outputs.push_back(context.replacements()[i]);
-  MINIM_TRY(std::vector<Tensor> values, EvaluateGraph(graph, {}));
-  std::vector<RefTensor> outputs(node.outputs.size());
+  MINIM_TRY(std::vector<HostValue> values, EvaluateGraph(graph, std::vector<HostValue>()));
+  std::vector<HostValue> outputs(node.outputs.size());
   size_t next = 0;
   for (size_t i = 0; i < node.outputs.size(); ++i)
-    if (node.outputs[i] != kNoValue) outputs[i] = ToReference(values[next++]);
+    if (node.outputs[i] != kNoValue) outputs[i] = std::move(values[next++]);
   return outputs;
+}
+
+Result<std::vector<HostValue>> EvaluateReference(const OpDef& def, const Node& node,
+                                                 const std::vector<const HostValue*>& inputs,
+                                                 std::vector<TensorType> types) {
+  std::vector<const Tensor*> tensors(inputs.size(), nullptr);
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (inputs[i] != nullptr) tensors[i] = inputs[i]->tensor();
+  const StringRanks ranks(tensors);
+  std::vector<RefTensor> wide(inputs.size());
+  std::vector<const RefTensor*> pointers(inputs.size(), nullptr);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (tensors[i] == nullptr) continue;
+    wide[i] = ranks.Ranked(*tensors[i]);
+    pointers[i] = &wide[i];
+  }
+  RefContext context(node, std::move(pointers), std::move(types));
+  MINIM_TRY(def.reference(context));
+  MINIM_TRY(const std::vector<RefTensor> values, std::move(context).TakeOutputs());
+  std::vector<HostValue> outputs(values.size());
+  for (size_t i = 0; i < values.size(); ++i)
+    if (node.output(i) != kNoValue) outputs[i] = ranks.Strings(values[i]);
+  return outputs;
+}
+
+Result<std::vector<Tensor>> Tensors(const Node& node, std::vector<HostValue> values) {
+  std::vector<Tensor> tensors(values.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (node.output(i) == kNoValue) continue;
+    if (values[i].tensor() == nullptr)
+      return Unsupported("{} '{}': output {} is no tensor", node.op, node.name, i);
+    tensors[i] = *values[i].tensor();
+  }
+  return tensors;
 }
 
 }  // namespace
 
-Result<std::vector<RefTensor>> EvaluateNode(const Node& node,
-                                            const std::vector<const RefTensor*>& inputs) {
+Result<std::vector<HostValue>> EvaluateHost(const Node& node,
+                                            const std::vector<const HostValue*>& inputs,
+                                            std::vector<TensorType> output_types,
+                                            const SubgraphRunner& run) {
+  HostContext context(node, inputs, std::move(output_types), run);
+  MINIM_TRY(FindOp(node)->host(context));
+  return std::move(context).TakeOutputs();
+}
+
+Result<Tensor> HostContext::TensorInput(int i) const {
+  if (has_input(i) && input(i).tensor() != nullptr) return *input(i).tensor();
+  return Error("input {} is no tensor", i);
+}
+
+Result<Sequence> HostContext::SequenceInput(int i) const {
+  if (has_input(i) && input(i).sequence() != nullptr) return *input(i).sequence();
+  return Error("input {} is no sequence", i);
+}
+
+Result<int64_t> HostContext::IntInput(int i) const {
+  MINIM_TRY(const Tensor tensor, TensorInput(i));
+  if (tensor.size() != 1 || IsFloat(tensor.dtype()) || tensor.dtype() == DType::string)
+    return Error("input {} is {}{}, expected one integer", i, Name(tensor.dtype()),
+                 tensor.dims().ToString());
+  return Converted(tensor.view(), DType::i64).as<int64_t>()[0];
+}
+
+std::vector<HostValue> HostContext::InputsFrom(int first) const {
+  std::vector<HostValue> values;
+  for (int i = first; i < input_count(); ++i)
+    values.push_back(has_input(i) ? input(i) : HostValue());
+  return values;
+}
+
+TensorType TypeOf(const HostValue& value, const TensorType& hint) {
+  if (const Tensor* tensor = value.tensor()) return {tensor->dtype(), ToShape(tensor->dims())};
+  if (const Map* map = value.map())
+    return TensorType::MapOf(map->keys.dtype(), {map->values.dtype(), Shape()});
+  if (const Sequence* items = value.sequence()) {
+    if (items->empty())
+      return hint.element ? TensorType::SequenceOf(*hint.element)
+                          : TensorType::SequenceOf({DType::f32, std::nullopt});
+    TensorType element = TypeOf((*items)[0]);
+    for (const HostValue& item : *items)
+      if (!(TypeOf(item) == element)) element.shape = std::nullopt;
+    return TensorType::SequenceOf(std::move(element));
+  }
+  return hint.kind == ValueKind::kOptional ? hint
+                                           : TensorType::OptionalOf({DType::f32, std::nullopt});
+}
+
+Result<std::vector<HostValue>> EvaluateNode(const Node& node,
+                                            const std::vector<const HostValue*>& inputs,
+                                            const SubgraphRunner& run) {
   Graph graph = Isolate(node, inputs);
   const Node isolated = graph.nodes[0];
   MINIM_TRY(InferNode(graph, isolated));
   const OpDef& def = *FindOp(node);
+  std::vector<TensorType> types = OutputTypes(graph, isolated);
+  if (RunsOnHost(graph, isolated)) {
+    const SubgraphRunner by_reference = [&](const std::string& name,
+                                            std::vector<HostValue> values) {
+      return EvaluateGraph(*node.subgraphs.at(name), std::move(values));
+    };
+    return EvaluateHost(node, inputs, std::move(types), run ? run : by_reference);
+  }
   if (!def.reference) return EvaluateExpansion(def, std::move(graph));
-  std::vector<TensorType> types;
-  for (ValueId id : isolated.outputs)
-    types.push_back(id == kNoValue ? TensorType{DType::f32, Shape()} : graph.type(id));
-  RefContext context(node, inputs, std::move(types));
-  MINIM_TRY(def.reference(context));
-  return std::move(context).TakeOutputs();
+  return EvaluateReference(def, node, inputs, std::move(types));
 }
 
 Result<std::vector<Tensor>> EvaluateNode(const Node& node,
                                          const std::vector<const Tensor*>& inputs) {
-  std::vector<RefTensor> wide(inputs.size());
-  std::vector<const RefTensor*> pointers(inputs.size(), nullptr);
+  std::vector<HostValue> values(inputs.size());
+  std::vector<const HostValue*> pointers(inputs.size(), nullptr);
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (inputs[i] == nullptr) continue;
-    wide[i] = ToReference(*inputs[i]);
-    pointers[i] = &wide[i];
+    values[i] = *inputs[i];
+    pointers[i] = &values[i];
   }
-  MINIM_TRY(const std::vector<RefTensor> values, EvaluateNode(node, pointers));
-  std::vector<Tensor> outputs(values.size());
-  for (size_t i = 0; i < values.size(); ++i)
-    if (node.output(i) != kNoValue) outputs[i] = FromReference(values[i]);
-  return outputs;
+  MINIM_TRY(std::vector<HostValue> results, EvaluateNode(node, pointers));
+  return Tensors(node, std::move(results));
+}
+
+namespace {
+
+Status EvaluateNodes(const Graph& graph, std::vector<HostValue>& values) {
+  for (const auto& [id, tensor] : graph.constants) values[id] = tensor;
+  for (const Node& node : graph.nodes) {
+    std::vector<const HostValue*> args;
+    for (ValueId id : node.inputs) args.push_back(id == kNoValue ? nullptr : &values[id]);
+    MINIM_TRY(std::vector<HostValue> results, EvaluateNode(node, args));
+    for (size_t i = 0; i < node.outputs.size(); ++i)
+      if (node.outputs[i] != kNoValue) values[node.outputs[i]] = std::move(results[i]);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<HostValue>> EvaluateGraph(const Graph& graph, std::vector<HostValue> inputs) {
+  if (inputs.size() != graph.inputs.size())
+    return InvalidArgument("graph '{}' takes {} inputs, {} were given", graph.name,
+                           graph.inputs.size(), inputs.size());
+  std::vector<HostValue> values(graph.values.size());
+  for (size_t i = 0; i < inputs.size(); ++i) values[graph.inputs[i]] = std::move(inputs[i]);
+  MINIM_TRY(EvaluateNodes(graph, values));
+  std::vector<HostValue> results;
+  for (ValueId id : graph.outputs) results.push_back(values[id]);
+  return results;
 }
 
 Result<std::vector<Tensor>> EvaluateGraph(const Graph& graph, const std::vector<Tensor>& inputs,
                                           const std::vector<Tensor>& states) {
   MINIM_CHECK(inputs.size() == graph.inputs.size() && states.size() == graph.states.size());
-  std::vector<RefTensor> values(graph.values.size());
-  for (const auto& [id, tensor] : graph.constants) values[id] = ToReference(tensor);
-  for (size_t i = 0; i < inputs.size(); ++i) values[graph.inputs[i]] = ToReference(inputs[i]);
-  for (size_t i = 0; i < states.size(); ++i) values[graph.states[i].read] = ToReference(states[i]);
-  for (const Node& node : graph.nodes) {
-    std::vector<const RefTensor*> args;
-    for (ValueId id : node.inputs) args.push_back(id == kNoValue ? nullptr : &values[id]);
-    MINIM_TRY(std::vector<RefTensor> results, EvaluateNode(node, args));
-    for (size_t i = 0; i < node.outputs.size(); ++i)
-      if (node.outputs[i] != kNoValue) values[node.outputs[i]] = std::move(results[i]);
-  }
+  std::vector<HostValue> values(graph.values.size());
+  for (size_t i = 0; i < inputs.size(); ++i) values[graph.inputs[i]] = inputs[i];
+  for (size_t i = 0; i < states.size(); ++i) values[graph.states[i].read] = states[i];
+  MINIM_TRY(EvaluateNodes(graph, values));
   std::vector<Tensor> results;
-  for (ValueId id : graph.outputs) results.push_back(FromReference(values[id]));
-  for (const State& state : graph.states) results.push_back(FromReference(values[state.next]));
+  const auto take = [&](ValueId id) -> Status {
+    const Tensor* tensor = values[id].tensor();
+    if (tensor == nullptr) return Unsupported("'{}' is no tensor", graph.value(id).name);
+    results.push_back(*tensor);
+    return {};
+  };
+  for (ValueId id : graph.outputs) MINIM_TRY(take(id));
+  for (const State& state : graph.states) MINIM_TRY(take(state.next));
   return results;
 }
 

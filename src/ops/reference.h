@@ -7,7 +7,8 @@
 
 namespace minim {
 
-/// The dtype in which the reference computes: f64, i64, u64 or bool.
+/// The dtype in which the reference computes: f64, i64, u64 or bool. Strings are i64: their ranks
+/// among the strings of the call, so that what moves, compares or orders elements needs no more.
 DType WideDType(DType dtype);
 
 /// A value of declared dtype, held wide.
@@ -86,10 +87,7 @@ class RefContext {
   std::vector<RefTensor> outputs_;
 };
 
-/// Evaluates one node on concrete values. `graph` gives the declared types of omitted context.
-Result<std::vector<RefTensor>> EvaluateNode(const Node& node,
-                                            const std::vector<const RefTensor*>& inputs);
-/// The same on tensors; null inputs are omitted ones.
+/// Evaluates one node on tensors; null inputs are omitted ones. See ops/host.h for other values.
 Result<std::vector<Tensor>> EvaluateNode(const Node& node,
                                          const std::vector<const Tensor*>& inputs);
 

@@ -20,7 +20,7 @@ OpDef Define(std::string name, std::vector<int> since, int min_inputs, int max_i
           .infer = std::move(infer),
           .gradient = ReshapeGradient,
           .reference = CopyReference,
-          .traits = OpTrait::kAlias,
+          .traits = OpTrait::kAlias | OpTrait::kStrings,
           .samples = std::move(samples)};
 }
 

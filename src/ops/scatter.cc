@@ -151,6 +151,7 @@ std::vector<OpDef> ScatterOps() {
       .infer = InferScatterElements,
       .gradient = Gradient<kScatterElements, kGatherElements>,
       .reference = ScatterElementsReference,
+      .traits = OpTrait::kStrings,
       .samples = WithReductions("ScatterElements(x: f32[3,3], i: i64[2,3] = [1,0,2,0,-1,1], "
                                 "u: f32[2,3])") +
                  "ScatterElements(x: f32[2,4], i: i32[2,2] = [1,3,0,1], u: f32[2,2]) {axis=1}\n"
@@ -167,6 +168,7 @@ std::vector<OpDef> ScatterOps() {
       .infer = InferScatter,
       .gradient = Gradient<kScatterND, kGatherND>,
       .reference = ScatterNDReference,
+      .traits = OpTrait::kStrings,
       .samples = WithReductions("ScatterND(x: f32[4,3], i: i64[2,1] = [1,-1], u: f32[2,3])") +
                  "ScatterND(x: f32[4,3], i: i64[2,2] = [1,0,0,2], u: f32[2])\n"
                  "ScatterND(x: bool[4], i: i64[1,1] = [2], u: bool[1])\n"};

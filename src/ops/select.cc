@@ -3,7 +3,9 @@
 
 #include "ops/builder.h"
 #include "ops/elementwise.h"
+#include "ops/host.h"
 #include "ops/infer.h"
+#include "ops/number_text.h"
 
 namespace minim::ops {
 namespace {
@@ -43,7 +45,7 @@ OpDef Where() {
           .infer = InferWhere,
           .gradient = WhereGradient,
           .reference = WhereReference,
-          .traits = OpTrait::kElementwise,
+          .traits = OpTrait::kElementwise | OpTrait::kStrings,
           .samples =
               "Where(c: bool[2,3], a: f32[3], b: f32[2,1])\n"
               "Where(c: bool[2,1], a: f32[2,3], b: f32)\n"
@@ -140,6 +142,29 @@ Status CastReference(RefContext& op) {
   return {};
 }
 
+// Strings to numbers and back; floats as the shortest text that reads back the same.
+Status HostCast(HostContext& op) {
+  MINIM_TRY(const Tensor x, op.TensorInput(0));
+  const DType to = op.output_type(0).dtype;
+  if (x.dtype() == to) {
+    op.SetOutput(0, x);
+    return {};
+  }
+  if (to == DType::string) {
+    op.SetOutput(0, Texts(x));
+    return {};
+  }
+  Tensor wide(IsFloat(to) ? DType::f64 : DType::i64, x.dims());
+  for (int64_t i = 0; i < x.size(); ++i) {
+    const std::string& text = x.as<std::string>()[i];
+    const bool read = IsFloat(to) ? ParseNumber(text, wide.as<double>()[i])
+                                  : ParseNumber(text, wide.as<int64_t>()[i]);
+    if (!read) return op.Error("element {} is '{}', which is no {}", i, text, Name(to));
+  }
+  op.SetOutput(0, Converted(wide.view(), to));
+  return {};
+}
+
 Status CastGradient(GradContext& g) {
   const DType from = g.dtype(g.input(0));
   if (IsFloat(from)) g.SetInputGrad(0, g.Cast(g.output_grad(0), from));
@@ -161,6 +186,7 @@ OpDef Cast() {
           .infer = InferCast,
           .gradient = CastGradient,
           .reference = CastReference,
+          .host = HostCast,
           .traits = OpTrait::kElementwise,
           .samples = CastSamples()};
 }
@@ -181,6 +207,7 @@ OpDef CastLike() {
             e.SetOutput(0, e.Cast(e.input(0), e.dtype(e.input(1))));
             return {};
           },
+          .traits = OpTrait::kStrings,
           .samples =
               "CastLike(x: f32[3], like: f16[1])\nCastLike(x: i32[2,3], like: f32)\n"
               "CastLike(x: f32[3], like: f32[0])\n"};
@@ -195,6 +222,10 @@ OpDef Identity() {
             return {};
           },
           .reference = CopyReference,
+          .host = [](HostContext& op) -> Status {
+            op.SetOutput(0, op.input(0));
+            return {};
+          },
           .traits = OpTrait::kElementwise | OpTrait::kAlias,
           .samples =
               "Identity(x: f32[2,3])\nIdentity(x: bool[0])\nIdentity(x: u64)\n"

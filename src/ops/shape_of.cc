@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "ops/elementwise.h"
+#include "ops/host.h"
 #include "ops/movement.h"
 
 namespace minim::ops {
@@ -17,6 +18,11 @@ Tensor ConstantValue(const Attributes& a) {
     const auto values = a.Floats("value_floats");
     return Tensor::From<float>({static_cast<int64_t>(values.size())}, values);
   }
+  if (a.Has("value_string")) return Tensor::Scalar<std::string>(a.String("value_string", ""));
+  if (a.Has("value_strings")) {
+    const auto values = a.Strings("value_strings");
+    return Tensor::From<std::string>({static_cast<int64_t>(values.size())}, values);
+  }
   if (!a.Has("value_ints")) return {};
   const auto values = a.Ints("value_ints");
   return Tensor::From<int64_t>({static_cast<int64_t>(values.size())}, values);
@@ -25,8 +31,10 @@ Tensor ConstantValue(const Attributes& a) {
 Status InferConstant(InferContext& op) {
   const Tensor value = ConstantValue(op.attributes());
   if (!value.defined())
-    return Unsupported("Constant '{}': has none of value, value_int(s), value_float(s)",
-                       op.node().name);
+    return Unsupported(
+        "Constant '{}': has none of value, value_int(s), value_float(s), "
+        "value_string(s)",
+        op.node().name);
   return op.SetOutput(0, value.dtype(), ToShape(value.dims()));
 }
 
@@ -146,6 +154,10 @@ std::vector<OpDef> Constants() {
        .max_inputs = 0,
        .infer = InferConstant,
        .reference = ConstantReference,
+       .host = [](HostContext& op) -> Status {
+         op.SetOutput(0, ConstantValue(op.attributes()));
+         return {};
+       },
        .samples = "Constant() {value=tensor f32[2,2] [1,2,3,4]}\nConstant() {value_int=3}\n"
                   "Constant() {value=tensor u8[0] []}\nConstant() {value_float=0.5}\n"
                   "Constant() {value_ints=[1,2]}\nConstant() {value_floats=[1.5,2.5]}\n"},
@@ -168,6 +180,7 @@ std::vector<OpDef> ShapeOps() {
                   .infer = InferShape,
                   .reference = ShapeReference,
                   .precision = PrecisionClass::kInteger,
+                  .traits = OpTrait::kStrings,
                   .samples = "Shape(x: f32[2,3,4])\nShape(x: f32)\nShape(x: u8[0,2]) {start=-1}\n"
                              "Shape(x: f32[2,3,4]) {start=1, end=2}\n"});
   defs.push_back({.name = "Size",
@@ -175,6 +188,7 @@ std::vector<OpDef> ShapeOps() {
                   .infer = [](InferContext& op) { return op.SetOutput(0, DType::i64, Shape()); },
                   .reference = SizeReference,
                   .precision = PrecisionClass::kInteger,
+                  .traits = OpTrait::kStrings,
                   .samples = "Size(x: f32[2,3])\nSize(x: bool[0])\nSize(x: i8)\n"});
   defs.push_back({.name = "Range",
                   .onnx_since = {11},

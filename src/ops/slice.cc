@@ -269,6 +269,7 @@ std::vector<OpDef> SliceOps() {
        .gradient = SliceGradient,
        .reference = SliceReference,
        .upgrade = SliceUpgrade,
+       .traits = OpTrait::kStrings,
        .samples = "Slice(x: f32[5,4], s: i64[2] = [1,0], e: i64[2] = [4,-1])\n"
                   "Slice(x: f32[5,4], s: i64[1] = [-1], e: i64[1] = [-100], a: i64[1] = [0], "
                   "t: i64[1] = [-2])\n"

@@ -24,6 +24,14 @@ bool SmallOutputs(const Graph& graph, const Node& node) {
   return true;
 }
 
+// Sub-graphs may take any time, and only tensors can be constants.
+bool TensorsOnly(const Graph& graph, const Node& node) {
+  return node.subgraphs.empty() &&
+         std::all_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) {
+           return id == kNoValue || graph.type(id).is_tensor();
+         });
+}
+
 void MakeConstant(Graph& graph, ValueId id, Tensor tensor) {
   graph.value(id).type = {tensor.dtype(), ToShape(tensor.dims())};
   graph.constants.emplace(id, std::move(tensor));
@@ -54,7 +62,7 @@ Result<bool> FoldNode(Graph& graph, const Node& node) {
   if (shape) return true;
   const OpDef* def = FindOp(node);
   if (def == nullptr || Has(def->traits, OpTrait::kRandom) || !AllConstant(graph, node) ||
-      !SmallOutputs(graph, node))
+      !SmallOutputs(graph, node) || !TensorsOnly(graph, node))
     return false;
   std::vector<const Tensor*> inputs;
   for (ValueId id : node.inputs) inputs.push_back(id == kNoValue ? nullptr : graph.constant(id));

@@ -46,7 +46,7 @@ Result<std::vector<ValueId>> Autodiff(Graph& graph, ValueId loss, const std::vec
 /// Inserts Casts so that ops of class kLower compute in `precision` and kFp32 ops in FP32.
 Status Autocast(Graph& graph, DType precision);
 
-/// A copy whose inputs have these dims, with inferred types. Errors: kInvalidArgument names the
+/// A copy whose tensor inputs have these dims, with inferred types. Errors: kInvalidArgument names the
 /// input that disagrees with its declared shape or with another use of the same symbol.
 Result<Graph> Specialize(const Graph& graph, const std::vector<Dims>& input_dims);
 

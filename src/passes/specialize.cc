@@ -28,6 +28,7 @@ Result<Graph> Specialize(const Graph& graph, const std::vector<Dims>& input_dims
   std::map<std::string, int64_t> bound;
   for (size_t i = 0; i < input_dims.size(); ++i) {
     Value& value = result.value(result.inputs[i]);
+    if (!value.type.is_tensor()) continue;
     if (value.type.shape) {
       if (value.type.rank() != input_dims[i].rank())
         return InvalidArgument("input '{}': has shape {}, expected {}", value.name,

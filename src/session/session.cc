@@ -11,6 +11,7 @@ namespace {
 TensorInfo InfoOf(const Value& value) {
   TensorInfo info{.name = value.name, .dtype = value.type.dtype};
   info.ranked = value.type.ranked();
+  if (!value.type.is_tensor()) info.other_type = value.type.ToString();
   if (!info.ranked) return info;
   for (const Dim& dim : *value.type.shape) {
     info.dims.push_back(dim.known() ? dim.value() : -1);
@@ -37,6 +38,11 @@ class SessionImpl final : public Session {
   const std::vector<TensorInfo>& outputs() const override { return outputs_; }
 
   Result<std::vector<Tensor>> Run(std::span<const ConstView> inputs) const override {
+    const ContextPool::Lease lease(pool_);
+    return program_.Run(*lease, inputs);
+  }
+
+  Result<std::vector<HostValue>> Run(std::span<const HostValue> inputs) const override {
     const ContextPool::Lease lease(pool_);
     return program_.Run(*lease, inputs);
   }
