@@ -21,6 +21,7 @@ inline constexpr ValueId kNoValue = -1;
 /// Where minim's own operators live (gradients, fused forms without an ONNX name).
 inline constexpr std::string_view kMinimDomain = "ai.minim";
 inline constexpr std::string_view kMicrosoftDomain = "com.microsoft";
+inline constexpr std::string_view kMlDomain = "ai.onnx.ml";
 inline constexpr std::string_view kTrainingDomain = "ai.onnx.preview.training";
 
 class Graph;

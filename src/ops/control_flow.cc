@@ -29,9 +29,26 @@ TensorType WithAxis(TensorType type, int axis, Dim size) {
 
 // If(cond, captured...)
 
+// Which branch a constant condition takes; empty if both are open.
+std::string TakenBranch(const InferContext& op) {
+  const Tensor* condition = op.PeekConstant(0);
+  if (condition == nullptr || condition->dtype() != DType::bool_ || condition->size() != 1)
+    return "";
+  return condition->as<bool>()[0] ? "then_branch" : "else_branch";
+}
+
+// With shapes known, the branch that will not be taken need not make sense; the other then decides.
 Status InferIf(InferContext& op) {
-  MINIM_TRY(const auto then_types, InferSubgraph(op, "then_branch", InputTypes(op, 1)));
-  MINIM_TRY(const auto else_types, InferSubgraph(op, "else_branch", InputTypes(op, 1)));
+  const std::string taken = TakenBranch(op);
+  auto then_branch = InferSubgraph(op, "then_branch", InputTypes(op, 1));
+  auto else_branch = InferSubgraph(op, "else_branch", InputTypes(op, 1));
+  if (!then_branch.ok() && !else_branch.ok()) return then_branch.status();
+  if (!then_branch.ok() && taken == "then_branch") return then_branch.status();
+  if (!else_branch.ok() && taken == "else_branch") return else_branch.status();
+  const bool then_only = taken == "then_branch" || !else_branch.ok();
+  const bool else_only = taken == "else_branch" || !then_branch.ok();
+  const auto& then_types = else_only ? *else_branch : *then_branch;
+  const auto& else_types = then_only ? *then_branch : *else_branch;
   if (then_types.size() != else_types.size() ||
       then_types.size() < static_cast<size_t>(op.output_count()))
     return op.Error("the branches give {} and {} outputs, the node has {}", then_types.size(),
@@ -40,7 +57,9 @@ Status InferIf(InferContext& op) {
     if (then_types[i].is_tensor() && then_types[i].dtype != else_types[i].dtype)
       return op.Error("output {} is {} in one branch and {} in the other", i,
                       then_types[i].ToString(), else_types[i].ToString());
-    MINIM_TRY(op.SetOutput(i, Merged(then_types[i], else_types[i])));
+    const bool guessed = taken.empty() && (!then_branch.ok() || !else_branch.ok());
+    const TensorType merged = Merged(then_types[i], else_types[i]);
+    MINIM_TRY(op.SetOutput(i, guessed ? WithoutShape(merged) : merged));
   }
   return {};
 }

@@ -22,6 +22,8 @@ class InferContext {
   /// The input's value if it is constant, else null, and the input is noted as one whose value the
   /// shape depends on.
   const Tensor* ConstantInput(int i);
+  /// The same without noting it: for what a value may sharpen but does not decide.
+  const Tensor* PeekConstant(int i) const { return graph_.constant(node_.input(i)); }
   /// The elements of a constant integer input (any integer dtype); nullopt as ConstantInput.
   std::optional<std::vector<int64_t>> IntsInput(int i);
   /// Subgraph attribute; null when absent.

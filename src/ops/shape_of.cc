@@ -110,8 +110,12 @@ Status InferRange(InferContext& op) {
   const Tensor* parts[3];
   for (int i = 0; i < 3; ++i) {
     MINIM_TRY(op.SameDType(0, i));
-    MINIM_TRY(op.HasRank(i, 0));
+    // The specification wants scalars; exporters also give tensors of one element.
+    if (op.input(i).ranked() && op.input(i).rank() > 1)
+      return op.Error("input {} has shape {}, expected a scalar", i, ToString(*op.input(i).shape));
     parts[i] = op.ConstantInput(i);
+    if (parts[i] != nullptr && parts[i]->size() != 1)
+      return op.Error("input {} has {} elements, expected 1", i, parts[i]->size());
   }
   if (!parts[0] || !parts[1] || !parts[2]) return op.SetOutput(0, op.dtype(0), Shape(1));
   return op.SetOutput(0, op.dtype(0), Shape{Dim(RangeCount(*parts[0], *parts[1], *parts[2]))});

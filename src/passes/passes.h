@@ -13,6 +13,10 @@ Result<bool> EliminateDeadCode(Graph& graph, const PassContext& context);
 /// Needs: inferred types. Keeps: outputs, dtypes. Leaves: no foldable node. Random ops stay.
 Result<bool> FoldConstants(Graph& graph, const PassContext& context);
 
+/// An If whose condition is constant becomes the branch it takes.
+/// Needs: inferred types. Leaves: an Identity for each output.
+Result<bool> InlineBranches(Graph& graph, const PassContext& context);
+
 /// Replaces ops that have no kernel but an expansion by their expansion.
 Result<bool> ExpandFunctions(Graph& graph, const PassContext& context);
 

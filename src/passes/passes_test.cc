@@ -64,6 +64,21 @@ TEST(FoldConstantsTest, FoldsArithmeticAndShapesOfStaticValues) {
   EXPECT_EQ(OpsOf(Apply(FoldConstants, left_alone)), Ops({"Relu"}));
 }
 
+TEST(InlineBranchesTest, AConstantConditionLeavesOneBranch) {
+  const auto graph_with = [](std::string_view condition) {
+    return Parse(fmt::format(R"(graph "g"(x: f32[2], s: f32) -> (y) {{
+      {}
+      y = If(c, x) {{captures=1,
+        then_branch=graph "t"(x: f32[2]) -> (a) {{ a = Neg(x) }},
+        else_branch=graph "e"(x: f32[2]) -> (b) {{ const k: f32 = [2] b = Mul(x, k) }}}} }})",
+                             condition));
+  };
+  const Graph known = graph_with("const c: bool = [0]");
+  EXPECT_EQ(OpsOf(Apply(InlineBranches, known)), Ops({"Mul", "Identity"}));
+  const Graph open = graph_with("c = Greater(s, s)");
+  EXPECT_EQ(OpsOf(Apply(InlineBranches, open)), Ops({"Greater", "If"}));
+}
+
 TEST(EliminateDeadCodeTest, KeepsOnlyWhatOutputsNeed) {
   const Graph graph = Parse(R"(graph "g"(x: f32[2]) -> (y) {
     const unused: f32 = [1]

@@ -11,6 +11,7 @@ const Pipeline kLoadPipeline = {
     {"fuse-row-quantized", FuseRowQuantized},
     {"fuse-qdq", FuseQdq},
     {"fold-constants", FoldConstants},
+    {"inline-branches", InlineBranches},
     {"expand-functions", ExpandFunctions},
     {"fold-batch-norm", FoldBatchNorm},
     {"fuse-epilogue", FuseEpilogue},
@@ -19,6 +20,7 @@ const Pipeline kLoadPipeline = {
 
 const Pipeline kSpecializePipeline = {
     {"fold-shapes", FoldConstants},
+    {"inline-branches", InlineBranches},
     {"expand-functions", ExpandFunctions},
     {"fold-constants", FoldConstants},
     {"fuse-elementwise", FuseElementwise},

@@ -92,5 +92,7 @@ BindResult ConvDnnl(const KernelRequest& request);
 BindResult ConvInputGradDnnl(const KernelRequest& request);
 BindResult ConvWeightGradDnnl(const KernelRequest& request);
 BindResult MatMulDnnl(const KernelRequest& request);
+BindResult TreeScoresF32(const KernelRequest& request);
+BindResult TreeScoresF64(const KernelRequest& request);
 
 }  // namespace minim
