@@ -2,6 +2,8 @@
 // http/; the only header here that sees Boost.
 #pragma once
 
+#include <utility>  // first: Boost 1.74 uses std::exchange without including it
+
 #include <atomic>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
@@ -10,7 +12,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>  // Boost 1.74 uses std::exchange without including it
 
 #include "serve/http/framing.h"
 #include "serve/http/http_server.h"
