@@ -2,6 +2,11 @@
 // http/; the only header here that sees Boost.
 #pragma once
 
+// Boost 1.74 uses std::exchange without including its header, which must therefore come first.
+// clang-format off
+#include <utility>
+// clang-format on
+
 #include <atomic>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
@@ -10,7 +15,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>  // Boost 1.74 uses std::exchange without including it
 
 #include "serve/http/framing.h"
 #include "serve/http/http_server.h"
