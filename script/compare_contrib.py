@@ -71,6 +71,8 @@ def attention():
     keys = i32([1, 1, 1, 0, 0], [1, 1, 1, 1, 1])
     yield "MultiHeadAttention", [q, k, v, f32(28), keys], 1, {"num_heads": 2}
     yield "MultiHeadAttention", [q, k, v, None, i32(3, 5)], 1, {"num_heads": 4, "mask_filter_value": -50.0}
+    qx, qw = ints(np.uint8, 2, 3, 8), ints(np.int8, 8, 24, low=-60, high=60)
+    yield "QAttention", [qx, qw, b, scale(0.01), scale(0.02), i32(3, 2), u8(120), i8(0)], 1, {"num_heads": 2}
     heads = f32(2, 2, 4, 4), f32(2, 2, 4, 4)
     yield "MultiHeadAttention", [q, f32(2, 3, 8), f32(2, 3, 8), None, None, f32(1, 2, 3, 7), *heads], 3, {
         "num_heads": 2, "unidirectional": 1}
@@ -131,6 +133,7 @@ def quantized():
 
 def fused():
     yield "FusedMatMul", [f32(2, 4, 3), f32(2, 5, 4)], 1, {"transA": 1, "transB": 1, "alpha": 0.5}
+    yield "FusedMatMul", [f32(2, 4, 3), f32(5, 4, 3)], 1, {"transBatchA": 1, "transBatchB": 1, "transB": 1}
     yield "FusedGemm", [f32(3, 4), f32(4, 5), f32(5)], 1, {"activation": "Relu"}
     yield "FusedConv", [f32(1, 2, 6, 6), f32(4, 2, 3, 3), f32(4)], 1, {
         "activation": "LeakyRelu", "activation_params": [0.1], "pads": [1, 1, 1, 1]}

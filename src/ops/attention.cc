@@ -144,6 +144,11 @@ ValueId Weights(Builder& b, const AttentionForm& form, ValueId scores, const Bia
 
 }  // namespace
 
+DType SoftmaxDType(const Attributes& a, DType dtype) {
+  const auto named = DTypeFromOnnx(static_cast<int>(a.Int("softmax_precision", 0)));
+  return named ? *named : dtype == DType::f64 ? dtype : DType::f32;
+}
+
 Status NeedShapes(ExpandContext& e) {
   for (ValueId id : e.node().inputs)
     if (id != kNoValue && !e.type(id).Static())
@@ -160,9 +165,11 @@ AttentionParts EmitAttention(Builder& b, const AttentionForm& form) {
   parts.capped = parts.scores;
   if (form.softcap > 0)
     parts.capped = b.Mul(b.Emit("Tanh", {b.Mul(parts.scores, 1 / form.softcap)}), form.softcap);
+  if (form.score_mod) parts.capped = form.score_mod(parts.capped);
   const Bias bias = BiasOf(b, form, sizes);
   parts.biased = bias.value == kNoValue ? parts.capped : b.Add(parts.capped, bias.value);
   parts.weights = Weights(b, form, parts.biased, bias);
+  if (form.weight_mod) parts.weights = form.weight_mod(parts.weights);
   parts.y = GroupedProduct(b, parts.weights, form.v);
   return parts;
 }
@@ -248,12 +255,6 @@ Status InferAttention(InferContext& op) {
   return op.SetOutput(3, dtype, Shape{q[0], q[1], q[2], k[2]});
 }
 
-// Two-byte floats are summed in f32 unless the attribute says otherwise.
-DType SoftmaxDType(const Attributes& a, DType dtype) {
-  const auto named = DTypeFromOnnx(static_cast<int>(a.Int("softmax_precision", 0)));
-  return named ? *named : dtype == DType::f64 ? dtype : DType::f32;
-}
-
 AttentionForm FormOf(ExpandContext& e) {
   const Attributes& a = e.attributes();
   const bool flat = e.rank(e.input(0)) == 3;
@@ -295,73 +296,29 @@ Status ExpandAttention(ExpandContext& e) {
   return {};
 }
 
-// ---- FlexAttention without its subgraphs: plain attention, its products in the softmax's dtype
-
-Status InferFlex(InferContext& op) {
-  if (!op.node().subgraphs.empty())
-    return Unsupported("FlexAttention '{}': its score_mod and prob_mod are not supported",
-                       op.node().name);
-  MINIM_TRY(op.SameDType(0, 1));
-  for (int i = 0; i < 3; ++i) MINIM_TRY(op.HasRank(i, 4));
-  for (int i = 0; i < 3; ++i)
-    if (!op.input(i).ranked()) return op.SetUnknown(0, op.dtype(2));
-  const Shape &q = *op.input(0).shape, &k = *op.input(1).shape, &v = *op.input(2).shape;
-  MINIM_TRY(CheckAttention(op, q, k, v));
-  return op.SetOutput(0, op.dtype(2), Shape{q[0], q[1], q[2], v[3]});
-}
-
-Status ExpandFlex(ExpandContext& e) {
-  MINIM_TRY(NeedShapes(e));
-  const Attributes& a = e.attributes();
-  const DType dtype = SoftmaxDType(a, e.dtype(e.input(0)));
-  AttentionForm form{.q = e.input(0), .k = e.input(1), .v = e.Cast(e.input(2), dtype)};
-  const double width = static_cast<double>(e.type(form.q).dims()[3]);
-  form.q = e.Cast(form.q, dtype);
-  form.k = e.Cast(form.k, dtype);
-  form.scale = a.Has("scale") ? a.Float("scale", 1) : 1 / std::sqrt(width);
-  form.softmax_dtype = dtype;
-  e.SetOutput(0, e.Cast(EmitAttention(e, form).y, e.dtype(e.input(2))));
-  return {};
-}
-
 }  // namespace
 
-std::vector<OpDef> AttentionOps() {
-  OpDef attention = {
-      .name = "Attention",
-      .onnx_since = {23, 24, 25},
-      .min_inputs = 3,
-      .max_inputs = 7,
-      .dtypes = kFloatTypes,
-      .infer = InferAttention,
-      .expand = ExpandAttention,
-      .precision = PrecisionClass::kLower,
-      .samples =
-          "Attention(q: f32[2,4,3,5], k: f32[2,2,6,5], v: f32[2,2,6,7])\n"
-          "y, k2, v2, qk = Attention(q: f32[1,2,8], k: f32[1,3,4], v: f32[1,3,6], "
-          "m: f32[2,5] = [0,-1,-2,0,1,1,1,0,-inf,0], pk: f32[1,1,2,4], pv: f32[1,1,2,6]) "
-          "{q_num_heads=2, kv_num_heads=1, is_causal=1, softcap=2.0, qk_matmul_output_mode=3}\n"
-          "y, _, _, qk = Attention(q: f32[1,2,3,4], k: f32[1,2,5,4], v: f32[1,2,5,4], m: "
-          "bool[3,4]) "
-          "{scale=0.3, qk_matmul_output_mode=2}\n"
-          "Attention(q: f16[2,1,3,4], k: f16[2,1,5,4], v: f16[2,1,5,4], _, _, _, "
-          "l: i64[2] = [5,2]) {is_causal=1, softmax_precision=f32, qk_matmul_output_mode=1}\n"
-          "Attention(q: bf16[1,1,4,2], k: bf16[1,1,4,2], v: bf16[1,1,4,2]) "
-          "{left_window_size=1, right_window_size=0}\n"};
-  OpDef flex = {.name = "FlexAttention",
-                .domain = "ai.onnx.preview",
-                .onnx_since = {1},
-                .min_inputs = 3,
-                .max_inputs = 3,
-                .dtypes = kFloatTypes,
-                .infer = InferFlex,
-                .expand = ExpandFlex,
-                .precision = PrecisionClass::kLower,
-                .samples =
-                    "FlexAttention(q: f32[2,4,3,5], k: f32[2,2,6,5], v: f32[2,2,6,7]) {scale=0.5}\n"
-                    "FlexAttention(q: f16[1,1,3,4], k: f16[1,1,3,4], v: f16[1,1,3,4]) "
-                    "{softmax_precision=f32}\n"};
-  return {std::move(attention), std::move(flex)};
+OpDef Attention() {
+  return {.name = "Attention",
+          .onnx_since = {23, 24, 25},
+          .min_inputs = 3,
+          .max_inputs = 7,
+          .dtypes = kFloatTypes,
+          .infer = InferAttention,
+          .expand = ExpandAttention,
+          .precision = PrecisionClass::kLower,
+          .samples =
+              "Attention(q: f32[2,4,3,5], k: f32[2,2,6,5], v: f32[2,2,6,7])\n"
+              "y, k2, v2, qk = Attention(q: f32[1,2,8], k: f32[1,3,4], v: f32[1,3,6], "
+              "m: f32[2,5] = [0,-1,-2,0,1,1,1,0,-inf,0], pk: f32[1,1,2,4], pv: f32[1,1,2,6]) "
+              "{q_num_heads=2, kv_num_heads=1, is_causal=1, softcap=2.0, qk_matmul_output_mode=3}\n"
+              "y, _, _, qk = Attention(q: f32[1,2,3,4], k: f32[1,2,5,4], v: f32[1,2,5,4], m: "
+              "bool[3,4]) "
+              "{scale=0.3, qk_matmul_output_mode=2}\n"
+              "Attention(q: f16[2,1,3,4], k: f16[2,1,5,4], v: f16[2,1,5,4], _, _, _, "
+              "l: i64[2] = [5,2]) {is_causal=1, softmax_precision=f32, qk_matmul_output_mode=1}\n"
+              "Attention(q: bf16[1,1,4,2], k: bf16[1,1,4,2], v: bf16[1,1,4,2]) "
+              "{left_window_size=1, right_window_size=0}\n"};
 }
 
 }  // namespace minim::ops

@@ -24,6 +24,8 @@ struct AttentionForm {
   double scale = 1;
   double softcap = 0;
   DType softmax_dtype = DType::f32;
+  /// Rewrite the scores before the bias, and the weights after the softmax.
+  std::function<ValueId(ValueId)> score_mod = {}, weight_mod = {};
   /// Logits [1,Hq,1,1] of one more key for every row, which takes weight and has no value.
   ValueId sink = kNoValue;
 };
@@ -37,6 +39,9 @@ AttentionParts EmitAttention(Builder& b, const AttentionForm& form);
 
 /// a[B,Hq,M,N] times c[B,Hkv,N,P], where each head of c serves Hq / Hkv heads of a in a row.
 ValueId GroupedProduct(Builder& b, ValueId a, ValueId c);
+
+/// The dtype of attribute softmax_precision; without it two-byte floats are summed in f32.
+DType SoftmaxDType(const Attributes& attributes, DType dtype);
 
 /// An error unless every input's shape is known, as expansions that read them need.
 Status NeedShapes(ExpandContext& e);

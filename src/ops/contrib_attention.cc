@@ -81,34 +81,32 @@ Status CheckMerged(InferContext& op, int64_t heads, int64_t merged) {
   return {};
 }
 
-Status InferMerged(InferContext& op) {
-  MINIM_TRY(op.SameDType(0, 1));
+Status InferMerged(InferContext& op, DType dtype, int past) {
   MINIM_TRY(op.HasRank(0, 3));
   MINIM_TRY(op.HasRank(1, 2));
   const int64_t heads = op.attributes().Int("num_heads", 0);
   if (heads < 1) return op.Error("num_heads is {}, expected 1 or more", heads);
   const Shape x = op.input(0).ranked() ? *op.input(0).shape : Shape(3);
   const Shape w = op.input(1).ranked() ? *op.input(1).shape : Shape(2);
-  MINIM_TRY(op.SetOutput(0, op.dtype(0), Shape{x[0], x[1], Dim()}));
-  MINIM_TRY(op.SetOutput(1, op.dtype(0), Shape(5)));
+  MINIM_TRY(op.SetOutput(0, dtype, Shape{x[0], x[1], Dim()}));
+  MINIM_TRY(op.SetOutput(1, dtype, Shape(5)));
   if (!w[1].known()) return {};
   MINIM_TRY(CheckMerged(op, heads, w[1].value()));
   const std::vector<int64_t> widths = Widths(op.attributes(), w[1].value());
-  MINIM_TRY(op.SetOutput(0, op.dtype(0), Shape{x[0], x[1], Dim(widths[2])}));
+  MINIM_TRY(op.SetOutput(0, dtype, Shape{x[0], x[1], Dim(widths[2])}));
   Dim length = x[1];
-  if (op.has_input(4)) {
-    MINIM_TRY(op.HasRank(4, 5));
-    length = op.input(4).ranked() ? Sum(x[1], (*op.input(4).shape)[3]) : Dim();
+  if (op.has_input(past)) {
+    MINIM_TRY(op.HasRank(past, 5));
+    length = op.input(past).ranked() ? Sum(x[1], (*op.input(past).shape)[3]) : Dim();
   }
-  return op.SetOutput(1, op.dtype(0),
-                      Shape{Dim(2), x[0], Dim(heads), length, Dim(widths[1] / heads)});
+  return op.SetOutput(1, dtype, Shape{Dim(2), x[0], Dim(heads), length, Dim(widths[1] / heads)});
 }
 
-Status RefuseMerged(const ExpandContext& e) {
+Status Refuse(const ExpandContext& e, bool shared) {
   const Attributes& a = e.attributes();
-  const bool shared = a.Int("past_present_share_buffer", 0) != 0 || e.has_input(6);
+  shared = shared || a.Int("past_present_share_buffer", 0) != 0;
   if (!shared && a.Int("do_rotary", 0) == 0) return {};
-  return Unsupported("Attention '{}': {} is not supported", e.node().name,
+  return Unsupported("{} '{}': {} is not supported", e.node().op, e.node().name,
                      shared ? "a shared buffer of past and present" : "do_rotary");
 }
 
@@ -127,29 +125,48 @@ ValueId After(Builder& b, ValueId past, ValueId now) {
   return b.Emit("Concat", {past, now}, {{"axis", int64_t{2}}});
 }
 
-Status ExpandMerged(ExpandContext& e) {
-  MINIM_TRY(NeedShapes(e));
-  MINIM_TRY(RefuseMerged(e));
+// Attention over `merged` [B,S,Q+K+V] with its mask, past and bias at these inputs.
+Status AttendMerged(ExpandContext& e, ValueId merged, int mask, int past, int bias) {
   const int64_t heads = e.attributes().Int("num_heads", 1);
   const auto widths = Widths(e.attributes(), e.type(e.input(1)).dims()[1]);
-  ValueId merged = e.Emit("MatMul", {e.input(0), e.input(1)});
-  if (e.has_input(2)) merged = e.Add(merged, e.input(2));
   const auto part = [&](int64_t from, int64_t width) {
     return SplitHeads(e, e.Slice(merged, {from}, {from + width}, {2}), heads);
   };
   AttentionForm form{.q = part(0, widths[0]),
                      .k = part(widths[0], widths[1]),
                      .v = part(widths[0] + widths[1], widths[2])};
-  if (e.has_input(4)) {
-    form.offset = e.type(e.input(4)).dims()[3];
-    form.k = After(e, OneOfPast(e, e.input(4), 0), form.k);
-    form.v = After(e, OneOfPast(e, e.input(4), 1), form.v);
+  if (e.has_input(past)) {
+    form.offset = e.type(e.input(past)).dims()[3];
+    form.k = After(e, OneOfPast(e, e.input(past), 0), form.k);
+    form.v = After(e, OneOfPast(e, e.input(past), 1), form.v);
   }
   MINIM_TRY(e.status());
-  MINIM_TRY(const AttentionParts parts, Attend(e, form, 3, 5));
+  MINIM_TRY(const AttentionParts parts, Attend(e, form, mask, bias));
   e.SetOutput(0, MergeHeads(e, parts.y));
   if (e.node().output(1) != kNoValue) e.SetOutput(1, Stacked(e, form.k, form.v));
   return {};
+}
+
+Status ExpandMerged(ExpandContext& e) {
+  MINIM_TRY(NeedShapes(e));
+  MINIM_TRY(Refuse(e, e.has_input(6)));
+  const ValueId merged = e.Emit("MatMul", {e.input(0), e.input(1)});
+  return AttendMerged(e, e.has_input(2) ? e.Add(merged, e.input(2)) : merged, 3, 4, 5);
+}
+
+// ---- QAttention: input, weight, bias, input_scale, weight_scale, mask_index, input_zero_point,
+// weight_zero_point, past
+
+constexpr int kNoInput = 99;
+
+Status ExpandQuantized(ExpandContext& e) {
+  MINIM_TRY(NeedShapes(e));
+  MINIM_TRY(Refuse(e, false));
+  const auto zero = [&](int i) { return e.has_input(i) ? e.input(i) : kNoValue; };
+  const ValueId sums = e.Emit("MatMulInteger", {e.input(0), e.input(1), zero(6), zero(7)});
+  const ValueId scale = e.Mul(e.input(3), e.input(4));
+  const ValueId merged = e.Mul(e.Cast(sums, e.dtype(scale)), scale);
+  return AttendMerged(e, e.Add(merged, e.input(2)), 5, 8, kNoInput);
 }
 
 // ---- MultiHeadAttention: query, key, value, bias, key_padding_mask, attention_bias, past_key,
@@ -266,15 +283,31 @@ OpDef Define(std::string name, int min_inputs, int max_inputs,
 }  // namespace
 
 std::vector<OpDef> ContribAttention() {
+  OpDef quantized = Define(
+      "QAttention", 5, 9, [](InferContext& op) { return InferMerged(op, op.dtype(2), 8); },
+      ExpandQuantized,
+      "QAttention(x: u8[2,3,5], w: i8[5,12], b: f32[12], s: f32 = [0.02], ws: f32 = [0.01], "
+      "m: i32[2] = [2,3], z: u8 = [120], wz: i8 = [0]) {num_heads=2}\n"
+      "y, p = QAttention(x: u8[1,2,5], w: i8[5,12], b: f32[12], s: f32 = [0.02], "
+      "ws: f32[12] = uniform(0.01,0.02), _, _, _, p: f32[2,1,2,3,2]) "
+      "{num_heads=2, unidirectional=1, scale=0.5, mask_filter_value=-1000.0}\n");
+  quantized.dtypes = {DType::u8, DType::i8};
   return {
-      Define("Attention", 2, 7, InferMerged, ExpandMerged,
-             "Attention(x: f32[2,3,5], w: f32[5,12], b: f32[12], m: i32[2,3] = [1,1,0,1,1,1]) "
-             "{num_heads=2}\n"
-             "y, p = Attention(x: f32[2,3,5], w: f32[5,12], b: f32[12], m: i32[2] = [4,5], "
-             "p: f32[2,2,2,2,2], a: f32[1,2,3,5]) {num_heads=2, unidirectional=1, scale=0.5, "
-             "mask_filter_value=-1000.0}\n"
-             "Attention(x: f16[1,3,5], w: f16[5,10], b: f16[10], m: i32[2] = [3,1]) {num_heads=2, "
-             "qkv_hidden_sizes=[4,4,2]}\n"),
+      std::move(quantized),
+      Define(
+          "Attention", 2, 7,
+          [](InferContext& op) -> Status {
+            MINIM_TRY(op.SameDType(0, 1));
+            return InferMerged(op, op.dtype(0), 4);
+          },
+          ExpandMerged,
+          "Attention(x: f32[2,3,5], w: f32[5,12], b: f32[12], m: i32[2,3] = [1,1,0,1,1,1]) "
+          "{num_heads=2}\n"
+          "y, p = Attention(x: f32[2,3,5], w: f32[5,12], b: f32[12], m: i32[2] = [4,5], "
+          "p: f32[2,2,2,2,2], a: f32[1,2,3,5]) {num_heads=2, unidirectional=1, scale=0.5, "
+          "mask_filter_value=-1000.0}\n"
+          "Attention(x: f16[1,3,5], w: f16[5,10], b: f16[10], m: i32[2] = [3,1]) {num_heads=2, "
+          "qkv_hidden_sizes=[4,4,2]}\n"),
       Define("MultiHeadAttention", 1, 10, InferHeads, ExpandHeads,
              "MultiHeadAttention(q: f32[2,3,4], k: f32[2,5,4], v: f32[2,5,6], b: f32[14], "
              "m: i32[2,5] = index(2)) {num_heads=2}\n"
