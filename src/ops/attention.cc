@@ -308,15 +308,16 @@ OpDef Attention() {
           .expand = ExpandAttention,
           .precision = PrecisionClass::kLower,
           .samples =
-              "Attention(q: f32[2,4,3,5], k: f32[2,2,6,5], v: f32[2,2,6,7])\n"
+              "y, _, _, qk = Attention(q: f32[2,4,3,5], k: f32[2,2,6,5], v: f32[2,2,6,7]) "
+              "{qk_matmul_output_mode=2}\n"
               "y, k2, v2, qk = Attention(q: f32[1,2,8], k: f32[1,3,4], v: f32[1,3,6], "
               "m: f32[2,5] = [0,-1,-2,0,1,1,1,0,-inf,0], pk: f32[1,1,2,4], pv: f32[1,1,2,6]) "
               "{q_num_heads=2, kv_num_heads=1, is_causal=1, softcap=2.0, qk_matmul_output_mode=3}\n"
               "y, _, _, qk = Attention(q: f32[1,2,3,4], k: f32[1,2,5,4], v: f32[1,2,5,4], m: "
               "bool[3,4]) "
-              "{scale=0.3, qk_matmul_output_mode=2}\n"
+              "{scale=0.3, qk_matmul_output_mode=0}\n"
               "Attention(q: f16[2,1,3,4], k: f16[2,1,5,4], v: f16[2,1,5,4], _, _, _, "
-              "l: i64[2] = [5,2]) {is_causal=1, softmax_precision=f32, qk_matmul_output_mode=1}\n"
+              "l: i64[2] = [5,2]) {is_causal=1, softmax_precision=f64, qk_matmul_output_mode=1}\n"
               "Attention(q: bf16[1,1,4,2], k: bf16[1,1,4,2], v: bf16[1,1,4,2]) "
               "{left_window_size=1, right_window_size=0}\n"};
 }

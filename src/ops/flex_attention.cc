@@ -88,7 +88,7 @@ OpDef FlexAttention() {
               "\"s\"(s: f32[1,1,2,3]) -> (y) { y: f32[1,1,2,3] = Tanh(s) }, prob_mod=graph "
               "\"p\"(p: f32[1,1,2,3]) -> (y) { y: f32[1,1,2,3] = Mul(p, p) }}\n"
               "FlexAttention(q: f16[1,1,3,4], k: f16[1,1,3,4], v: f16[1,1,3,4]) "
-              "{softmax_precision=f32}\n"};
+              "{softmax_precision=f64}\n"};
 }
 
 }  // namespace minim::ops

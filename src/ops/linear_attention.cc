@@ -52,7 +52,7 @@ Status InferLinear(InferContext& op) {
                       Shape{q[0], Dim(heads), per_head(q[2], query_heads), per_head(v[2], heads)});
 }
 
-// Everything in f32, heads apart: [B,H,T,D].
+// Everything in f32 (or f64), heads apart: [B,H,T,D].
 struct Sequences {
   ValueId query, key, value, decay = kNoValue, beta = kNoValue, state;
   int64_t steps;
@@ -61,8 +61,9 @@ struct Sequences {
 Sequences SequencesOf(ExpandContext& e) {
   const int64_t query_heads = e.attributes().Int("q_num_heads", 1);
   const int64_t heads = e.attributes().Int("kv_num_heads", 1);
+  const DType wide = e.dtype(e.input(0)) == DType::f64 ? DType::f64 : DType::f32;
   const auto split = [&](int i, int64_t count) {
-    return SplitHeads(e, e.Cast(e.input(i), DType::f32), count);
+    return SplitHeads(e, e.Cast(e.input(i), wide), count);
   };
   Sequences s{.query = split(0, query_heads), .key = split(1, heads), .value = split(2, heads)};
   const Dims q = e.type(s.query).dims(), v = e.type(s.value).dims();
@@ -70,8 +71,8 @@ Sequences SequencesOf(ExpandContext& e) {
   if (e.has_input(4))  // as factors of the state's rows, [B,H,D or 1,T]
     s.decay = e.Transpose(e.Emit("Exp", {split(4, heads)}), {0, 1, 3, 2});
   if (e.has_input(5)) s.beta = split(5, e.type(e.input(5)).dims()[2]);
-  s.state = e.has_input(3) ? e.Cast(e.input(3), DType::f32)
-                           : e.Filled(0, DType::f32, Dims({q[0], heads, q[3], v[3]}));
+  s.state = e.has_input(3) ? e.Cast(e.input(3), wide)
+                           : e.Filled(0, wide, Dims({q[0], heads, q[3], v[3]}));
   const float scale = e.attributes().Float("scale", 0);
   s.query = e.Mul(s.query, scale != 0 ? scale : 1 / std::sqrt(static_cast<double>(q[3])));
   return s;
