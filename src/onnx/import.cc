@@ -165,7 +165,9 @@ class Importer {
     UpgradeContext context{.graph = graph_, .node = std::move(node), .from_version = version};
     const bool old = !def->onnx_since.empty() && version < def->onnx_since.back();
     const bool typed = context.node.domain.empty() && opsets_.at("") < kTypedOpset;
-    context.node.attributes.Erase("consumed_inputs");  // a hint of opset 1
+    context.node.attributes.Erase("consumed_inputs");                     // a hint of opset 1
+    if (old && def->min_inputs > 0 && context.node.input(0) == kNoValue)  // upgrades read its type
+      return DataLoss("{}: has no first input", where);
     if (old && def->upgrade) MINIM_TRY(Annotate(def->upgrade(context), where));
     for (Node& before : context.before) Append(std::move(before), typed);
     if (!FoldConstantNode(context.node)) Append(std::move(context.node), typed);

@@ -35,21 +35,20 @@ namespace {
 
 ValueId Scaled(Builder& b, ValueId x, double scale) { return scale == 1 ? x : b.Mul(x, scale); }
 
-// The additive [S,T] matrix of the window when every query's place is known; undefined when it
-// forbids nothing.
+// Which key [T] each query [S] sees, when every query's place is known; undefined when it sees all.
 Tensor StaticWindow(const AttentionForm& form, const Sizes& sizes) {
-  Tensor bias(DType::f64, Dims({sizes.queries, sizes.keys}));
+  Tensor seen(DType::bool_, Dims({sizes.queries, sizes.keys}));
   bool forbids = false;
   for (int64_t i = 0; i < sizes.queries; ++i) {
     for (int64_t j = 0; j < sizes.keys; ++j) {
       const int64_t ahead = j - (i + form.offset);
-      const bool seen =
+      const bool sees =
           (form.ahead < 0 || ahead <= form.ahead) && (form.behind < 0 || -ahead <= form.behind);
-      bias.as<double>()[i * sizes.keys + j] = seen ? 0 : kForbidden;
-      forbids = forbids || !seen;
+      seen.as<bool>()[i * sizes.keys + j] = sees;
+      forbids = forbids || !sees;
     }
   }
-  return forbids ? bias : Tensor();
+  return forbids ? seen : Tensor();
 }
 
 // j - i + S - shift for every query i and key j, to be compared with the lengths [B,1,1,1].
@@ -107,9 +106,10 @@ Bias BiasOf(Builder& b, const AttentionForm& form, const Sizes& sizes) {
   bias.may_forbid_rows =
       (form.mask != kNoValue && form.mask_forbids_rows) || form.lengths != kNoValue;
   if (form.lengths != kNoValue) return bias;
+  if (form.behind < 0 && form.ahead < 0) return bias;
   const Tensor window = StaticWindow(form, sizes);
   if (!window.defined()) return bias;
-  add(b.Constant(Converted(window.view(), dtype)));
+  add(AsBias(b, b.Constant(window), dtype));
   // A causal row always sees the key at its own place, if there is one.
   bias.may_forbid_rows |= form.offset < 0 || form.offset + sizes.queries > sizes.keys;
   return bias;

@@ -154,7 +154,7 @@ std::string NumericSamples(const std::string& op, std::string_view divisor = "")
 
 // Before 7 a slope of one axis stood at the channels.
 Status PReluUpgrade(UpgradeContext& u) {
-  if (u.from_version >= 7) return {};
+  if (u.from_version >= 7 || u.node.input(1) == kNoValue) return {};
   const TensorType& slope = u.graph.type(u.node.input(1));
   const bool channels = slope.ranked() && slope.rank() == 1 && !((*slope.shape)[0] == Dim(1));
   return channels ? AlignOperand(u, 1) : Status();

@@ -55,24 +55,30 @@ Status CheckInputs(InferContext& op) {
   return {};
 }
 
+// Places of the cache after the call: those it had, or as many as the total needs.
+Result<Dim> PresentLength(InferContext& op, const Dim& block) {
+  const auto given = op.IntsInput(kTotal);
+  const bool ranked = !op.has_input(kPastKey) || op.input(kPastKey).ranked();
+  if (!given || given->size() != 1 || !ranked || !block.known()) return Dim();
+  const Dim past = op.has_input(kPastKey) ? (*op.input(kPastKey).shape)[2] : Dim(0);
+  if (!past.known()) return Dim();
+  const int64_t total = given->front();
+  if (total < block.value() || total - block.value() > past.value())
+    return op.Error("a total of {} does not fit {} past and {} new places", total, past.value(),
+                    block.value());
+  return Dim(std::max(past.value(), total));
+}
+
 Status InferGrouped(InferContext& op) {
   MINIM_TRY(CheckInputs(op));
   const DType dtype = op.dtype(0);
   const Shape q = op.input(0).ranked() ? *op.input(0).shape : Shape(3);
-  const auto total = op.IntsInput(kTotal);
-  Heads heads = HeadsOf(op.attributes(), q[2].known() ? q[2].value() : 0, !op.has_input(kKey));
+  const Heads heads =
+      HeadsOf(op.attributes(), q[2].known() ? q[2].value() : 0, !op.has_input(kKey));
   if (q[2].known() && heads.size == 0)
     return op.Error("the heads do not divide the width {}", q[2].value());
   const Dim size = q[2].known() ? Dim(heads.size) : Dim();
-  Dim length;
-  if (total && total->size() == 1) {
-    length = Dim(std::max<int64_t>(0, (*total)[0]));
-    if (op.has_input(kPastKey))
-      length = !op.input(kPastKey).ranked() ? Dim()
-                                            : (*op.input(kPastKey).shape)[2].Map([&](int64_t past) {
-                                                return std::max(past, length.value());
-                                              });
-  }
+  MINIM_TRY(const Dim length, PresentLength(op, q[1]));
   const Dim width = size.Map([&](int64_t n) { return n * heads.queries; });
   MINIM_TRY(op.SetOutput(0, dtype, Shape{q[0], q[1], width}));
   const Shape present = {q[0], Dim(heads.keys), length, size};
@@ -108,13 +114,13 @@ Result<Call> CallOf(ExpandContext& e) {
   const Dims q = e.type(e.input(kQuery)).dims();
   Call c{.batch = q[0], .length = q[1]};
   c.total = Converted(total->view(), DType::i64).as<int64_t>()[0];
-  c.present =
-      e.has_input(kPastKey) ? std::max(c.total, e.type(e.input(kPastKey)).dims()[2]) : c.total;
+  const int64_t past = e.has_input(kPastKey) ? e.type(e.input(kPastKey)).dims()[2] : 0;
+  c.present = std::max(c.total, past);  // inference has checked the total
   c.prompt = c.length == c.total;
-  if (c.total < c.length || e.type(e.input(kLast)).dims().Elements() != c.batch)
-    return InvalidArgument(
-        "GroupQueryAttention '{}': a total of {} does not fit {} new places and {} lengths",
-        e.node().name, c.total, c.length, e.type(e.input(kLast)).dims().Elements());
+  const int64_t lengths = e.type(e.input(kLast)).dims().Elements();
+  if (lengths != c.batch)
+    return InvalidArgument("GroupQueryAttention '{}': {} lengths for a batch of {}", e.node().name,
+                           lengths, c.batch);
   const Dims column({c.batch, 1, 1, 1});
   const ValueId last = e.Reshape(e.Cast(e.input(kLast), DType::i64), column);
   c.begins =

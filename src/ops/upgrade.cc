@@ -20,7 +20,7 @@ Status AlignOperand(UpgradeContext& u, int64_t axis) {
   if (!a.ranked() || !b.ranked())
     return Unsupported("broadcasts along axis {} of an input whose rank is not known", axis);
   const int64_t rank = b.rank(), first = axis < 0 ? axis + a.rank() : axis;
-  if (first < 0 || first + rank > a.rank())
+  if (first < 0 || first > a.rank() - rank)
     return InvalidArgument("cannot place {} at axis {} of {}", ToString(*b.shape), axis,
                            ToString(*a.shape));
   std::vector<int64_t> axes;
