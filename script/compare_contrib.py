@@ -118,6 +118,11 @@ def quantized():
     yield "QLinearAveragePool", image, 1, {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 0, 0]}
     last = [ints(np.uint8, 1, 6, 6, 3), *image[1:]]
     yield "QLinearGlobalAveragePool", last, 1, {"channels_last": 1}
+    weights = ints(np.int8, 4, 3, 3, 3, low=-60, high=60), f32(4, low=0.01, high=0.02), np.zeros(4, np.int8)
+    bias = ints(np.int32, 4, low=-999, high=999)
+    yield "QLinearConv", [*last[:3], *weights, scale(0.2), u8(100), bias], 1, {
+        "channels_last": 1, "pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
+    yield "NhwcMaxPool", [last[0]], 1, {"kernel_shape": [3, 3], "strides": [2, 2]}
     yield "QuantizeLinear", [f32(3, 4), scale(0.01), u8(120)], 1, {}
     yield "DequantizeLinear", [a, scale(0.01), u8(120)], 1, {}
     w = ints(np.int8, 8, 5, low=-60, high=60)  # in the range that does not saturate 16 bits

@@ -1,6 +1,7 @@
 // com.microsoft's ops on quantized tensors, as ONNX Runtime's quantizers write them: each is its
 // float form between DequantizeLinear and QuantizeLinear.
 #include "ops/builder.h"
+#include "ops/channels_last.h"
 #include "ops/infer.h"
 #include "ops/quantize.h"
 
@@ -99,26 +100,6 @@ OpDef Single(const std::string& name, const std::function<Status(InferContext&)>
         return {};
       },
       std::move(samples));
-}
-
-std::vector<int64_t> ChannelsFirst(int rank) {
-  std::vector<int64_t> perm = {0, rank - 1};
-  for (int i = 1; i + 1 < rank; ++i) perm.push_back(i);
-  return perm;
-}
-
-std::vector<int64_t> ChannelsLast(int rank) {
-  std::vector<int64_t> perm = {0};
-  for (int i = 2; i < rank; ++i) perm.push_back(i);
-  perm.push_back(1);
-  return perm;
-}
-
-bool IsChannelsLast(const Attributes& a) { return a.Int("channels_last", 0) != 0; }
-
-Attributes WithoutLayout(Attributes attributes) {
-  attributes.Erase("channels_last");
-  return attributes;
 }
 
 Status InferPooled(InferContext& op, std::string_view name) {
