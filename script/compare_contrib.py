@@ -128,6 +128,12 @@ def quantized():
     w = ints(np.int8, 8, 5, low=-60, high=60)  # in the range that does not saturate 16 bits
     yield "DynamicQuantizeMatMul", [f32(3, 8), w, f32(5, low=0.01, high=0.02), None, f32(5)], 1, {}
     yield "MatMulIntegerToFloat", [a, w, scale(0.02), f32(5, low=0.01, high=0.02), u8(120), None, f32(5)], 1, {}
+    x, zeros = f32(3, 40), ints(np.uint8, 6, 2)
+    packed = [ints(np.uint8, 6, 3, 8), f32(6, 3, low=0.01, high=0.02)]
+    small = {"N": 6, "K": 40, "block_size": 16, "bits": 4}
+    yield "MatMulNBits", [x, *packed], 1, small
+    yield "MatMulNBits", [x, *packed, zeros, None, f32(6)], 1, small
+    yield "MatMulNBits", [x, ints(np.uint8, 6, 3, 16), packed[1], ints(np.uint8, 6, 3)], 1, {**small, "bits": 8}
     gemm = [a, scale(0.02), u8(120), ints(np.int8, 5, 8, low=-60, high=60), scale(0.03), i8(0), ints(np.int32, 5, low=-99, high=99)]
     yield "QGemm", [*gemm, scale(0.2), u8(128)], 1, {"transB": 1}
     yield "QGemm", gemm, 1, {"transB": 1}
