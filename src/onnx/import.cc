@@ -18,8 +18,10 @@ using minim_onnx::GraphProto;
 using minim_onnx::ModelProto;
 using minim_onnx::NodeProto;
 
-constexpr int kOldestOpset = 7;
+constexpr int kOldestOpset = 1;
 constexpr int kMaxFunctionDepth = 32;
+// Upgrades of nodes below this opset may ask for the types of their inputs.
+constexpr int kTypedOpset = 13;
 
 enum AttributeKind {
   kFloat = 1,
@@ -305,11 +307,21 @@ class Importer {
     const std::string where = fmt::format("node '{}' ({})", node.name, node.op);
     UpgradeContext context{.graph = graph_, .node = std::move(node), .from_version = version};
     const bool old = !def->onnx_since.empty() && version < def->onnx_since.back();
+    const bool typed = context.node.domain.empty() && opsets_.at("") < kTypedOpset;
+    context.node.attributes.Erase("consumed_inputs");                     // a hint of opset 1
+    if (old && def->min_inputs > 0 && context.node.input(0) == kNoValue)  // upgrades read its type
+      return DataLoss("{}: has no first input", where);
     if (old && def->upgrade) MINIM_TRY(Annotate(def->upgrade(context), where));
-    for (Node& before : context.before) graph_.nodes.push_back(std::move(before));
-    if (!FoldConstantNode(context.node)) graph_.nodes.push_back(std::move(context.node));
-    for (Node& after : context.after) graph_.nodes.push_back(std::move(after));
+    for (Node& before : context.before) Append(std::move(before), typed);
+    if (!FoldConstantNode(context.node)) Append(std::move(context.node), typed);
+    for (Node& after : context.after) Append(std::move(after), typed);
     return {};
+  }
+
+  // Errors of inference wait until the whole graph is there.
+  void Append(Node node, bool typed) {
+    if (typed) (void)InferNode(graph_, node);
+    graph_.nodes.push_back(std::move(node));
   }
 
   Result<int> VersionOf(const Node& node, const OpDef& def, const Opsets& opsets) const {

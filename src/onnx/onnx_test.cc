@@ -68,7 +68,11 @@ TEST(OnnxTest, RefusesWhatItCannotRead) {
   auto unknown = ReluModel();
   unknown.mutable_graph()->mutable_node(0)->set_op_type("Sprocket");
   EXPECT_NE(message(unknown).find("Sprocket"), std::string::npos);
-  EXPECT_NE(message(ReluModel(6)).find("opset 6"), std::string::npos);
+  EXPECT_NE(message(ReluModel(0)).find("opset 0"), std::string::npos);
+  auto bare = ReluModel(6);
+  bare.mutable_graph()->mutable_node(0)->set_op_type("Clip");
+  bare.mutable_graph()->mutable_node(0)->clear_input();
+  EXPECT_NE(message(bare).find("no first input"), std::string::npos);
   auto dangling = ReluModel();
   dangling.mutable_graph()->mutable_node(0)->set_input(0, "q");
   EXPECT_NE(message(dangling).find("'q'"), std::string::npos);

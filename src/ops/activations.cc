@@ -25,6 +25,7 @@ struct Row {
   std::string generator;
   std::string attributes;  // of the sample that sets them all
   std::string domain = "";
+  std::function<Status(UpgradeContext&)> upgrade = {};
 };
 
 ValueId Constant(GradContext& g, ValueId like, double value) {
@@ -104,7 +105,7 @@ std::vector<Row> Gelus() {
 std::vector<Row> Hard() {
   return {
       {"HardSigmoid",
-       {6, 22},
+       {1, 6, 22},
        EachFloatWith([](const Attributes& a) {
          return [alpha = a.Float("alpha", 0.2f), beta = a.Float("beta", 0.5f)](double x) {
            return std::isnan(x) ? x : std::clamp(alpha * x + beta, 0.0, 1.0);
@@ -128,7 +129,7 @@ std::vector<Row> Hard() {
        "uniform(-5,5)",
        ""},
       {"LeakyRelu",
-       {6, 16},
+       {1, 6, 16},
        EachFloatWith([](const Attributes& a) {
          return [alpha = a.Float("alpha", 0.01f)](double x) { return x < 0 ? alpha * x : x; };
        }),
@@ -151,10 +152,17 @@ std::vector<Row> Hard() {
   };
 }
 
+Status SeluUpgrade(UpgradeContext& u) {  // 1 rounded its defaults
+  if (u.from_version >= 6) return {};
+  if (!u.node.attributes.Has("alpha")) u.node.attributes.Set("alpha", 1.6732f);
+  if (!u.node.attributes.Has("gamma")) u.node.attributes.Set("gamma", 1.0507f);
+  return {};
+}
+
 std::vector<Row> Exponential() {
   return {
       {"Elu",
-       {6, 22},
+       {1, 6, 22},
        EachFloatWith([](const Attributes& a) {
          return [alpha = a.Float("alpha", 1.0f)](double x) {
            return x < 0 ? alpha * std::expm1(x) : x;
@@ -179,7 +187,7 @@ std::vector<Row> Exponential() {
        "away_from(0)",
        "{alpha=0.7}"},
       {"Selu",
-       {6, 22},
+       {1, 6, 22},
        EachFloatWith([](const Attributes& a) {
          const double gamma = a.Float("gamma", kSeluGamma);
          return [gamma, alpha = a.Float("alpha", kSeluAlpha)](double x) {
@@ -192,7 +200,9 @@ std::vector<Row> Exponential() {
          return g.Select(g.Less(x, 0.0), g.Add(y, gamma * alpha), gamma);
        },
        "away_from(0)",
-       "{alpha=1.5, gamma=1.25}"},
+       "{alpha=1.5, gamma=1.25}",
+       "",
+       SeluUpgrade},
   };
 }
 
@@ -207,6 +217,7 @@ OpDef Define(const Row& row) {
             return {};
           },
           .reference = row.reference,
+          .upgrade = row.upgrade,
           .traits = OpTrait::kElementwise,
           .samples = row.attributes.empty()
                          ? FloatSamples(row.name, row.generator)

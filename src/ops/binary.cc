@@ -4,6 +4,7 @@
 #include "ops/builder.h"
 #include "ops/elementwise.h"
 #include "ops/infer.h"
+#include "ops/upgrade.h"
 
 namespace minim::ops {
 namespace {
@@ -151,30 +152,38 @@ std::string NumericSamples(const std::string& op, std::string_view divisor = "")
   return text;
 }
 
+// Before 7 a slope of one axis stood at the channels.
+Status PReluUpgrade(UpgradeContext& u) {
+  if (u.from_version >= 7 || u.node.input(1) == kNoValue) return {};
+  const TensorType& slope = u.graph.type(u.node.input(1));
+  const bool channels = slope.ranked() && slope.rank() == 1 && !((*slope.shape)[0] == Dim(1));
+  return channels ? AlignOperand(u, 1) : Status();
+}
+
 std::vector<Row> Table() {
   return {
       {"Add",
-       {7, 13, 14},
+       {1, 6, 7, 13, 14},
        PairNumbers([](auto a, auto b) { return WrapAdd(a, b); }),
        AddGradient,
        NumericSamples("Add")},
       {"Sub",
-       {7, 13, 14},
+       {1, 6, 7, 13, 14},
        PairNumbers([](auto a, auto b) { return WrapSub(a, b); }),
        SubGradient,
        NumericSamples("Sub")},
       {"Mul",
-       {7, 13, 14},
+       {1, 6, 7, 13, 14},
        PairNumbers([](auto a, auto b) { return WrapMul(a, b); }),
        MulGradient,
        NumericSamples("Mul")},
       {"Div",
-       {7, 13, 14},
+       {1, 6, 7, 13, 14},
        PairNumbers([](auto a, auto b) { return Divide(a, b); }),
        DivGradient,
        NumericSamples("Div", "away_from(0,0.5)")},
       {"Pow",
-       {7, 12, 13, 15},
+       {1, 7, 12, 13, 15},
        PowReference,
        PowGradient,
        PairSamples("Pow", "f32", "uniform(0.5,2)") +
@@ -196,7 +205,7 @@ std::vector<Row> Table() {
        kNumericTypes,
        InferMod},
       {"PRelu",
-       {7, 9, 16},
+       {1, 6, 7, 9, 16},
        PairNumbers([](auto x, auto slope) { return x < decltype(x){} ? WrapMul(x, slope) : x; }),
        PReluGradient,
        "PRelu(x: f32[2,3,4] = away_from(0), slope: f32[3,1])\n"
@@ -219,6 +228,7 @@ std::vector<OpDef> BinaryArithmetic() {
                     .infer = row.infer,
                     .gradient = row.gradient,
                     .reference = row.reference,
+                    .upgrade = row.name == "PRelu" ? PReluUpgrade : BroadcastUpgrade,
                     .precision = row.precision,
                     .traits = OpTrait::kElementwise,
                     .samples = row.samples});

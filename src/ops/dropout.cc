@@ -40,10 +40,23 @@ Status Gradient(GradContext& g) {  // linear in x, with the same mask
   return {};
 }
 
-Status Upgrade(UpgradeContext& u) {  // before 12 the ratio was an attribute
-  if (u.from_version >= 12 || !u.node.attributes.Has("ratio")) return {};
-  u.SetInput(1, Tensor::Scalar<float>(u.node.attributes.Float("ratio", kDefaultRatio)));
-  u.node.attributes.Erase("ratio");
+// Before 12 the ratio was an attribute, and before 10 the mask had the dtype of the data. Files of
+// those opsets are read for inference, whatever is_test says.
+Status Upgrade(UpgradeContext& u) {
+  u.node.attributes.Erase("is_test");
+  if (u.from_version < 12 && u.node.attributes.Has("ratio")) {
+    u.SetInput(1, Tensor::Scalar<float>(u.node.attributes.Float("ratio", kDefaultRatio)));
+    u.node.attributes.Erase("ratio");
+  }
+  const ValueId mask = u.node.output(1);
+  if (u.from_version >= 10 || mask == kNoValue) return {};
+  u.node.outputs[1] = u.graph.AddValue("", {DType::bool_, std::nullopt});
+  const int64_t dtype = OnnxId(u.graph.type(u.node.input(0)).dtype);
+  u.after.push_back({.op = "Cast",
+                     .name = "",
+                     .inputs = {u.node.outputs[1]},
+                     .outputs = {mask},
+                     .attributes = {{"to", dtype}}});
   return {};
 }
 
@@ -51,7 +64,7 @@ Status Upgrade(UpgradeContext& u) {  // before 12 the ratio was an attribute
 
 OpDef Dropout() {
   return {.name = "Dropout",
-          .onnx_since = {7, 10, 12, 13, 22},
+          .onnx_since = {1, 6, 7, 10, 12, 13, 22},
           .max_inputs = 4,
           .dtypes = kFloatTypes,
           .infer = Infer,

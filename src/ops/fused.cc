@@ -1,4 +1,5 @@
 // Fused forms: com.microsoft's and minim's own. All but FusedElementwise are given by expansion.
+#include <algorithm>
 #include <cmath>
 
 #include "ops/builder.h"
@@ -58,18 +59,27 @@ Status ExpandGemm(ExpandContext& e) {
   return {};
 }
 
+// How an operand of FusedMatMul is turned: transBatch brings the first axis behind the batch, then
+// trans swaps the last two. Empty if it stays as it is.
+std::vector<int64_t> OperandTurn(const Attributes& a, const std::string& side, int rank) {
+  const bool batch = a.Int("transBatch" + side, 0) != 0 && rank > 2;
+  const bool swap = a.Int("trans" + side, 0) != 0 && rank >= 2;
+  if (!batch && !swap) return {};
+  std::vector<int64_t> perm(rank);
+  for (int k = 0; k < rank; ++k) perm[k] = k;
+  if (batch) std::rotate(perm.begin(), perm.begin() + 1, perm.end() - 1);
+  if (swap) std::swap(perm[rank - 1], perm[rank - 2]);
+  return perm;
+}
+
 Status ExpandMatMul(ExpandContext& e) {
-  const auto operand = [&](int i, const char* name) {
-    const ValueId x = e.input(i);
-    if (e.attributes().Int(name, 0) == 0 || e.rank(x) < 2) return x;
-    std::vector<int64_t> perm(e.rank(x));
-    for (size_t k = 0; k < perm.size(); ++k) perm[k] = static_cast<int64_t>(k);
-    std::swap(perm[perm.size() - 1], perm[perm.size() - 2]);
-    return e.Transpose(x, perm);
-  };
   if (!e.type(e.input(0)).ranked() || !e.type(e.input(1)).ranked())
     return Unsupported("FusedMatMul '{}': needs inputs of known rank", e.node().name);
-  const ValueId y = e.Emit("MatMul", {operand(0, "transA"), operand(1, "transB")});
+  const auto operand = [&](int i, const char* side) {
+    const auto perm = OperandTurn(e.attributes(), side, e.rank(e.input(i)));
+    return perm.empty() ? e.input(i) : e.Transpose(e.input(i), perm);
+  };
+  const ValueId y = e.Emit("MatMul", {operand(0, "A"), operand(1, "B")});
   const float alpha = e.attributes().Float("alpha", 1.0f);
   e.SetOutput(0, alpha == 1 ? y : e.Mul(y, alpha));
   return {};
@@ -81,18 +91,15 @@ Status InferFusedConv(InferContext& op) { return InferConvolution(op, 0, 1, op.d
 Status InferAs(InferContext& op, std::string_view name) { return FindOp("", name)->infer(op); }
 
 Status InferFusedMatMul(InferContext& op) {
-  const auto turned = [&](int i, const char* name) {
+  const auto turned = [&](int i, const char* side) {
     TensorType type = op.input(i);
-    if (type.ranked() && type.rank() >= 2 && op.attributes().Int(name, 0) != 0)
-      std::swap((*type.shape)[type.rank() - 1], (*type.shape)[type.rank() - 2]);
+    if (!type.ranked()) return type;
+    const auto perm = OperandTurn(op.attributes(), side, type.rank());
+    for (size_t k = 0; k < perm.size(); ++k) (*type.shape)[k] = (*op.input(i).shape)[perm[k]];
     return type;
   };
-  Graph graph;
-  Node node{.op = "MatMul", .name = op.node().name};
-  node.inputs = {graph.AddValue("", turned(0, "transA")), graph.AddValue("", turned(1, "transB"))};
-  node.outputs = {graph.AddValue("", {})};
-  MINIM_TRY(InferNode(graph, node));
-  return op.SetOutput(0, graph.type(node.outputs[0]));
+  MINIM_TRY(TensorType type, TypeOf("MatMul", {turned(0, "A"), turned(1, "B")}));
+  return op.SetOutput(0, std::move(type));
 }
 
 Status ExpandGelu(ExpandContext& e, bool tanh) {
@@ -123,12 +130,9 @@ Status ExpandDynamicMatMul(ExpandContext& e) {  // A, B, b_scale, zb, bias
 }
 
 Status InferFloatProduct(InferContext& op, DType dtype) {
-  Graph graph;
-  Node node{.op = "MatMul", .name = op.node().name};
-  for (int i = 0; i < 2; ++i) node.inputs.push_back(graph.AddValue("", {dtype, op.input(i).shape}));
-  node.outputs = {graph.AddValue("", {})};
-  MINIM_TRY(InferNode(graph, node));
-  return op.SetOutput(0, graph.type(node.outputs[0]));
+  MINIM_TRY(TensorType type,
+            TypeOf("MatMul", {{dtype, op.input(0).shape}, {dtype, op.input(1).shape}}));
+  return op.SetOutput(0, std::move(type));
 }
 
 // QGemm: A, a_scale, za, B, b_scale, zb, C, y_scale, yz. Without y_scale the result stays float.
@@ -252,9 +256,11 @@ std::vector<OpDef> FusedOps() {
       std::move(gelu),
       std::move(bias_gelu),
       Elementwise(),
-      Define("FusedMatMul", 2, 2, InferFusedMatMul, ExpandMatMul, lower,
-             "FusedMatMul(a: f32[5,3], b: f32[2,5]) {transA=1, transB=1, alpha=0.5}\n"
-             "FusedMatMul(a: f32[2,3,5], b: f32[5,2])\n"),
+      Define(
+          "FusedMatMul", 2, 2, InferFusedMatMul, ExpandMatMul, lower,
+          "FusedMatMul(a: f32[5,3], b: f32[2,5]) {transA=1, transB=1, alpha=0.5}\n"
+          "FusedMatMul(a: f32[2,3,5], b: f32[5,2])\n"
+          "FusedMatMul(a: f32[2,3,5], b: f32[4,3,5]) {transBatchA=1, transBatchB=1, transB=1}\n"),
       Define(
           "MatMulIntegerToFloat", 4, 7,
           [](InferContext& op) { return InferFloatProduct(op, op.dtype(2)); }, ExpandIntegerToFloat,

@@ -157,6 +157,16 @@ Status InferNode(Graph& graph, const Node& node, std::vector<int>* awaited) {
   return {};
 }
 
+Result<TensorType> TypeOf(std::string_view op, const std::vector<TensorType>& inputs,
+                          Attributes attributes) {
+  Graph graph;
+  Node node{.op = std::string(op), .attributes = std::move(attributes)};
+  for (const TensorType& type : inputs) node.inputs.push_back(graph.AddValue("", type));
+  node.outputs = {graph.AddValue("", {})};
+  MINIM_TRY(InferNode(graph, node));
+  return graph.type(node.outputs[0]);
+}
+
 Status InferGraph(Graph& graph) {
   for (const Node& node : graph.nodes) MINIM_TRY(InferNode(graph, node));
   return {};

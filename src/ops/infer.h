@@ -78,6 +78,9 @@ Status InferBroadcastAs(InferContext& op, DType dtype);
 /// positions whose values are needed first. Errors: kUnsupported for an unknown op,
 /// kInvalidArgument for wrong arity, dtype or shape.
 Status InferNode(Graph& graph, const Node& node, std::vector<int>* awaited = nullptr);
+/// The type of output 0 of an ai.onnx op on inputs of these types, for ops that are made of it.
+Result<TensorType> TypeOf(std::string_view op, const std::vector<TensorType>& inputs,
+                          Attributes attributes = {});
 /// Infers every node in order; unknown shapes stay unknown.
 Status InferGraph(Graph& graph);
 

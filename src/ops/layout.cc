@@ -257,6 +257,33 @@ Status SplitUpgrade(UpgradeContext& u) {  // before 13 the sizes were an attribu
   return {};
 }
 
+Status ConcatUpgrade(UpgradeContext& u) {
+  if (u.from_version < 4 && !u.node.attributes.Has("axis"))
+    u.node.attributes.Set("axis", int64_t{1});
+  return {};
+}
+
+// 1: input 1 repeats along the one axis that input 2 names.
+Status TileUpgrade(UpgradeContext& u) {
+  if (u.from_version >= 6) return {};
+  const TensorType& x = u.graph.type(u.node.input(0));
+  const Tensor* counts[2] = {};
+  for (int i = 0; i < 2; ++i) counts[i] = u.graph.constant(u.node.input(i + 1));
+  if (!counts[0] || !counts[1] || counts[0]->size() != 1 || counts[1]->size() != 1 || !x.ranked())
+    return Unsupported("expected constant tiles and axis, and an input of known rank");
+  const auto value = [](const Tensor& t) {
+    return Converted(t.view(), DType::i64).as<int64_t>()[0];
+  };
+  const int64_t axis = value(*counts[1]);
+  if (axis < -x.rank() || axis >= x.rank())
+    return InvalidArgument("axis {} is outside {}", axis, ToString(*x.shape));
+  std::vector<int64_t> repeats(x.rank(), 1);
+  repeats[Positive(axis, x.rank())] = value(*counts[0]);
+  u.node.inputs.resize(1);
+  u.SetInput(1, Tensor::From<int64_t>({static_cast<int64_t>(x.rank())}, repeats));
+  return {};
+}
+
 OpDef Define(std::string name, std::vector<int> since, int min_inputs, int max_inputs,
              std::function<Status(InferContext&)> infer,
              std::function<Status(RefContext&)> reference,
@@ -283,19 +310,21 @@ std::vector<OpDef> LayoutOps() {
       Define("Expand", {8, 13}, 2, 2, InferExpand, ExpandReference, ExpandGradient,
              "Expand(x: f32[3,1], s: i64[3] = [2,1,4])\nExpand(x: f32, s: i64[1] = [3])\n"
              "Expand(x: i64[1], s: i64[2] = [0,2])\nExpand(x: bool[3], s: i64[1] = [1])\n"),
-      Define("Tile", {6, 13}, 2, 2, InferTile, TileReference, TileGradient,
+      Define("Tile", {1, 6, 13}, 2, 2, InferTile, TileReference, TileGradient,
              "Tile(x: f32[2,3], r: i64[2] = [2,3])\nTile(x: f32[2,1,3], r: i64[3] = [1,4,2])\n"
              "Tile(x: u8[3], r: i64[1] = [0])\nTile(x: f32[0,2], r: i64[2] = [2,2])\n"),
-      Define("Concat", {4, 11, 13}, 1, -1, InferConcat, ConcatReference, ConcatGradient,
+      Define("Concat", {1, 4, 11, 13}, 1, -1, InferConcat, ConcatReference, ConcatGradient,
              "Concat(a: f32[2,3], b: f32[2,1]) {axis=1}\n"
              "Concat(a: f32[2,3], b: f32[0,3], c: f32[1,3]) {axis=-2}\n"
              "Concat(a: i64[2]) {axis=0}\nConcat(a: bool[1], b: bool[2]) {axis=0}\n"),
-      Define("Split", {2, 11, 13, 18}, 1, 2, InferSplit, SplitReference, SplitGradient,
+      Define("Split", {1, 2, 11, 13, 18}, 1, 2, InferSplit, SplitReference, SplitGradient,
              "a, b = Split(x: f32[6,2], s: i64[2] = [2,4]) {axis=0}\n"
              "a, b, c = Split(x: f32[2,7]) {axis=-1, num_outputs=3}\n"
              "a, _ = Split(x: f32[4])\na, b = Split(x: i8[4], s: i64[2] = [0,4])\n"),
   };
-  defs.back().upgrade = SplitUpgrade;
+  defs[2].upgrade = TileUpgrade;
+  defs[3].upgrade = ConcatUpgrade;
+  defs[4].upgrade = SplitUpgrade;
   return defs;
 }
 

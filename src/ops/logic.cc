@@ -3,6 +3,7 @@
 
 #include "ops/elementwise.h"
 #include "ops/infer.h"
+#include "ops/upgrade.h"
 
 namespace minim::ops {
 namespace {
@@ -34,6 +35,7 @@ OpDef Define(const Row& row, std::function<Status(InferContext&)> infer, int inp
           .dtypes = row.dtypes,
           .infer = std::move(infer),
           .reference = row.reference,
+          .upgrade = inputs == 2 ? BroadcastUpgrade : nullptr,
           .precision = IsFloat(row.dtypes[0]) ? PrecisionClass::kWidest : PrecisionClass::kInteger,
           .traits = row.name == "Equal" ? OpTrait::kElementwise | OpTrait::kStrings
                                         : OpTrait::kElementwise,
@@ -46,12 +48,12 @@ std::vector<Row> Comparisons() {
   };
   return {
       {"Equal",
-       {7, 11, 13, 19},
+       {1, 7, 11, 13, 19},
        PairCompare([](auto a, auto b) { return a == b; }),
        kAllTypes,
        samples("Equal") + PairSamples("Equal", "bool")},
       {"Greater",
-       {7, 9, 13},
+       {1, 7, 9, 13},
        PairCompare([](auto a, auto b) { return a > b; }),
        kNumericTypes,
        samples("Greater")},
@@ -61,7 +63,7 @@ std::vector<Row> Comparisons() {
        kNumericTypes,
        samples("GreaterOrEqual")},
       {"Less",
-       {7, 9, 13},
+       {1, 7, 9, 13},
        PairCompare([](auto a, auto b) { return a < b; }),
        kNumericTypes,
        samples("Less")},
@@ -76,17 +78,17 @@ std::vector<Row> Comparisons() {
 std::vector<Row> Booleans() {
   return {
       {"And",
-       {7},
+       {1, 7},
        PairBools([](bool a, bool b) { return a && b; }),
        {DType::bool_},
        PairSamples("And", "bool")},
       {"Or",
-       {7},
+       {1, 7},
        PairBools([](bool a, bool b) { return a || b; }),
        {DType::bool_},
        PairSamples("Or", "bool")},
       {"Xor",
-       {7},
+       {1, 7},
        PairBools([](bool a, bool b) { return a != b; }),
        {DType::bool_},
        PairSamples("Xor", "bool")},

@@ -210,7 +210,7 @@ Status GemmGradient(GradContext& g) {
 
 OpDef Gemm() {
   return {.name = "Gemm",
-          .onnx_since = {7, 9, 11, 13},
+          .onnx_since = {1, 6, 7, 9, 11, 13},
           .min_inputs = 2,
           .max_inputs = 3,
           .dtypes = {DType::f64, DType::f32, DType::f16, DType::bf16, DType::i64, DType::i32,
@@ -218,6 +218,10 @@ OpDef Gemm() {
           .infer = InferGemm,
           .gradient = GemmGradient,
           .reference = GemmReference,
+          .upgrade = [](UpgradeContext& u) -> Status {  // C broadcasts as it did under this flag
+            u.node.attributes.Erase("broadcast");
+            return {};
+          },
           .precision = PrecisionClass::kLower,
           .flops =
               [](const std::vector<TensorType>& inputs, const std::vector<TensorType>& outputs,

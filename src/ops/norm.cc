@@ -131,10 +131,13 @@ Status BatchNormGradient(GradContext& g) {
   return {};
 }
 
-// 7 and 9 had up to five outputs and no training_mode; only inference files of them exist.
+// Before 14 there were up to five outputs and no training_mode; only inference files of them exist.
 Status BatchNormUpgrade(UpgradeContext& u) {
   if (u.from_version >= 14) return {};
+  if (u.node.attributes.Int("spatial", 1) == 0)
+    return Unsupported("spatial=0, a normalisation of every place apart, is not supported");
   u.node.attributes.Erase("spatial");
+  u.node.attributes.Erase("is_test");
   if (u.node.outputs.size() > 1) u.node.outputs.resize(1);
   return {};
 }
@@ -142,7 +145,7 @@ Status BatchNormUpgrade(UpgradeContext& u) {
 OpDef BatchNorm() {
   return {
       .name = "BatchNormalization",
-      .onnx_since = {7, 9, 14, 15},
+      .onnx_since = {1, 6, 7, 9, 14, 15},
       .min_inputs = 5,
       .max_inputs = 5,
       .dtypes = kFloatTypes,
@@ -359,7 +362,7 @@ Status InferPlanes(InferContext& op) {
 std::vector<OpDef> NormOps() {
   OpDef instance = {
       .name = "InstanceNormalization",
-      .onnx_since = {6, 22},
+      .onnx_since = {1, 6, 22},
       .min_inputs = 3,
       .max_inputs = 3,
       .dtypes = kFloatTypes,

@@ -58,7 +58,8 @@ void UpgradeContext::SetInput(size_t index, Tensor value) {
 
 void UpgradeContext::AttributeToInput(std::string_view name, size_t index) {
   if (!node.attributes.Has(name)) return;
-  const std::vector<int64_t> values = node.attributes.Ints(name);
+  const auto* one = std::get_if<int64_t>(&node.attributes.items().find(name)->second);
+  const auto values = one ? std::vector<int64_t>{*one} : node.attributes.Ints(name);
   SetInput(index, Tensor::From<int64_t>({static_cast<int64_t>(values.size())}, values));
   node.attributes.Erase(name);
 }

@@ -245,6 +245,15 @@ Reference GlobalReference(Reference reference) {
   };
 }
 
+Status LpUpgrade(UpgradeContext& u) {  // 1: p was a float
+  const float p = u.node.attributes.Float("p", 2.0f);
+  if (u.from_version >= 2) return {};
+  if (p != std::floor(p) || p < 1 || p > 64)
+    return Unsupported("p is {}, expected a whole number from 1 to 64", p);
+  u.node.attributes.Set("p", static_cast<int64_t>(p));
+  return {};
+}
+
 OpDef Define(std::string name, std::vector<int> since, Reference reference, Gradient gradient,
              std::string samples) {
   return {.name = std::move(name),
@@ -294,7 +303,7 @@ std::vector<OpDef> PoolOps() {
       "MaxPool(x: u8[1,1,5]) {kernel_shape=[2]}\nMaxPool(x: bf16[0,1,5]) {kernel_shape=[2]}\n");
   max.dtypes = kMaxPoolTypes;
   OpDef average = Define(
-      "AveragePool", {7, 10, 11, 19, 22}, AveragePoolReference, AveragePoolGradient,
+      "AveragePool", {1, 7, 10, 11, 19, 22}, AveragePoolReference, AveragePoolGradient,
       "AveragePool(x: f32[2,3,5,6]) {kernel_shape=[3,2], strides=[2,2], pads=[1,0,1,1]}\n"
       "AveragePool(x: f32[1,2,7]) {kernel_shape=[3], dilations=[2], strides=[3], ceil_mode=1}\n"
       "AveragePool(x: f32[1,2,7]) {kernel_shape=[3], strides=[3], pads=[1,1], ceil_mode=1, "
@@ -303,18 +312,21 @@ std::vector<OpDef> PoolOps() {
       "AveragePool(x: f16[1,1,5]) {kernel_shape=[2]}\nAveragePool(x: bf16[1,1,5]) "
       "{kernel_shape=[2]}\n");
   average.precision = PrecisionClass::kFp32;
-  OpDef lp = Define("LpPool", {2, 11, 18, 22}, LpPoolReference, LpPoolGradient,
+  OpDef lp = Define("LpPool", {1, 2, 11, 18, 22}, LpPoolReference, LpPoolGradient,
                     "LpPool(x: f32[2,3,5,6] = away_from(0)) {kernel_shape=[3,2], strides=[2,2]}\n"
                     "LpPool(x: f32[1,2,7] = away_from(0)) {kernel_shape=[3], dilations=[2], p=3}\n"
                     "LpPool(x: f16[1,2,7] = away_from(0)) {kernel_shape=[3], pads=[1,1]}\n");
   lp.precision = PrecisionClass::kFp32;
+  OpDef global_lp =
+      DefineGlobal("GlobalLpPool", {1, 2, 22}, LpPoolReference, LpPoolGradient, "{p=3}");
+  lp.upgrade = global_lp.upgrade = LpUpgrade;
   return {
       std::move(max),
       std::move(average),
       std::move(lp),
       DefineGlobal("GlobalMaxPool", {1, 22}, MaxPoolReference, MaxPoolGradient),
       DefineGlobal("GlobalAveragePool", {1, 22}, AveragePoolReference, AveragePoolGradient),
-      DefineGlobal("GlobalLpPool", {2, 22}, LpPoolReference, LpPoolGradient, "{p=3}"),
+      std::move(global_lp),
       DefineGrad(
           "MaxPoolGrad", 2, [](InferContext& op) { return op.SetOutput(0, op.input(1)); },
           MaxPoolGradReference,

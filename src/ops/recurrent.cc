@@ -240,15 +240,19 @@ Status InferRecurrent(InferContext& op, int gates) {
   return op.SetOutput(2, x.dtype, last);
 }
 
-OpDef Define(std::string name, int gates, int max_inputs, StepFn step,
+OpDef Define(std::string name, std::vector<int> since, int gates, int max_inputs, StepFn step,
              std::vector<std::string> activations, std::string samples) {
   return {.name = std::move(name),
-          .onnx_since = {7, 14, 22},
+          .onnx_since = std::move(since),
           .min_inputs = 3,
           .max_inputs = max_inputs,
           .dtypes = kFloatTypes,
           .infer = [gates](InferContext& op) { return InferRecurrent(op, gates); },
           .reference = [=](RefContext& op) { return Run(op, gates, step, activations); },
+          .upgrade = [](UpgradeContext& u) -> Status {  // a hint: Y is made where it is named
+            u.node.attributes.Erase("output_sequence");
+            return {};
+          },
           .precision = PrecisionClass::kLower,
           .flops =
               [](const std::vector<TensorType>& inputs, const std::vector<TensorType>&,
@@ -264,7 +268,7 @@ OpDef Define(std::string name, int gates, int max_inputs, StepFn step,
 
 std::vector<OpDef> RecurrentOps() {
   OpDef lstm = Define(
-      "LSTM", 4, 8, LstmStep, {"sigmoid", "tanh", "tanh"},
+      "LSTM", {1, 7, 14, 22}, 4, 8, LstmStep, {"sigmoid", "tanh", "tanh"},
       "y, h, c = LSTM(x: f32[3,2,4], w: f32[1,12,4], r: f32[1,12,3], b: f32[1,24]) "
       "{hidden_size=3}\n"
       "y, h, c = LSTM(x: f32[2,2,3], w: f32[2,8,3], r: f32[2,8,2], b: f32[2,16], _, h0: "
@@ -278,12 +282,12 @@ std::vector<OpDef> RecurrentOps() {
   return {
       std::move(lstm),
       Define(
-          "GRU", 3, 6, GruStep, {"sigmoid", "tanh"},
+          "GRU", {1, 3, 7, 14, 22}, 3, 6, GruStep, {"sigmoid", "tanh"},
           "y, h = GRU(x: f32[3,2,4], w: f32[1,9,4], r: f32[1,9,3], b: f32[1,18]) {hidden_size=3}\n"
           "y, h = GRU(x: f32[2,3,4], w: f32[2,9,4], r: f32[2,9,3]) {hidden_size=3, layout=1, "
           "direction=\"bidirectional\", linear_before_reset=1}\n"),
       Define(
-          "RNN", 1, 6, RnnStep, {"tanh"},
+          "RNN", {1, 7, 14, 22}, 1, 6, RnnStep, {"tanh"},
           "y, h = RNN(x: f32[3,2,4], w: f32[1,3,4], r: f32[1,3,3], b: f32[1,6]) {hidden_size=3}\n"
           "y, h = RNN(x: f32[3,2,4], w: f32[1,3,4], r: f32[1,3,3], _, l: i32[2] = [1,3]) "
           "{hidden_size=3, direction=\"reverse\", activations=[\"Relu\"]}\n"),

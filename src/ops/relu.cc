@@ -26,7 +26,7 @@ Status Reference(RefContext& op) {  // NaN in, NaN out
 
 OpDef Relu() {
   return {.name = "Relu",
-          .onnx_since = {6, 13, 14},  // import lifts older forms to the last, which stays open
+          .onnx_since = {1, 6, 13, 14},  // import lifts older forms to the last, which stays open
           .dtypes = kSignedTypes,
           .infer = InferSameAsFirst,
           .gradient = Gradient,

@@ -161,11 +161,16 @@ Status AxesUpgrade(UpgradeContext& u) {  // before 13 the axes were an attribute
   return {};
 }
 
+Status ReshapeUpgrade(UpgradeContext& u) {  // 1: the shape was an attribute
+  if (u.from_version < 5) u.AttributeToInput("shape", 1);
+  return {};
+}
+
 }  // namespace
 
 std::vector<OpDef> ReshapeOps() {
   std::vector<OpDef> defs = {
-      Define("Reshape", {5, 13, 14, 19, 21, 23}, 2, 2, InferReshape,
+      Define("Reshape", {1, 5, 13, 14, 19, 21, 23}, 2, 2, InferReshape,
              "Reshape(x: f32[2,6], s: i64[3] = [3,-1,2])\nReshape(x: f32[2,6], s: i64[2] = [0,6])\n"
              "Reshape(x: f32[0,3], s: i64[2] = [3,0]) {allowzero=1}\n"
              "Reshape(x: i8[1], s: i64[0] = [])\nReshape(x: bool[4], s: i64[2] = [2,2])\n"),
@@ -179,6 +184,7 @@ std::vector<OpDef> ReshapeOps() {
              "Unsqueeze(x: f32[3,2], a: i64[2] = [0,-1])\nUnsqueeze(x: f32, a: i64[1] = [0])\n"
              "Unsqueeze(x: i64[0], a: i64[1] = [1])\n"),
   };
+  defs[0].upgrade = ReshapeUpgrade;
   defs[2].upgrade = defs[3].upgrade = AxesUpgrade;
   return defs;
 }

@@ -109,7 +109,7 @@ Status ClipUpgrade(UpgradeContext& u) {  // 6: the bounds were attributes
 
 OpDef Clip() {
   return {.name = "Clip",
-          .onnx_since = {6, 11, 12, 13},
+          .onnx_since = {1, 6, 11, 12, 13},
           .max_inputs = 3,
           .dtypes = kNumericTypes,
           .infer = InferClip,
@@ -171,6 +171,22 @@ Status CastGradient(GradContext& g) {
   return {};
 }
 
+Status CastUpgrade(UpgradeContext& u) {  // 1: the type was a name
+  const std::string name = u.node.attributes.String("to", "");
+  if (u.from_version >= 6 || name.empty()) return {};
+  constexpr std::pair<std::string_view, DType> kNames[] = {
+      {"FLOAT", DType::f32},  {"UINT8", DType::u8},   {"INT8", DType::i8},
+      {"UINT16", DType::u16}, {"INT16", DType::i16},  {"INT32", DType::i32},
+      {"INT64", DType::i64},  {"BOOL", DType::bool_}, {"FLOAT16", DType::f16},
+      {"DOUBLE", DType::f64}, {"UINT32", DType::u32}, {"UINT64", DType::u64}};
+  for (const auto& [known, dtype] : kNames) {
+    if (known != name) continue;
+    u.node.attributes.Set("to", int64_t{OnnxId(dtype)});
+    return {};
+  }
+  return Unsupported("to type '{}', which minim does not have", name);
+}
+
 std::string CastSamples() {
   std::string text = "Cast(x: f32[0]) {to=f64}\nCast(x: f32[2,3]) {to=f64}\n";
   for (std::string_view to : {"f32", "f16", "bf16", "i64", "i8", "u8", "u64", "bool"})
@@ -181,12 +197,13 @@ std::string CastSamples() {
 
 OpDef Cast() {
   return {.name = "Cast",
-          .onnx_since = {6, 9, 13, 19, 21, 23},
+          .onnx_since = {1, 6, 9, 13, 19, 21, 23},
           .dtypes = kAllTypes,
           .infer = InferCast,
           .gradient = CastGradient,
           .reference = CastReference,
           .host = HostCast,
+          .upgrade = CastUpgrade,
           .traits = OpTrait::kElementwise,
           .samples = CastSamples()};
 }

@@ -247,8 +247,9 @@ Status PadGradient(GradContext& g) {
   return {};
 }
 
-Status PadUpgrade(UpgradeContext& u) {  // 2: pads and value were attributes
+Status PadUpgrade(UpgradeContext& u) {  // 1 and 2: pads and value were attributes
   if (u.from_version >= 11) return {};
+  u.AttributeToInput("paddings", 1);
   u.AttributeToInput("pads", 1);
   if (!u.node.attributes.Has("value")) return {};
   const Tensor value = Tensor::Scalar<float>(u.node.attributes.Float("value", 0));
@@ -277,7 +278,7 @@ std::vector<OpDef> SliceOps() {
                   "Slice(x: bool[3], s: i64[1] = [2], e: i64[1] = [1])\n"
                   "Slice(x: i8[0,2], s: i64[1] = [0], e: i64[1] = [5])\n"},
       {.name = "Pad",
-       .onnx_since = {2, 11, 13, 18, 19, 21, 23},
+       .onnx_since = {1, 2, 11, 13, 18, 19, 21, 23},
        .min_inputs = 2,
        .max_inputs = 4,
        .infer = InferPad,

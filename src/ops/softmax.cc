@@ -84,6 +84,11 @@ Status Upgrade(UpgradeContext& u) {
   if (u.from_version >= 13) return {};
   const int64_t axis = u.node.attributes.Int("axis", 1);
   const ValueId x = u.node.input(0), y = u.node.output(0);
+  const TensorType& type = u.graph.type(x);
+  if (type.ranked() && (axis == -1 || axis == type.rank() - 1)) {
+    u.node.attributes.Set("axis", int64_t{-1});
+    return {};
+  }
   const auto fresh = [&](DType dtype) { return u.graph.AddValue("", {dtype, std::nullopt}); };
   const DType dtype = u.graph.type(x).dtype;
   const ValueId flat = fresh(dtype), shape = fresh(DType::i64), result = fresh(dtype);

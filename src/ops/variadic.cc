@@ -93,11 +93,11 @@ std::vector<OpDef> VariadicOps() {  // a NaN anywhere wins
   const auto larger = [](auto a, auto b) { return IsNan(a) || a > b ? a : b; };
   const auto smaller = [](auto a, auto b) { return IsNan(a) || a < b ? a : b; };
   return {
-      Define("Max", {6, 8, 12, 13}, Fold(larger), ExtremeGradient, true),
-      Define("Min", {6, 8, 12, 13}, Fold(smaller), ExtremeGradient, true),
-      Define("Sum", {6, 8, 13}, Fold([](auto a, auto b) { return WrapAdd(a, b); }), SumGradient,
+      Define("Max", {1, 6, 8, 12, 13}, Fold(larger), ExtremeGradient, true),
+      Define("Min", {1, 6, 8, 12, 13}, Fold(smaller), ExtremeGradient, true),
+      Define("Sum", {1, 6, 8, 13}, Fold([](auto a, auto b) { return WrapAdd(a, b); }), SumGradient,
              false),
-      Define("Mean", {6, 8, 13}, MeanReference, MeanGradient, false),
+      Define("Mean", {1, 6, 8, 13}, MeanReference, MeanGradient, false),
   };
 }
 

@@ -3,13 +3,23 @@
 
 namespace minim {
 
+namespace {
+
+// Kernels are named without a domain: where ONNX has an op of the name, they are that op's.
+bool HasKernel(const Node& node, const PassContext& context) {
+  const bool namesake = !node.domain.empty() && FindOp("", node.op) != nullptr;
+  return !namesake && context.has_kernel(node.op);
+}
+
+}  // namespace
+
 Result<bool> ExpandFunctions(Graph& graph, const PassContext& context) {
   bool changed = false;
   const std::vector<Node> nodes = std::move(graph.nodes);
   graph.nodes.clear();
   for (const Node& node : nodes) {
     const OpDef* def = FindOp(node);
-    if (def == nullptr || !def->expand || context.has_kernel(node.op)) {
+    if (def == nullptr || !def->expand || HasKernel(node, context)) {
       graph.nodes.push_back(node);
       continue;
     }

@@ -152,6 +152,17 @@ TEST(FuseQdqTest, IslandsBecomeIntegerKernels) {
             Ops({"QuantizeLinear", "QLinearMatMul", "DequantizeLinear"}));
 }
 
+TEST(ExpandFunctionsTest, NamesakesInOtherDomainsHaveNoKernel) {
+  const Graph graph = Parse(R"(graph "g"(x: f32[2,3]) -> (y) {
+    const s: f32 = [0.5]
+    const z: u8 = [9]
+    q = com.microsoft.QuantizeLinear(x, s, z)
+    y = DequantizeLinear(q, s, z) })");
+  const Graph after = Apply(ExpandFunctions, graph);
+  EXPECT_EQ(OpsOf(after), Ops({"QuantizeLinear", "DequantizeLinear"}));
+  EXPECT_TRUE(after.nodes[0].domain.empty());
+}
+
 TEST(AutodiffTest, SumsGradientsOfSharedValues) {
   Graph graph = Parse(R"(graph "g"(x: f32[3]) -> (l) {
     a = Mul(x, x) b = Add(a, x) l = ReduceSum(b) {keepdims=0} })");

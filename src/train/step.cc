@@ -13,8 +13,9 @@ namespace {
 constexpr float kAdamBeta1 = 0.9f, kAdamBeta2 = 0.999f, kAdamEpsilon = 1e-8f;
 
 // Parameters are float constants read at position 1 or later by an op with a gradient, except the
-// running statistics of BatchNormalization.
-std::vector<ValueId> TrainableConstants(const Graph& graph) {
+// running statistics of BatchNormalization. Only those of the first `own` values are the model's;
+// later ones came with expansions.
+std::vector<ValueId> TrainableConstants(const Graph& graph, size_t own) {
   std::vector<ValueId> trainable;
   std::set<ValueId> seen;
   for (const Node& node : graph.nodes) {
@@ -23,8 +24,9 @@ std::vector<ValueId> TrainableConstants(const Graph& graph) {
     const size_t end = node.Is("BatchNormalization") ? 3 : node.inputs.size();
     for (size_t i = 1; i < std::min(end, node.inputs.size()); ++i) {
       const Tensor* tensor = graph.constant(node.input(i));
-      const bool parameter = tensor != nullptr && tensor->dtype() == DType::f32 &&
-                             tensor->dims().rank() > 0 && seen.insert(node.input(i)).second;
+      const bool parameter = tensor != nullptr && node.input(i) < static_cast<ValueId>(own) &&
+                             tensor->dtype() == DType::f32 && tensor->dims().rank() > 0 &&
+                             seen.insert(node.input(i)).second;
       if (parameter) trainable.push_back(node.input(i));
     }
   }
@@ -37,7 +39,9 @@ class StepBuilder {
       : config_(config), step_(step), graph_(step.graph), builder_(step.graph) {}
 
   Status Run(const Dims& sample_dims, const Tensor& labels_like) {
-    const std::vector<ValueId> trainable = TrainableConstants(graph_);
+    const size_t own = graph_.values.size();
+    MINIM_TRY(WriteOut(sample_dims));
+    const std::vector<ValueId> trainable = TrainableConstants(graph_, own);
     if (trainable.empty()) return InvalidArgument("the model has no trainable parameter");
     MINIM_TRY(TrainingForms());
     std::vector<Tensor> values;
@@ -56,6 +60,18 @@ class StepBuilder {
   }
 
  private:
+  // Ops that are given by expansion have no gradient of their own; the shapes decide their form.
+  Status WriteOut(const Dims& sample_dims) {
+    const bool needed = std::any_of(graph_.nodes.begin(), graph_.nodes.end(), [](const Node& node) {
+      const OpDef* def = FindOp(node);
+      return def != nullptr && def->expand && !def->gradient;
+    });
+    if (!needed) return {};
+    MINIM_TRY(graph_, Specialize(graph_, {sample_dims}));
+    const PassContext context{.has_kernel = [](std::string_view) { return false; }};
+    return ExpandFunctions(graph_, context).status();
+  }
+
   // BatchNormalization normalises by the batch and updates its running statistics.
   Status TrainingForms() {
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {

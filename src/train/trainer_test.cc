@@ -7,9 +7,12 @@
 #include "core/philox.h"
 #include "data/dataset.h"
 #include "data/npy.h"
+#include "graph/text.h"
 #include "minim/session.h"
 #include "minim/train.h"
+#include "ops/infer.h"
 #include "train/metrics.h"
+#include "train/step.h"
 
 namespace minim {
 namespace {
@@ -112,6 +115,23 @@ TEST_F(TrainTest, ErrorsComeBeforeTheWork) {
   config.learning_rate = 1e30;
   config.optimizer = OptimizerKind::kSgd;
   EXPECT_NE(Train(config).status().message().find("loss became"), std::string::npos);
+}
+
+// The causal mask that the expansion brings is no parameter.
+TEST(StepTest, TrainsThroughOpsGivenByExpansion) {
+  auto graph = ParseText(R"(graph "g"(x: f32[N,2,2]) -> (y) {
+    const w: f32[2,2] = [0.5, 0, 1, 0.5]
+    const c: f32[2] = [0, 0]
+    m = com.microsoft.FusedMatMul(x, w) {alpha=0.5}
+    n = com.microsoft.BiasGelu(m, c)
+    y = Attention(n, n, n) {q_num_heads=1, kv_num_heads=1, is_causal=1} })");
+  ASSERT_TRUE(graph.ok()) << graph.status().message();
+  ASSERT_TRUE(InferGraph(*graph).ok());
+  TrainConfig config;
+  config.loss = LossKind::kMeanSquaredError;
+  const auto step = BuildStep(*graph, config, Dims({3, 2, 2}), Tensor(DType::f32, {3, 2, 2}));
+  ASSERT_TRUE(step.ok()) << step.status().message();
+  EXPECT_EQ(step->parameter_count, 6);
 }
 
 }  // namespace
