@@ -35,12 +35,13 @@ double Reflected(double v, double low, double high) {
   return from_low ? low + rest : high - rest;
 }
 
-// A grid value in [-1, 1] as a coordinate of the axis, brought inside if the padding does so.
+// A grid value in [-1, 1] as a coordinate of the axis, brought inside if the padding does so. A
+// cubic keeps its coordinate and pads its taps, as PyTorch does.
 double Coordinate(const Sampler& s, int axis, double value) {
   const auto size = static_cast<double>(s.x[axis]);
   double at = s.align ? (value + 1) / 2 * (size - 1) : ((value + 1) * size - 1) / 2;
   if (s.nearest) at = std::nearbyint(at);
-  if (at >= s.Low() && at <= s.High(axis)) return at;
+  if (s.cubic || (at >= s.Low() && at <= s.High(axis))) return at;
   if (s.padding == "border") return std::clamp(at, 0.0, size - 1);
   return s.padding == "reflection" ? Reflected(at, s.Low(), s.High(axis)) : at;
 }

@@ -89,7 +89,7 @@ double Coordinate(const std::string& mode, const Target& t, int64_t in, int64_t 
     const double x = roi_start * (size - 1) + (width == 1 ? span / 2 : place * span / (width - 1));
     return x < 0 || x > size - 1 ? NAN : x;
   }
-  if (mode == "pytorch_half_pixel" && width == 1) return -0.5;
+  if (mode == "pytorch_half_pixel" && t.size <= 1) return 0;
   const double x = (place + 0.5) / t.scale - 0.5;
   if (mode != "half_pixel_symmetric") return x;
   return x + size / 2 * (1 - static_cast<double>(t.size) / width);

@@ -14,6 +14,7 @@ struct Vectorizer {
   int64_t shortest, longest, skips;
   std::vector<int64_t> columns;  // the output column of each n-gram of the pool
   std::map<Gram, int64_t> pool;  // n-grams of the wanted lengths and their columns
+  std::vector<double> weights;   // of each output column
 
   explicit Vectorizer(const Attributes& a)
       : shortest(a.Int("min_gram_length", 1)),
@@ -32,7 +33,7 @@ Result<Vectorizer> MakeVectorizer(const Attributes& a) {
     return InvalidArgument("n-grams of {} to {} with {} skips, expected 1 or more", v.shortest,
                            v.longest, v.skips);
   if (v.columns.empty() || *std::min_element(v.columns.begin(), v.columns.end()) < 0 ||
-      v.width() > INT32_MAX)
+      v.width() > (1 << 24))
     return InvalidArgument("ngram_indexes must hold columns of the output");
   size_t id = 0;
   for (size_t n = 1; n <= starts.size(); ++n) {
@@ -48,9 +49,12 @@ Result<Vectorizer> MakeVectorizer(const Attributes& a) {
         v.pool[Gram(values.begin() + at, values.begin() + at + length)] = v.columns[id];
     }
   }
-  const size_t weights = a.Floats("weights").size();
-  if (weights != 0 && weights < static_cast<size_t>(v.width()))
-    return InvalidArgument("{} weights for {} columns", weights, v.width());
+  const std::vector<float> weights = a.Floats("weights");
+  if (!weights.empty() && weights.size() < v.columns.size())
+    return InvalidArgument("{} weights for {} n-grams", weights.size(), v.columns.size());
+  v.weights.assign(v.width(), 1);
+  for (size_t i = 0; !weights.empty() && i < v.columns.size(); ++i)
+    v.weights[v.columns[i]] = weights[i];
   return v;
 }
 
@@ -98,17 +102,14 @@ Status Reference(RefContext& op) {
   RefTensor& y = op.Output(0);
   MINIM_TRY(const Vectorizer v, MakeVectorizer(op.attributes()));
   const std::string mode = op.attributes().String("mode", "TF");
-  const std::vector<float> weights = op.attributes().Floats("weights");
   const std::vector<int64_t> items = op.Ints(0);
   const int64_t width = v.width(), rows = y.size() / width;
   const size_t count = rows == 0 ? 0 : items.size() / static_cast<size_t>(rows);
   for (int64_t row = 0; row < rows; ++row) {
     const auto counts = y.f64().subspan(row * width, width);
     CountRow(v, std::span(items).subspan(row * count, count), counts);
-    for (int64_t i = 0; mode != "TF" && i < width; ++i) {
-      const double weight = weights.empty() ? 1 : weights[i];
-      counts[i] = mode == "IDF" ? (counts[i] > 0 ? weight : 0) : counts[i] * weight;
-    }
+    for (int64_t i = 0; mode != "TF" && i < width; ++i)
+      counts[i] = v.weights[i] * (mode == "IDF" ? std::min(counts[i], 1.0) : counts[i]);
   }
   return {};
 }
