@@ -90,13 +90,15 @@ Status InferLp(InferContext& op) {
   return InferSameAsFirst(op);
 }
 
+// Zeros stay zeros: there the norm is taken of ones, which also keeps the gradient finite.
 Status ExpandLp(ExpandContext& e) {
-  const char* reduce = e.attributes().Int("p", 2) == 1 ? "ReduceL1" : "ReduceL2";
-  const ValueId axis = e.Ints({e.attributes().Int("axis", -1)});
-  const ValueId norm = e.Emit(reduce, {e.input(0), axis}, {{"keepdims", int64_t{1}}});
-  const ValueId divisor =
-      e.Select(e.Greater(norm, 0), norm, e.ScalarLike(1, norm));  // zeros stay zeros
-  e.SetOutput(0, e.Div(e.input(0), divisor));
+  const ValueId x = e.input(0), axis = e.Ints({e.attributes().Int("axis", -1)});
+  const auto norm = [&](ValueId v) {
+    return e.Emit(e.attributes().Int("p", 2) == 1 ? "ReduceL1" : "ReduceL2", {v, axis},
+                  {{"keepdims", int64_t{1}}});
+  };
+  const ValueId some = e.Select(e.Greater(norm(x), 0), x, e.ScalarLike(1, x));
+  e.SetOutput(0, e.Div(x, norm(some)));
   return {};
 }
 
@@ -156,7 +158,7 @@ std::vector<OpDef> NormFunctions() {
                  "MeanVarianceNormalization(x: f16[2,5]) {axes=[0]}\n"),
           Define("LpNormalization", {1, 22}, 1, InferLp, ExpandLp,
                  "LpNormalization(x: f32[2,3,4])\nLpNormalization(x: f32[3,4]) {axis=0, p=1}\n"
-                 "LpNormalization(x: f32[2,2] = [0,0,1,2]) {axis=1}\n"
+                 "LpNormalization(x: f32[2,2] = const [0,0,1,2]) {axis=1}\n"
                  "LpNormalization(x: f16[5])\n"),
           std::move(swiglu)};
 }
