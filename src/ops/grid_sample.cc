@@ -35,15 +35,21 @@ double Reflected(double v, double low, double high) {
   return from_low ? low + rest : high - rest;
 }
 
+struct Coordinate {
+  double at, slope;  // its place on the axis, and the place's slope by the grid value
+};
+
 // A grid value in [-1, 1] as a coordinate of the axis, brought inside if the padding does so. A
 // cubic keeps its coordinate and pads its taps, as PyTorch does.
-double Coordinate(const Sampler& s, int axis, double value) {
+Coordinate CoordinateOf(const Sampler& s, int axis, double value) {
   const auto size = static_cast<double>(s.x[axis]);
   double at = s.align ? (value + 1) / 2 * (size - 1) : ((value + 1) * size - 1) / 2;
+  const double slope = (s.align ? size - 1 : size) / 2, low = s.Low(), high = s.High(axis);
   if (s.nearest) at = std::nearbyint(at);
-  if (s.cubic || (at >= s.Low() && at <= s.High(axis))) return at;
-  if (s.padding == "border") return std::clamp(at, 0.0, size - 1);
-  return s.padding == "reflection" ? Reflected(at, s.Low(), s.High(axis)) : at;
+  if (s.cubic || s.padding == "zeros" || (at >= low && at <= high)) return {at, slope};
+  if (s.padding == "border") return {std::clamp(at, 0.0, size - 1), 0};
+  const double turns = std::floor((at < low ? low - at : at - high) / (high - low));
+  return {Reflected(at, low, high), std::fmod(turns, 2) == 0 ? -slope : slope};
 }
 
 // The element that place `k` reads; -1 for a zero.
@@ -58,31 +64,39 @@ int64_t PlaceOf(const Sampler& s, int axis, double k) {
 
 struct Taps {
   std::array<int64_t, 4> places{};
-  std::array<double, 4> weights{};
+  std::array<double, 4> weights{}, slopes{};  // the weights' slopes by the coordinate
   int count = 0;
 
-  void Add(int64_t place, double weight) {
+  void Add(int64_t place, double weight, double slope) {
     places[count] = place;
-    weights[count++] = place < 0 ? 0 : weight;
+    weights[count] = place < 0 ? 0 : weight;
+    slopes[count++] = place < 0 ? 0 : slope;
   }
 };
 
-double Cubic(double d) {  // Keys' kernel, a = -0.75
-  constexpr double kA = -0.75;
+constexpr double kA = -0.75;  // of Keys' kernel
+
+double Cubic(double d) {
   if (d <= 1) return ((kA + 2) * d - (kA + 3)) * d * d + 1;
   return ((kA * d - 5 * kA) * d + 8 * kA) * d - 4 * kA;
+}
+
+double CubicSlope(double d) {
+  if (d <= 1) return (3 * (kA + 2) * d - 2 * (kA + 3)) * d;
+  return (3 * kA * d - 10 * kA) * d + 8 * kA;
 }
 
 Taps TapsAt(const Sampler& s, int axis, double at) {
   Taps taps;
   if (s.nearest) {
-    taps.Add(PlaceOf(s, axis, std::trunc(at)), 1);
+    taps.Add(PlaceOf(s, axis, std::trunc(at)), 1, 0);
     return taps;
   }
   const double floor = std::floor(at);
   for (int k = s.cubic ? -1 : 0; k <= (s.cubic ? 2 : 1); ++k) {
-    const double distance = std::fabs(at - floor - k);
-    taps.Add(PlaceOf(s, axis, floor + k), s.cubic ? Cubic(distance) : 1 - distance);
+    const double side = k > 0 ? -1 : 1, distance = side * (at - floor - k);
+    const double slope = s.cubic ? CubicSlope(distance) : -1;
+    taps.Add(PlaceOf(s, axis, floor + k), s.cubic ? Cubic(distance) : 1 - distance, side * slope);
   }
   return taps;
 }
@@ -138,7 +152,7 @@ Status GridSampleReference(RefContext& op) {
     std::vector<Taps> taps(s.x.rank());
     for (int axis = 0; axis < s.x.rank(); ++axis) {  // the grid lists the last axis first
       const double value = op.input(1).f64()[(at + 1) * s.x.rank() - 1 - axis];
-      taps[axis] = TapsAt(s, axis, Coordinate(s, axis, value));
+      taps[axis] = TapsAt(s, axis, CoordinateOf(s, axis, value).at);
     }
     const int64_t n = at / places;
     for (int64_t c = 0; c < x[1]; ++c) {
@@ -147,6 +161,63 @@ Status GridSampleReference(RefContext& op) {
               Sampled(values.data() + channel * plane, s, taps, 0, 0));
     }
   }
+  return {};
+}
+
+// Visits the products of the axes' taps: f(flat place, weight, its slopes by each coordinate).
+template <typename F>
+void ForEachProduct(const Sampler& s, const std::vector<Taps>& taps, F&& f) {
+  Dims counts;
+  for (const Taps& axis : taps) counts.push_back(axis.count);
+  ForEachIndex(counts, [&](int64_t, const Dims& k) {
+    int64_t flat = 0;
+    double weight = 1;
+    std::array<double, 3> slopes{1, 1, 1};
+    for (int i = 0; i < counts.rank(); ++i) {
+      if (taps[i].places[k[i]] < 0) return;
+      flat = flat * s.x[i] + taps[i].places[k[i]];
+      weight *= taps[i].weights[k[i]];
+      for (int axis = 0; axis < counts.rank(); ++axis)
+        slopes[axis] *= axis == i ? taps[i].slopes[k[i]] : taps[i].weights[k[i]];
+    }
+    f(flat, weight, slopes);
+  });
+}
+
+// dy, x, grid to dx and d grid.
+Status GridSampleGradReference(RefContext& op) {
+  const Dims& x = op.dims(1);
+  const Sampler s(op.attributes(), Dims(x.span().subspan(2)));
+  const int rank = s.x.rank();
+  const int64_t plane = s.x.Elements(), places = op.dims(0).Elements(2, x.rank());
+  const auto dx = op.Output(0).f64(), dgrid = op.Output(1).f64();
+  const auto dy = op.input(0).f64(), src = op.input(1).f64(), grid = op.input(2).f64();
+  for (int64_t at = 0; at < x[0] * places; ++at) {
+    std::vector<Taps> taps(rank);
+    std::vector<double> scale(rank);
+    for (int axis = 0; axis < rank; ++axis) {
+      const Coordinate place = CoordinateOf(s, axis, grid[(at + 1) * rank - 1 - axis]);
+      taps[axis] = TapsAt(s, axis, place.at);
+      scale[axis] = place.slope;
+    }
+    for (int64_t channel = at / places * x[1]; channel < (at / places + 1) * x[1]; ++channel) {
+      const double share = dy[channel * places + at % places];
+      ForEachProduct(s, taps, [&](int64_t flat, double weight, const auto& slopes) {
+        dx[channel * plane + flat] += share * weight;
+        for (int axis = 0; axis < rank; ++axis)
+          dgrid[(at + 1) * rank - 1 - axis] +=
+              share * src[channel * plane + flat] * slopes[axis] * scale[axis];
+      });
+    }
+  }
+  return {};
+}
+
+Status GridSampleGradient(GradContext& g) {
+  const auto grads = g.EmitMany("GridSampleGrad", {g.output_grad(0), g.input(0), g.input(1)}, 2,
+                                g.attributes(), kMinimDomain);
+  g.SetInputGrad(0, grads[0]);
+  g.SetInputGrad(1, grads[1]);
   return {};
 }
 
@@ -226,6 +297,7 @@ std::vector<OpDef> GridOps() {
                   .max_inputs = 2,
                   .dtypes = kAllTypes,
                   .infer = InferGridSample,
+                  .gradient = GridSampleGradient,
                   .reference = GridSampleReference,
                   .upgrade = GridSampleUpgrade,
                   .precision = PrecisionClass::kFp32,
@@ -239,7 +311,24 @@ std::vector<OpDef> GridOps() {
                       "{padding_mode=\"reflection\", align_corners=1}\n"
                       "GridSample(x: i8[1,1,2,3,4], g: f32[1,2,2,3,3] = uniform(-2,2)) "
                       "{mode=\"nearest\", padding_mode=\"border\"}\n"
+                      "GridSample(x: f32[1,2,3,4], g: f32[1,3,2,2] = uniform(-2,2)) "
+                      "{padding_mode=\"border\"}\n"
                       "GridSample(x: f16[1,1,3], g: f16[1,4,1])\n"};
+  OpDef grad = {.name = "GridSampleGrad",
+                .domain = std::string(kMinimDomain),
+                .min_inputs = 3,
+                .max_inputs = 3,
+                .dtypes = kFloatTypes,
+                .infer = [](InferContext& op) -> Status {
+                  MINIM_TRY(op.SetOutput(0, op.input(1)));
+                  return op.SetOutput(1, op.input(2));
+                },
+                .reference = GridSampleGradReference,
+                .precision = PrecisionClass::kFp32,
+                .samples =
+                    "dx, dg = GridSampleGrad(dy: f32[1,2,2,3], x: f32[1,2,3,4], "
+                    "g: f32[1,2,3,2] = uniform(-1.5,1.5)) {mode=\"cubic\", align_corners=1, "
+                    "padding_mode=\"border\"}\n"};
   OpDef affine = {.name = "AffineGrid",
                   .onnx_since = {20},
                   .min_inputs = 2,
@@ -253,7 +342,7 @@ std::vector<OpDef> GridOps() {
                       "AffineGrid(t: f32[1,2,3], s: i64[4] = [1,1,4,1]) "
                       "{align_corners=1}\n"
                       "AffineGrid(t: f16[1,3,4], s: i64[5] = [1,1,2,3,4])\n"};
-  return {std::move(sample), std::move(affine)};
+  return {std::move(sample), std::move(grad), std::move(affine)};
 }
 
 }  // namespace minim::ops

@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 
+#include "ops/builder.h"
 #include "ops/infer.h"
 #include "ops/reference.h"
 
@@ -208,6 +209,56 @@ Status RoiAlignReference(RefContext& op) {
   return {};
 }
 
+// Adds one bin's share of dy to the neighbours of its samples.
+void SpreadBin(const std::vector<Corners>& samples, const double* x, bool max, double dy,
+               double* dx) {
+  double largest = -INFINITY;
+  int64_t place = -1;
+  double weight = 0;
+  for (const Corners& corners : samples) {
+    for (int i = 0; i < 4; ++i) {
+      const double share = corners.weights[i] * x[corners.places[i]];
+      if (!max)
+        dx[corners.places[i]] += dy * corners.weights[i] / static_cast<double>(samples.size());
+      if (share <= largest) continue;
+      largest = share;
+      place = corners.places[i];
+      weight = corners.weights[i];
+    }
+  }
+  if (max && place >= 0) dx[place] += dy * weight;
+}
+
+// dy, x, rois, batch indices to dx.
+Status RoiAlignGradReference(RefContext& op) {
+  RefTensor& dx = op.Output(0);
+  const Dims &x = dx.dims(), &out = op.dims(0);
+  const bool max = op.attributes().String("mode", "avg") == "max";
+  const int64_t plane = x[2] * x[3], bins = out[2] * out[3];
+  for (int64_t r = 0; r < out[0]; ++r) {
+    const int64_t batch = op.input(3).IntAt(r);
+    if (batch < 0 || batch >= x[0]) return op.Error("region {} is of image {}", r, batch);
+    const AlignedRegion region(op.attributes(), op.input(2).f64().subspan(r * 4, 4), out[2],
+                               out[3]);
+    for (int64_t bin = 0; bin < bins; ++bin) {
+      const std::vector<Corners> samples = region.Bin(bin / out[3], bin % out[3], x);
+      for (int64_t c = 0; c < x[1]; ++c) {
+        const int64_t start = (batch * x[1] + c) * plane;
+        SpreadBin(samples, op.input(1).f64().data() + start, max,
+                  op.input(0).f64()[(r * x[1] + c) * bins + bin], dx.f64().data() + start);
+      }
+    }
+  }
+  return {};
+}
+
+// The regions are taken as given: no gradient flows to them.
+Status RoiAlignGradient(GradContext& g) {
+  g.SetInputGrad(0, g.Emit("RoiAlignGrad", {g.output_grad(0), g.input(0), g.input(1), g.input(2)},
+                           g.attributes(), kMinimDomain));
+  return {};
+}
+
 Status RoiAlignUpgrade(UpgradeContext& u) {  // 10 had only this mode
   if (u.from_version < 16)
     u.node.attributes.Set("coordinate_transformation_mode", std::string("output_half_pixel"));
@@ -282,6 +333,7 @@ std::vector<OpDef> RegionOps() {
                  .max_inputs = 3,
                  .dtypes = kFloatTypes,
                  .infer = InferRoiAlign,
+                 .gradient = RoiAlignGradient,
                  .reference = RoiAlignReference,
                  .upgrade = RoiAlignUpgrade,
                  .precision = PrecisionClass::kFp32,
@@ -292,6 +344,17 @@ std::vector<OpDef> RegionOps() {
                      "{mode=\"max\", sampling_ratio=2, "
                      "coordinate_transformation_mode=\"output_half_pixel\"}\n"
                      "RoiAlign(x: f16[1,1,4,4], r: f16[1,4] = uniform(0,4), i: i64[1] = [0])\n"};
+  OpDef grad = {.name = "RoiAlignGrad",
+                .domain = std::string(kMinimDomain),
+                .min_inputs = 4,
+                .max_inputs = 4,
+                .dtypes = kFloatTypes,
+                .infer = [](InferContext& op) { return op.SetOutput(0, op.input(1)); },
+                .reference = RoiAlignGradReference,
+                .precision = PrecisionClass::kFp32,
+                .samples =
+                    "RoiAlignGrad(dy: f32[2,2,2,3], x: f32[1,2,6,5], r: f32[2,4] = "
+                    "uniform(0,9), i: i64[2] = [0,0]) {spatial_scale=0.5}\n"};
   OpDef pool = {.name = "MaxRoiPool",
                 .onnx_since = {1, 22},
                 .min_inputs = 2,
@@ -304,7 +367,7 @@ std::vector<OpDef> RegionOps() {
                     "{pooled_shape=[2,3], spatial_scale=0.75}\n"
                     "MaxRoiPool(x: f16[1,1,4,4], r: f16[1,5] = [0,0,0,3,3]) "
                     "{pooled_shape=[1,1]}\n"};
-  return {std::move(suppression), std::move(align), std::move(pool)};
+  return {std::move(suppression), std::move(align), std::move(grad), std::move(pool)};
 }
 
 }  // namespace minim::ops
