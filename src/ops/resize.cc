@@ -95,7 +95,9 @@ double Coordinate(const std::string& mode, const Target& t, int64_t in, int64_t 
   return x + size / 2 * (1 - static_cast<double>(t.size) / width);
 }
 
-double Nearest(const std::string& mode, double x) {
+// "simple" is minim's name for what Resize-10 did.
+double Nearest(const std::string& mode, double scale, double x) {
+  if (mode == "simple") return scale < 1 ? std::ceil(x) : std::floor(x);
   if (mode == "floor") return std::floor(x);
   if (mode == "ceil") return std::ceil(x);
   return mode == "round_prefer_ceil" ? std::floor(x + 0.5) : std::ceil(x - 0.5);
@@ -139,7 +141,7 @@ AxisPlan PlanAxis(const Attributes& a, const Target& target, int64_t in, double 
     if (std::isnan(x)) {
       plan.taps.emplace_back();
     } else if (nearest) {
-      const auto place = static_cast<int64_t>(Nearest(rounding, x));
+      const auto place = static_cast<int64_t>(Nearest(rounding, target.scale, x));
       plan.taps.push_back({{std::clamp<int64_t>(place, 0, in - 1), 1.0}});
     } else {
       plan.taps.push_back(Interpolated(a, target.scale, in, x));
@@ -345,20 +347,20 @@ void MoveInput(Node& node, size_t from, size_t to) {
 }
 
 // X and scales, no coordinate mode. Nearest took the floor; Resize-10 the ceiling where it shrank.
-Status UpgradeScaled(UpgradeContext& u, bool ceil_shrinks) {
+void UpgradeScaled(UpgradeContext& u, bool ceil_shrinks) {
   MoveInput(u.node, 1, 2);
   u.node.attributes.Set("coordinate_transformation_mode", std::string("asymmetric"));
-  bool grows = false, shrinks = false;
-  if (const Tensor* scales = u.graph.constant(u.node.input(2)); scales && ceil_shrinks)
-    for (double scale : Doubles(*scales)) (scale < 1 ? shrinks : grows) |= scale != 1;
-  if (grows && shrinks && u.node.attributes.String("mode", "nearest") == "nearest")
-    return Unsupported("it grows some axes and shrinks others by the rules of opset 10");
-  u.node.attributes.Set("nearest_mode", std::string(shrinks ? "ceil" : "floor"));
-  return {};
+  const Tensor* scales = u.graph.constant(u.node.input(2));
+  bool grows = scales == nullptr, shrinks = grows;
+  for (double scale : scales ? Doubles(*scales) : std::vector<double>())
+    (scale < 1 ? shrinks : grows) |= scale != 1;
+  const char* rounding = !ceil_shrinks || !shrinks ? "floor" : grows ? "simple" : "ceil";
+  u.node.attributes.Set("nearest_mode", std::string(rounding));
 }
 
 Status ResizeUpgrade(UpgradeContext& u) {
-  return u.from_version < 11 ? UpgradeScaled(u, true) : Status();
+  if (u.from_version < 11) UpgradeScaled(u, true);
+  return {};
 }
 
 Status UpsampleUpgrade(UpgradeContext& u) {
@@ -370,7 +372,8 @@ Status UpsampleUpgrade(UpgradeContext& u) {
   if (u.node.attributes.String("mode", "") == "bilinear")
     u.node.attributes.Set("mode", std::string("linear"));
   u.node.op = "Resize";
-  return UpgradeScaled(u, false);
+  UpgradeScaled(u, false);
+  return {};
 }
 
 Status InferUpsample(InferContext& op) {
