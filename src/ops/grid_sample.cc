@@ -56,7 +56,7 @@ Coordinate CoordinateOf(const Sampler& s, int axis, double value) {
 int64_t PlaceOf(const Sampler& s, int axis, double k) {
   const int64_t last = s.x[axis] - 1;
   if (k >= 0 && k <= static_cast<double>(last)) return static_cast<int64_t>(k);
-  if (std::isnan(k) || s.padding == "zeros") return -1;
+  if (!std::isfinite(k) || s.padding == "zeros") return -1;
   if (s.padding == "border") return k < 0 ? 0 : last;
   const double inside = Reflected(k, s.Low(), s.High(axis));
   return std::clamp<int64_t>(static_cast<int64_t>(inside), 0, last);

@@ -205,5 +205,33 @@ TEST(UpgradeTest, OlderDefaultsAreWrittenOut) {
                Tensor::From<float>({1, 2, 2, 1}, {1, 2, 3, 4}), {4, 0, 6, 0, -2, 0, -2, 0});
 }
 
+// Places that are computed from values must stay inside whatever the values are.
+TEST(HostileValuesTest, ReadAndWriteInside) {
+  for (const char* text :
+       {R"(graph "g"(v: f32[1,5]) -> (y) { const x: f32[1,1,2,2] = [1, 2, 3, 4]
+             y = MaxRoiPool(x, v) {pooled_shape=[2,2]} })",
+        R"(graph "g"(v: f32[1,4]) -> (y) { const x: f32[1,1,2,2] = [1, 2, 3, 4]
+             const i: i64[1] = [0] y = RoiAlign(x, v, i) {output_height=2} })",
+        R"(graph "g"(v: f32[1,1,2,2]) -> (y) { const x: f32[1,1,2,2] = [1, 2, 3, 4]
+             y = GridSample(x, v) {mode="cubic", padding_mode="reflection"} })",
+        R"(graph "g"(v: f32[1,1,2,2]) -> (y) { const x: f32[1,1,2,2] = [1, 2, 3, 4]
+             y = GridSample(x, v) {mode="nearest", padding_mode="border"} })",
+        R"(graph "g"(v: f32[1,2,1,1]) -> (y) { const x: f32[1,1,1,1] = [1]
+             const w: f32[1,1,1,1] = [1] y = DeformConv(x, w, v) })",
+        R"(graph "g"(v: f32) -> (y) { const b: i64 = [4] const n: i64 = [8] const r: i64 = [100]
+             const l: f32 = [0] y = MelWeightMatrix(b, n, r, l, v) })"}) {
+    const auto graph = ParseText(text);
+    ASSERT_TRUE(graph.ok()) << graph.status().message();
+    for (float value : {NAN, INFINITY, -INFINITY, 1e30f, -1e30f}) {
+      Tensor v(DType::f32, graph->type(graph->inputs[0]).dims());
+      for (float& element : v.as<float>()) element = value;
+      if (graph->nodes[0].op == "MaxRoiPool") v.as<float>()[0] = 0;  // the image
+      Graph inferred = *graph;
+      ASSERT_TRUE(InferGraph(inferred).ok()) << text;
+      (void)EvaluateGraph(inferred, {v});  // an answer or an error
+    }
+  }
+}
+
 }  // namespace
 }  // namespace minim

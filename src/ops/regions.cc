@@ -111,6 +111,8 @@ Status InferRoiAlign(InferContext& op) {
   MINIM_TRY(op.HasRank(2, 1));
   const std::string mode = a.String("mode", "avg");
   if (mode != "avg" && mode != "max") return op.Error("mode '{}' is unknown", mode);
+  if (const int64_t ratio = a.Int("sampling_ratio", 0); ratio < 0 || ratio > 10000)
+    return op.Error("sampling_ratio is {}, expected 0 to 10000", ratio);
   return InferRegions(op, 4, a.Int("output_height", 1), a.Int("output_width", 1));
 }
 
@@ -156,7 +158,7 @@ struct AlignedRegion {
   }
 
   static int64_t SamplesOf(double size) {
-    return static_cast<int64_t>(std::clamp(std::ceil(size), 0.0, 1e4));
+    return size > 0 ? static_cast<int64_t>(std::min(std::ceil(size), 1e4)) : 0;  // 0 for a NaN
   }
 
   std::vector<Corners> Bin(int64_t row, int64_t column, const Dims& x) const {
@@ -278,8 +280,9 @@ std::pair<int64_t, int64_t> BinRange(double first, double last, int64_t i, int64
                                      int64_t size) {
   const double start = std::round(first);
   const double step = std::max(std::round(last) - start + 1, 1.0) / static_cast<double>(bins);
-  const auto place = [&](double at) {
-    return static_cast<int64_t>(std::clamp(at + start, 0.0, static_cast<double>(size)));
+  const auto place = [&](double at) {  // 0 for a NaN
+    return at + start > 0 ? static_cast<int64_t>(std::min(at + start, static_cast<double>(size)))
+                          : 0;
   };
   return {place(std::floor(static_cast<double>(i) * step)),
           place(std::ceil(static_cast<double>(i + 1) * step))};

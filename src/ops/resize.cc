@@ -61,7 +61,7 @@ Status InferFromSizes(InferContext& op, const std::vector<int64_t>& sizes) {
   for (size_t i = 0; i < axes.size(); ++i) {
     if (sizes[i] < 0 || sizes[i] > INT32_MAX)
       return op.Error("sizes hold {}, expected 0 or more", sizes[i]);
-    if (sizes[i] > 0 && shape[axes[i]] == Dim(0))
+    if ((sizes[i] > 0 || !stretch) && shape[axes[i]] == Dim(0))
       return op.Error("axis {} of {} is empty", axes[i], ToString(*x.shape));
     shape[axes[i]] = stretch ? Dim(sizes[i]) : Dim();
   }

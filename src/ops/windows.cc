@@ -91,7 +91,8 @@ std::vector<int64_t> MelEdges(const RefContext& op, int64_t bands, int64_t last)
   std::vector<int64_t> edges;
   for (int64_t i = 0; i < bands + 2; ++i) {
     const double place = std::floor(per_hertz * HertzOf(low + static_cast<double>(i) * step));
-    edges.push_back(static_cast<int64_t>(std::clamp(place, 0.0, static_cast<double>(last))));
+    const double inside = place > 0 ? std::min(place, static_cast<double>(last)) : 0;  // or NaN
+    edges.push_back(static_cast<int64_t>(inside));
   }
   return edges;
 }
