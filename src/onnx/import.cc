@@ -307,7 +307,9 @@ class Importer {
     const std::string where = fmt::format("node '{}' ({})", node.name, node.op);
     UpgradeContext context{.graph = graph_, .node = std::move(node), .from_version = version};
     const bool old = !def->onnx_since.empty() && version < def->onnx_since.back();
-    const bool typed = context.node.domain.empty() && opsets_.at("") < kTypedOpset;
+    const auto opset = scope.opsets.find("");
+    const bool typed = context.node.domain.empty() && opset != scope.opsets.end() &&
+                       opset->second < kTypedOpset;
     context.node.attributes.Erase("consumed_inputs");                     // a hint of opset 1
     if (old && def->min_inputs > 0 && context.node.input(0) == kNoValue)  // upgrades read its type
       return DataLoss("{}: has no first input", where);

@@ -6,6 +6,7 @@
 
 #include "core/dtype.h"
 #include "core/philox.h"
+#include "graph/text.h"
 #include "ops/builder.h"
 #include "ops/infer.h"
 #include "ops/reference.h"
@@ -147,6 +148,92 @@ INSTANTIATE_TEST_SUITE_P(All, OpTest, testing::ValuesIn(AllOps()), [](const auto
     if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
   return name;
 });
+
+// The one node of `text`, written for an older opset version, lifted to the newest and run.
+Result<std::vector<Tensor>> RunLifted(std::string_view text, int version,
+                                      const std::vector<Tensor>& inputs) {
+  MINIM_TRY(Graph graph, ParseText(text));
+  UpgradeContext lift{.graph = graph, .node = graph.nodes[0], .from_version = version};
+  MINIM_TRY(FindOp(lift.node)->upgrade(lift));
+  graph.nodes = {lift.node};
+  MINIM_TRY(InferGraph(graph));
+  return EvaluateGraph(graph, inputs);
+}
+
+void ExpectLifted(std::string_view text, int version, const Tensor& input,
+                  const std::vector<float>& expected) {
+  const auto outputs = RunLifted(text, version, {input});
+  ASSERT_TRUE(outputs.ok()) << outputs.status().message();
+  const auto y = (*outputs)[0].as<float>();
+  ASSERT_EQ(y.size(), expected.size()) << text;
+  for (size_t i = 0; i < y.size(); ++i) EXPECT_NEAR(y[i], expected[i], 1e-5) << text << " " << i;
+}
+
+TEST(UpgradeTest, ResizeOfOpset10TookTheCeilingWhereItShrank) {
+  const Tensor x = Tensor::From<float>({2, 4}, {1, 2, 3, 4, 5, 6, 7, 8});
+  ExpectLifted(R"(graph "g"(x: f32[2,4]) -> (y) {
+    const s: f32[2] = [0.6, 0.6] y = Resize(x, s) {mode="nearest"} })",
+               10, x, {1, 3});
+  ExpectLifted(R"(graph "g"(x: f32[2,4]) -> (y) {
+    const s: f32[2] = [0.6, 0.6] y = Resize(x, s) {mode="linear"} })",
+               10, x, {1, 2.6666665f});
+  ExpectLifted(R"(graph "g"(x: f32[2,4]) -> (y) {
+    const s: f32[2] = [1, 1.5] y = Resize(x, s) })",
+               10, x, {1, 1, 2, 3, 3, 4, 5, 5, 6, 7, 7, 8});
+  ExpectLifted(R"(graph "g"(x: f32[2,4]) -> (y) {
+    const s: f32[2] = [1.5, 0.6] y = Resize(x, s) })",
+               10, x, {1, 3, 1, 3, 5, 7});
+}
+
+TEST(UpgradeTest, UpsampleBecomesResize) {
+  const Tensor x = Tensor::From<float>({1, 3}, {1, 2, 3});
+  ExpectLifted(R"(graph "g"(x: f32[1,3]) -> (y) {
+    y = Upsample(x) {scales=[1.0,2.0]} })",
+               7, x, {1, 1, 2, 2, 3, 3});
+  ExpectLifted(R"(graph "g"(x: f32[1,3]) -> (y) {
+    const s: f32[2] = [1, 2] y = Upsample(x, s) {mode="linear"} })",
+               9, x, {1, 1.5f, 2, 2.5f, 3, 3});
+}
+
+TEST(UpgradeTest, OlderDefaultsAreWrittenOut) {
+  const Tensor image = Tensor::From<float>({1, 1, 2, 2}, {1, 2, 3, 4});
+  ExpectLifted(R"(graph "g"(x: f32[1,1,2,2]) -> (y) {
+    const g: f32[1,1,1,2] = [0, 0] y = GridSample(x, g) })",
+               16, image, {2.5f});
+  ExpectLifted(R"(graph "g"(x: f32[1,1,2,2]) -> (y) {
+    const r: f32[1,4] = [0, 0, 1, 1] const i: i64[1] = [0] y = RoiAlign(x, r, i) })",
+               10, image, {2.5f});
+  ExpectLifted(R"(graph "g"(x: f32[1,2,2,1]) -> (y) { y = DFT(x) })", 17,
+               Tensor::From<float>({1, 2, 2, 1}, {1, 2, 3, 4}), {4, 0, 6, 0, -2, 0, -2, 0});
+}
+
+// Places that are computed from values must stay inside whatever the values are.
+TEST(HostileValuesTest, ReadAndWriteInside) {
+  for (const char* text :
+       {R"(graph "g"(v: f32[1,5]) -> (y) { const x: f32[1,1,2,2] = [1, 2, 3, 4]
+             y = MaxRoiPool(x, v) {pooled_shape=[2,2]} })",
+        R"(graph "g"(v: f32[1,4]) -> (y) { const x: f32[1,1,2,2] = [1, 2, 3, 4]
+             const i: i64[1] = [0] y = RoiAlign(x, v, i) {output_height=2} })",
+        R"(graph "g"(v: f32[1,1,2,2]) -> (y) { const x: f32[1,1,2,2] = [1, 2, 3, 4]
+             y = GridSample(x, v) {mode="cubic", padding_mode="reflection"} })",
+        R"(graph "g"(v: f32[1,1,2,2]) -> (y) { const x: f32[1,1,2,2] = [1, 2, 3, 4]
+             y = GridSample(x, v) {mode="nearest", padding_mode="border"} })",
+        R"(graph "g"(v: f32[1,2,1,1]) -> (y) { const x: f32[1,1,1,1] = [1]
+             const w: f32[1,1,1,1] = [1] y = DeformConv(x, w, v) })",
+        R"(graph "g"(v: f32) -> (y) { const b: i64 = [4] const n: i64 = [8] const r: i64 = [100]
+             const l: f32 = [0] y = MelWeightMatrix(b, n, r, l, v) })"}) {
+    const auto graph = ParseText(text);
+    ASSERT_TRUE(graph.ok()) << graph.status().message();
+    for (float value : {NAN, INFINITY, -INFINITY, 1e30f, -1e30f}) {
+      Tensor v(DType::f32, graph->type(graph->inputs[0]).dims());
+      for (float& element : v.as<float>()) element = value;
+      if (graph->nodes[0].op == "MaxRoiPool") v.as<float>()[0] = 0;  // the image
+      Graph inferred = *graph;
+      ASSERT_TRUE(InferGraph(inferred).ok()) << text;
+      (void)EvaluateGraph(inferred, {v});  // an answer or an error
+    }
+  }
+}
 
 }  // namespace
 }  // namespace minim

@@ -25,6 +25,12 @@ int64_t RefTensor::IntAt(int64_t i) const {
                    [&]<typename T>() { return static_cast<int64_t>(wide.as<T>()[i]); });
 }
 
+void RefTensor::SetAt(int64_t i, double value) {
+  VisitWide(wide.dtype(), [&]<typename T>() {
+    wide.as<T>()[i] = ConvertTo<T>(std::is_integral_v<T> ? std::nearbyint(value) : value);
+  });
+}
+
 RefTensor ToReference(const Tensor& tensor) {
   return {tensor.dtype(), Converted(tensor.view(), WideDType(tensor.dtype()))};
 }

@@ -28,6 +28,8 @@ struct RefTensor {
   /// Element i as f64, whatever the wide type.
   double At(int64_t i) const;
   int64_t IntAt(int64_t i) const;
+  /// Element i from an f64; integers take the nearest, ties to even.
+  void SetAt(int64_t i, double value);
 };
 
 RefTensor ToReference(const Tensor& tensor);

@@ -1,0 +1,166 @@
+// Ops that ONNX defines by simpler ones: GroupNormalization, MeanVarianceNormalization,
+// LpNormalization, SwiGLU.
+#include "ops/movement.h"
+
+namespace minim::ops {
+namespace {
+
+ValueId MeanOver(Builder& b, ValueId x, const std::vector<int64_t>& axes) {
+  if (axes.empty()) return x;
+  return b.Emit("ReduceMean", {x, b.Ints(axes)}, {{"keepdims", int64_t{1}}});
+}
+
+// ---- GroupNormalization
+
+Status InferGroup(InferContext& op) {
+  const TensorType& x = op.input(0);
+  const int64_t groups = op.attributes().Int("num_groups", 0);
+  if (groups < 1) return op.Error("num_groups is {}, expected 1 or more", groups);
+  for (int i = 1; i < 3; ++i) {
+    MINIM_TRY(op.HasRank(i, 1));
+    MINIM_TRY(op.SameDType(0, i));
+  }
+  if (!x.ranked()) return op.SetOutput(0, x);
+  if (x.rank() < 2) return op.Error("input has shape {}, expected [N,C,...]", ToString(*x.shape));
+  const Dim& channels = (*x.shape)[1];
+  if (channels.known() && channels.value() % groups != 0)
+    return op.Error("{} channels do not divide into {} groups", channels.value(), groups);
+  for (int i = 1; i < 3; ++i) {
+    if (!op.input(i).ranked()) continue;
+    const Dim& size = (*op.input(i).shape)[0];
+    if (!size.Compatible(channels) && !size.Compatible(Dim(groups)))
+      return op.Error("input {} has {} elements for {} channels", i, size.ToString(),
+                      channels.ToString());
+  }
+  return op.SetOutput(0, x);
+}
+
+// [C], or before opset 21 a value for each group, as [C,1,..] below a tensor of `rank` axes.
+ValueId PerChannel(Builder& b, ValueId v, int64_t channels, int rank) {
+  const int64_t count = b.type(v).dims().Elements();
+  if (count != channels)
+    v = b.Emit("Expand", {b.Reshape(v, Dims({count, 1})), b.Ints({count, channels / count})});
+  Dims dims = Dims::Filled(rank - 1, 1);
+  dims[0] = channels;
+  return b.Reshape(v, dims);
+}
+
+// Each group is an instance of its own; 2-byte floats are normalised in f32 unless told otherwise.
+Status ExpandGroup(ExpandContext& e) {
+  for (int i = 0; i < 3; ++i)
+    if (!e.type(e.input(i)).Static())
+      return Unsupported("GroupNormalization '{}': needs static shapes", e.node().name);
+  const Dims x = e.type(e.input(0)).dims();
+  const DType dtype = e.dtype(e.input(0));
+  const bool widen = SizeOf(dtype) == 2 && e.attributes().Int("stash_type", 1) == 1;
+  const int64_t groups = e.attributes().Int("num_groups", 1);
+  const ValueId wide = e.Cast(e.input(0), widen ? DType::f32 : dtype);
+  const Dims grouped({x[0], groups, x.Elements(1, x.rank()) / groups});
+  const ValueId xhat = e.Emit("InstanceNormalization",
+                              {e.Reshape(wide, grouped), e.Filled(1, e.dtype(wide), {groups}),
+                               e.Filled(0, e.dtype(wide), {groups})},
+                              {{"epsilon", e.attributes().Float("epsilon", 1e-5f)}});
+  const ValueId narrow = e.Cast(e.Reshape(xhat, x), dtype);
+  const ValueId scaled = e.Mul(narrow, PerChannel(e, e.input(1), x[1], x.rank()));
+  e.SetOutput(0, e.Add(scaled, PerChannel(e, e.input(2), x[1], x.rank())));
+  return {};
+}
+
+// ---- MeanVarianceNormalization and LpNormalization
+
+Status InferMeanVariance(InferContext& op) {
+  const std::vector<int64_t> axes = op.attributes().Ints("axes", {0, 2, 3});
+  if (op.input(0).ranked()) MINIM_TRY(Axes(op, axes, op.input(0).rank()).status());
+  return InferSameAsFirst(op);
+}
+
+Status ExpandMeanVariance(ExpandContext& e) {
+  const std::vector<int64_t> axes = e.attributes().Ints("axes", {0, 2, 3});
+  const ValueId centred = e.Sub(e.input(0), MeanOver(e, e.input(0), axes));
+  const ValueId variance = MeanOver(e, e.Mul(centred, centred), axes);
+  e.SetOutput(0, e.Div(centred, e.Add(e.Emit("Sqrt", {variance}), 1e-9)));
+  return {};
+}
+
+Status InferLp(InferContext& op) {
+  const int64_t p = op.attributes().Int("p", 2);
+  if (p != 1 && p != 2) return op.Error("p is {}, expected 1 or 2", p);
+  if (op.input(0).ranked())
+    MINIM_TRY(op.Axis(op.attributes().Int("axis", -1), op.input(0).rank()).status());
+  return InferSameAsFirst(op);
+}
+
+// Zeros stay zeros: there the norm is taken of ones, which also keeps the gradient finite.
+Status ExpandLp(ExpandContext& e) {
+  const ValueId x = e.input(0), axis = e.Ints({e.attributes().Int("axis", -1)});
+  const auto norm = [&](ValueId v) {
+    return e.Emit(e.attributes().Int("p", 2) == 1 ? "ReduceL1" : "ReduceL2", {v, axis},
+                  {{"keepdims", int64_t{1}}});
+  };
+  const ValueId some = e.Select(e.Greater(norm(x), 0), x, e.ScalarLike(1, x));
+  e.SetOutput(0, e.Div(x, norm(some)));
+  return {};
+}
+
+// ---- SwiGLU: a sigmoid(alpha a) b
+
+Status InferSwiGlu(InferContext& op) {
+  MINIM_TRY(op.SameDType(0, 1));
+  const TensorType &a = op.input(0), &b = op.input(1);
+  if (a.ranked()) MINIM_TRY(op.HasRank(1, a.rank()));
+  for (int i = 0; a.ranked() && b.ranked() && i < a.rank(); ++i)
+    if (!(*a.shape)[i].Compatible((*b.shape)[i]))
+      return op.Error("inputs have shapes {} and {}, expected one", ToString(*a.shape),
+                      ToString(*b.shape));
+  return op.SetOutput(0, a);
+}
+
+Status ExpandSwiGlu(ExpandContext& e) {
+  const float alpha = e.attributes().Float("alpha", 1.0f);
+  const ValueId a = e.input(0);
+  const ValueId gate = e.Emit("Sigmoid", {alpha == 1 ? a : e.Mul(a, alpha)});
+  e.SetOutput(0, e.Mul(e.Mul(a, gate), e.input(1)));
+  return {};
+}
+
+OpDef Define(std::string name, std::vector<int> since, int inputs,
+             std::function<Status(InferContext&)> infer,
+             std::function<Status(ExpandContext&)> expand, std::string samples) {
+  return {.name = std::move(name),
+          .onnx_since = std::move(since),
+          .min_inputs = inputs,
+          .max_inputs = inputs,
+          .dtypes = kFloatTypes,
+          .infer = std::move(infer),
+          .expand = std::move(expand),
+          .precision = PrecisionClass::kFp32,
+          .samples = std::move(samples)};
+}
+
+}  // namespace
+
+std::vector<OpDef> NormFunctions() {
+  OpDef swiglu = Define("SwiGLU", {28}, 2, InferSwiGlu, ExpandSwiGlu,
+                        "SwiGLU(a: f32[3,5], b: f32[3,5])\nSwiGLU(a: f16[4], b: f16[4]) "
+                        "{alpha=1.5}\nSwiGLU(a: f32[0], b: f32[0])\n");
+  swiglu.precision = PrecisionClass::kWidest;
+  swiglu.traits = OpTrait::kElementwise;
+  return {Define("GroupNormalization", {18, 21}, 3, InferGroup, ExpandGroup,
+                 "GroupNormalization(x: f32[2,6,3,2], s: f32[6], b: f32[6]) {num_groups=3, "
+                 "epsilon=0.01}\n"
+                 "GroupNormalization(x: f32[2,6,4], s: f32[2], b: f32[2]) {num_groups=2}\n"
+                 "GroupNormalization(x: f16[1,4,5], s: f16[4], b: f16[4]) {num_groups=2}\n"
+                 "GroupNormalization(x: f16[1,4,5], s: f16[4], b: f16[4]) {num_groups=1, "
+                 "stash_type=10}\n"),
+          Define("MeanVarianceNormalization", {9, 13}, 1, InferMeanVariance, ExpandMeanVariance,
+                 "MeanVarianceNormalization(x: f32[2,3,4,2])\n"
+                 "MeanVarianceNormalization(x: f32[2,5]) {axes=[-1]}\n"
+                 "MeanVarianceNormalization(x: f16[2,5]) {axes=[0]}\n"),
+          Define("LpNormalization", {1, 22}, 1, InferLp, ExpandLp,
+                 "LpNormalization(x: f32[2,3,4])\nLpNormalization(x: f32[3,4]) {axis=0, p=1}\n"
+                 "LpNormalization(x: f32[2,2] = const [0,0,1,2]) {axis=1}\n"
+                 "LpNormalization(x: f16[5])\n"),
+          std::move(swiglu)};
+}
+
+}  // namespace minim::ops
