@@ -15,6 +15,18 @@ constexpr int kOldestExport = 17;
 constexpr int kIrVersion = 8;  // of opset 17; every reader since 2022 takes it
 constexpr int kIrVersionOpset21 = 10;
 
+// The opset and file version in which an element type came to ONNX.
+struct TypeSince {
+  DType dtype;
+  int opset, ir_version;
+};
+constexpr TypeSince kTypesSince[] = {
+    {DType::f8e4m3fn, 19, 9},   {DType::f8e4m3fnuz, 19, 9}, {DType::f8e5m2, 19, 9},
+    {DType::f8e5m2fnuz, 19, 9}, {DType::u4, 21, 10},        {DType::i4, 21, 10},
+    {DType::f4e2m1, 23, 11},    {DType::f8e8m0, 24, 12},    {DType::u2, 25, 13},
+    {DType::i2, 25, 13},
+};
+
 struct AttributeWriter {
   AttributeProto& proto;
 
@@ -49,6 +61,7 @@ class Exporter {
     for (ValueId id : graph_.inputs) WriteValue(id, *proto.add_input());
     for (ValueId id : graph_.outputs) WriteValue(id, *proto.add_output());
     const std::vector<int> uses = graph_.UseCounts();
+    for (const Value& value : graph_.values) RaiseVersions(value.type.dtype);
     for (const auto& [id, tensor] : graph_.constants)
       if (uses[id] > 0) TensorToProto(tensor, graph_.value(id).name, *proto.add_initializer());
     for (const Node& node : graph_.nodes) MINIM_TRY(WriteNode(node, *proto.add_node()));
@@ -60,8 +73,17 @@ class Exporter {
   }
 
  private:
+  void RaiseVersions(DType dtype) {
+    for (const TypeSince& row : kTypesSince) {
+      if (row.dtype != dtype) continue;
+      opsets_[""] = std::max(opsets_[""], row.opset);
+      ir_version_ = std::max(ir_version_, row.ir_version);
+    }
+  }
+
   void WriteHeader() {
-    model_.set_ir_version(opsets_[""] >= 21 ? kIrVersionOpset21 : kIrVersion);
+    ir_version_ = std::max(ir_version_, opsets_[""] >= 21 ? kIrVersionOpset21 : kIrVersion);
+    model_.set_ir_version(ir_version_);
     model_.set_producer_name("minim");
     for (const auto& [domain, version] : opsets_) {
       auto& set = *model_.add_opset_import();
@@ -114,6 +136,7 @@ class Exporter {
 
   const Graph& graph_;
   ModelProto model_;
+  int ir_version_ = kIrVersion;
   std::map<std::string, int> opsets_ = {{"", kOldestExport}};
 };
 
