@@ -217,13 +217,16 @@ std::string FindMismatch(const Tensor& actual, const Tensor& expected, const Tol
     return fmt::format("is {}{}, expected {}{}", Name(actual.dtype()), actual.dims().ToString(),
                        Name(expected.dtype()), expected.dims().ToString());
   if (expected.dtype() == DType::string) return StringMismatch(actual, expected);
-  const double rtol = std::max(tolerance.rtol, StorageEpsilon(expected.dtype()));
+  // Types of so few values leave no room for a tolerance.
+  const bool exact = IsSmall(expected.dtype());
+  const double rtol = exact ? 0 : std::max(tolerance.rtol, StorageEpsilon(expected.dtype()));
+  const double atol = exact ? 0 : tolerance.atol;
   const Tensor a = Converted(actual.view(), DType::f64), e = Converted(expected.view(), DType::f64);
   for (int64_t i = 0; i < a.size(); ++i) {
-    if (Close(a.as<double>()[i], e.as<double>()[i], rtol, tolerance.atol)) continue;
+    if (Close(a.as<double>()[i], e.as<double>()[i], rtol, atol)) continue;
     return fmt::format("element {} of {} is {}, expected {} (rtol {}, atol {})", i,
                        expected.dims().ToString(), a.as<double>()[i], e.as<double>()[i], rtol,
-                       tolerance.atol);
+                       atol);
   }
   return "";
 }

@@ -60,6 +60,11 @@ struct DTypeOfImpl;
   struct DTypeOfImpl<type> {                           \
     static constexpr DType value = DType::name;        \
   };
+#define MINIM_SMALL_DTYPE(name, type, file_bits, onnx, kind) \
+  template <>                                                \
+  struct DTypeOfImpl<type> {                                 \
+    static constexpr DType value = DType::name;              \
+  };
 #include "minim/dtypes.inc"
 #undef MINIM_DTYPE
 template <>

@@ -2,7 +2,10 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <string>
+
+#include "core/small_float.h"
 
 namespace minim {
 namespace {
@@ -10,39 +13,25 @@ namespace {
 struct Row {
   std::string_view name;
   size_t bytes;
+  int file_bits;
   int onnx_id;
   DTypeKind kind;
 };
 
 constexpr Row kRows[] = {
-#define MINIM_DTYPE(name, type, bits, onnx, acc, kind) {#name, (bits) / 8, onnx, DTypeKind::kind},
+#define MINIM_DTYPE(name, type, bits, onnx, acc, kind) \
+  {#name, (bits) / 8, bits, onnx, DTypeKind::kind},
+#define MINIM_SMALL_DTYPE(name, type, file_bits, onnx, kind) \
+  {#name, 1, file_bits, onnx, DTypeKind::kind},
 #include "minim/dtypes.inc"
 #undef MINIM_DTYPE
-    {"string", sizeof(std::string), 8, DTypeKind::kString},
+    {"string", sizeof(std::string), 0, 8, DTypeKind::kString},
 };
 
 const Row& RowOf(DType dtype) { return kRows[static_cast<size_t>(dtype)]; }
 
 std::string_view PublicName(const Row& row) {
   return row.name.ends_with('_') ? row.name.substr(0, row.name.size() - 1) : row.name;
-}
-
-// Rounds the magnitude of a finite double to `mantissa_bits` stored bits with the given exponent
-// range, to nearest even; returns the format's bits without sign.
-uint32_t RoundMagnitude(double magnitude, int mantissa_bits, int min_exponent, int max_exponent) {
-  const int bias = 1 - min_exponent;
-  int exponent = 0;
-  std::frexp(magnitude, &exponent);
-  exponent -= 1;  // magnitude = 1.x * 2^exponent
-  const int quantum = std::max(exponent, min_exponent) - mantissa_bits;
-  const double steps = std::nearbyint(std::ldexp(magnitude, -quantum));
-  uint32_t count = static_cast<uint32_t>(steps);
-  const int biased = std::max(exponent, min_exponent) + bias;
-  // count includes the hidden bit for normals; adding instead of or-ing lets a carry raise the
-  // exponent, up to infinity.
-  const uint32_t bits = count + ((biased - 1) << mantissa_bits);
-  const uint32_t infinity = static_cast<uint32_t>(max_exponent + bias + 1) << mantissa_bits;
-  return std::min(bits, infinity);
 }
 
 uint16_t RoundDouble(double value, int mantissa_bits, int min_exponent, int max_exponent) {
@@ -56,7 +45,7 @@ uint16_t RoundDouble(double value, int mantissa_bits, int min_exponent, int max_
   if (std::isinf(value)) return sign | infinity;
   if (value == 0) return sign;
   if (std::fabs(value) >= std::ldexp(1.0, max_exponent + 1)) return sign | infinity;
-  return sign | RoundMagnitude(std::fabs(value), mantissa_bits, min_exponent, max_exponent);
+  return sign | std::min(RoundMagnitude(std::fabs(value), mantissa_bits, min_exponent), infinity);
 }
 
 bool HasF16c() {
@@ -87,9 +76,45 @@ void ConvertLoop(const From* src, To* dst, int64_t n) {
   for (int64_t i = 0; i < n; ++i) dst[i] = ConvertTo<To>(src[i]);
 }
 
+template <typename Wide>
+void SmallToWide(ConstView src, View dst) {
+  VisitSmall(src.dtype, [&]<typename From>() {
+    ConvertLoop(src.as<From>().data(), dst.as<Wide>().data(), src.size());
+  });
+}
+
+template <typename Wide>
+void WideToSmall(ConstView src, View dst) {
+  VisitSmall(dst.dtype, [&]<typename To>() {
+    ConvertLoop(src.as<Wide>().data(), dst.as<To>().data(), src.size());
+  });
+}
+
+// Between a small type and Wide, which is int64_t or double: no loop per pair of types. The other
+// pairs go through Wide, piece by piece; it holds every value of either side exactly enough.
+template <typename Wide>
+void ConvertSmall(ConstView src, View dst) {
+  constexpr int64_t kPiece = 512;
+  constexpr DType kWide = kDTypeOf<Wide>;
+  if (dst.dtype == kWide) return SmallToWide<Wide>(src, dst);
+  if (src.dtype == kWide) return WideToSmall<Wide>(src, dst);
+  Wide wide[kPiece];
+  const auto* from = static_cast<const std::byte*>(src.data);
+  auto* to = static_cast<std::byte*>(dst.data);
+  for (int64_t at = 0; at < src.size(); at += kPiece) {
+    const Dims dims{std::min(kPiece, src.size() - at)};
+    const View piece{wide, kWide, dims};
+    ConvertElements({from + at * SizeOf(src.dtype), src.dtype, dims}, piece);
+    ConvertElements(piece, {to + at * SizeOf(dst.dtype), dst.dtype, dims});
+  }
+}
+
+bool HoldsFractions(DType dtype) { return IsFloat(dtype) || IsSmallFloat(dtype); }
+
 }  // namespace
 
 size_t SizeOf(DType dtype) { return RowOf(dtype).bytes; }
+int FileBits(DType dtype) { return RowOf(dtype).file_bits; }
 std::string_view Name(DType dtype) { return PublicName(RowOf(dtype)); }
 DTypeKind KindOf(DType dtype) { return RowOf(dtype).kind; }
 int OnnxId(DType dtype) { return RowOf(dtype).onnx_id; }
@@ -160,6 +185,10 @@ void ConvertElements(ConstView src, View dst) {
     return HalfToFloatF16c(src.as<Half>().data(), dst.as<float>().data(), n);
   if (HasF16c() && src.dtype == DType::f32 && dst.dtype == DType::f16)
     return FloatToHalfF16c(src.as<float>().data(), dst.as<Half>().data(), n);
+  if (IsSmall(src.dtype) || IsSmall(dst.dtype)) {
+    const bool fractions = HoldsFractions(src.dtype) || HoldsFractions(dst.dtype);
+    return fractions ? ConvertSmall<double>(src, dst) : ConvertSmall<int64_t>(src, dst);
+  }
   Visit(src.dtype, [&]<typename From>() {
     Visit(dst.dtype,
           [&]<typename To>() { ConvertLoop(src.as<From>().data(), dst.as<To>().data(), n); });

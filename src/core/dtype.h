@@ -12,7 +12,8 @@
 
 namespace minim {
 
-/// Calls f.template operator()<T>() with the C++ type of `dtype`.
+/// Calls f.template operator()<T>() with the C++ type of `dtype`, one that can be computed in; the
+/// small types are a bug of the caller.
 template <typename F>
 decltype(auto) Visit(DType dtype, F&& f) {
   switch (dtype) {
@@ -21,9 +22,28 @@ decltype(auto) Visit(DType dtype, F&& f) {
     return f.template operator()<type>();
 #include "minim/dtypes.inc"
 #undef MINIM_DTYPE
-    case DType::string: break;  // never in views
+    default: CheckFailed(__FILE__, __LINE__, "dtype can be computed in");
   }
-  CheckFailed(__FILE__, __LINE__, "unknown dtype");
+}
+
+/// As Visit, for the small dtypes only.
+template <typename F>
+decltype(auto) VisitSmall(DType dtype, F&& f) {
+  switch (dtype) {
+#define MINIM_DTYPE(name, type, bits, onnx, acc, kind)
+#define MINIM_SMALL_DTYPE(name, type, file_bits, onnx, kind) \
+  case DType::name:                                          \
+    return f.template operator()<type>();
+#include "minim/dtypes.inc"
+#undef MINIM_DTYPE
+    default: CheckFailed(__FILE__, __LINE__, "dtype is small");
+  }
+}
+
+/// As Visit, for every dtype. Loops over pairs of types belong in ConvertElements instead.
+template <typename F>
+decltype(auto) VisitAny(DType dtype, F&& f) {
+  return IsSmall(dtype) ? VisitSmall(dtype, f) : Visit(dtype, f);
 }
 
 /// As Visit, for the floating dtypes only; others are a bug of the caller.
@@ -43,6 +63,15 @@ inline constexpr bool kIsStoredFloat = std::is_same_v<T, Half> || std::is_same_v
 template <typename T>
 inline constexpr bool kIsFloatType = std::is_floating_point_v<T> || kIsStoredFloat<T>;
 
+template <typename T>
+inline constexpr bool kIsSmallFloat = false;
+template <SmallFormat kFormat>
+inline constexpr bool kIsSmallFloat<SmallFloat<kFormat>> = true;
+template <typename T>
+inline constexpr bool kIsSmallInt = false;
+template <int kBits, bool kSigned>
+inline constexpr bool kIsSmallInt<SmallInt<kBits, kSigned>> = true;
+
 /// The C++ type in which an element of T is computed: float for the 2-byte floats, else T.
 template <typename T>
 using ComputeType = std::conditional_t<kIsStoredFloat<T>, float, T>;
@@ -51,19 +80,30 @@ using ComputeType = std::conditional_t<kIsStoredFloat<T>, float, T>;
 /// twice).
 Half HalfFromDouble(double value);
 BFloat16 BFloat16FromDouble(double value);
+/// The same for the small floats: T is one of them.
+template <typename T>
+T SmallFloatFromDouble(double value);
 
 /// Converts one value as ONNX Cast does: floats to integers truncate towards zero; NaN and values
-/// out of range become the destination's nearest bound (unspecified by ONNX); integers wrap.
+/// out of range become the destination's nearest bound (unspecified by ONNX); integers wrap. Floats
+/// to integers below a byte round to nearest even and wrap. Small floats do not saturate: see
+/// CastToSmall.
 template <typename To, typename From>
 To ConvertTo(From from) {
   if constexpr (std::is_same_v<To, From>) {
     return from;
-  } else if constexpr (kIsStoredFloat<From>) {
+  } else if constexpr (kIsStoredFloat<From> || kIsSmallFloat<From>) {
     return ConvertTo<To>(static_cast<float>(from));
+  } else if constexpr (kIsSmallInt<From>) {
+    return ConvertTo<To>(static_cast<int64_t>(from));
   } else if constexpr (std::is_same_v<To, Half>) {
     return HalfFromDouble(static_cast<double>(from));
   } else if constexpr (std::is_same_v<To, BFloat16>) {
     return BFloat16FromDouble(static_cast<double>(from));
+  } else if constexpr (kIsSmallFloat<To>) {
+    return SmallFloatFromDouble<To>(static_cast<double>(from));
+  } else if constexpr (kIsSmallInt<To> && std::is_floating_point_v<From>) {
+    return To(ConvertTo<int64_t>(std::nearbyint(from)));
   } else if constexpr (std::is_same_v<To, bool>) {
     return from != From{};
   } else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {

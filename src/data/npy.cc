@@ -143,6 +143,9 @@ std::string SerializeNpy(const ConstView& view) {
 }
 
 Status WriteNpy(const Path& path, const ConstView& view) {
+  if (IsSmall(view.dtype))
+    return Unsupported("{}: .npy has no name for {}; cast the values first", path.string(),
+                       Name(view.dtype));
   return WriteFileAtomic(path, SerializeNpy(view));
 }
 

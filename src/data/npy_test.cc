@@ -24,6 +24,11 @@ TEST(NpyTest, FortranOrderIsTransposed) {
   EXPECT_EQ(tensor.as<float>()[1], 3);
 }
 
+TEST(NpyTest, SmallTypesHaveNoName) {
+  const Path path = Path(testing::TempDir()) / "minim_small.npy";
+  EXPECT_EQ(WriteNpy(path, Tensor(DType::i4, {2}).view()).code(), StatusCode::kUnsupported);
+}
+
 TEST(NpyTest, HostileFilesAreErrors) {
   const std::string good = SerializeNpy(Tensor(DType::f32, {4}).view());
   for (size_t n = 0; n < good.size(); ++n) EXPECT_FALSE(ParseNpy(good.substr(0, n)).ok()) << n;

@@ -32,8 +32,10 @@ std::string NameText(std::string_view name) {
 
 template <typename T>
 std::string Number(T value) {
-  if constexpr (kIsStoredFloat<T>)
+  if constexpr (kIsStoredFloat<T> || kIsSmallFloat<T>)
     return Number(static_cast<float>(value));
+  else if constexpr (kIsSmallInt<T>)
+    return Number(static_cast<int64_t>(value));
   else if constexpr (std::is_same_v<T, bool>)
     return value ? "1" : "0";
   else if constexpr (std::is_floating_point_v<T>) {
@@ -58,7 +60,7 @@ std::string StringList(std::span<const std::string> values) {
 
 std::string TensorText(const ConstView& view) {
   if (view.dtype == DType::string) return StringList(view.as<std::string>());
-  return Visit(view.dtype, [&]<typename T>() { return List(view.as<T>()); });
+  return VisitAny(view.dtype, [&]<typename T>() { return List(view.as<T>()); });
 }
 
 struct AttributeText {

@@ -20,11 +20,16 @@ bool LooksFloat(std::string_view word) {
 
 template <typename T>
 bool ParseElement(const std::string& text, T& value) {
-  if constexpr (kIsStoredFloat<T>) {
+  if constexpr (kIsStoredFloat<T> || kIsSmallFloat<T>) {
     double wide = 0;
     if (!ParseElement(text, wide)) return false;
     value = ConvertTo<T>(wide);
     return true;
+  } else if constexpr (kIsSmallInt<T>) {
+    int64_t wide = 0;
+    if (!ParseElement(text, wide)) return false;
+    value = T(wide);
+    return static_cast<int64_t>(value) == wide;
   } else if constexpr (std::is_same_v<T, bool>) {
     value = text == "1" || text == "true";
     return value || text == "0" || text == "false";
@@ -245,7 +250,7 @@ Result<Tensor> TensorFromTexts(const TensorType& type, const std::vector<std::st
   if (static_cast<int64_t>(texts.size()) != tensor.size())
     return InvalidArgument("{} numbers for a constant of type {}", texts.size(), type.ToString());
   if (type.dtype == DType::string) return Tensor::From<std::string>(type.dims(), texts);
-  return Visit(type.dtype, [&]<typename T>() -> Result<Tensor> {
+  return VisitAny(type.dtype, [&]<typename T>() -> Result<Tensor> {
     for (size_t i = 0; i < texts.size(); ++i) {
       if (!ParseElement(texts[i], tensor.as<T>()[i]))
         return InvalidArgument("'{}' is no {}", texts[i], Name(type.dtype));

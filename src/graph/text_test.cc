@@ -25,6 +25,20 @@ TEST(TextTest, ParsesBackToTheSameText) {
   EXPECT_EQ(graph->nodes[1].subgraphs.at("then_branch")->constants.size(), 1u);
 }
 
+TEST(TextTest, ConstantsOfSmallTypes) {
+  constexpr const char* kSmall = R"(graph "g"() -> (a, b, c) {
+  const a: f8e5m2[5] = [1.75, -inf, nan, 57344.0, -0.0]
+  const b: i4[3] = [-8, 7, 0]
+  const c: f8e8m0[3] = [5.877472e-39, 1.0, nan]
+  const d: f4e2m1[2] = [0.5, -6.0]
+}
+)";
+  const auto graph = ParseText(kSmall);
+  ASSERT_TRUE(graph.ok()) << graph.status().message();
+  EXPECT_EQ(ToText(*graph), kSmall);
+  EXPECT_FALSE(ParseText("graph \"g\"() -> () { const c: u4[1] = [16] }").ok());
+}
+
 TEST(TextTest, ErrorsNameTheLine) {
   const auto broken = ParseText("graph \"g\"(x: f32) -> (y) {\n y = Relu(q)\n}");
   EXPECT_NE(broken.status().message().find("'q'"), std::string::npos);

@@ -17,6 +17,18 @@ constexpr int kOldestExport = 17;
 constexpr int kIrVersion = 8;  // of opset 17; every reader since 2022 takes it
 constexpr int kIrVersionOpset21 = 10;
 
+// The opset and file version in which an element type came to ONNX.
+struct TypeSince {
+  DType dtype;
+  int opset, ir_version;
+};
+constexpr TypeSince kTypesSince[] = {
+    {DType::f8e4m3fn, 19, 9},   {DType::f8e4m3fnuz, 19, 9}, {DType::f8e5m2, 19, 9},
+    {DType::f8e5m2fnuz, 19, 9}, {DType::u4, 21, 10},        {DType::i4, 21, 10},
+    {DType::f4e2m1, 23, 11},    {DType::f8e8m0, 24, 12},    {DType::u2, 25, 13},
+    {DType::i2, 25, 13},
+};
+
 struct AttributeWriter {
   AttributeProto& proto;
 
@@ -48,6 +60,7 @@ struct AttributeWriter {
 // What all graphs of one file share.
 struct Header {
   std::map<std::string, int> opsets = {{"", kOldestExport}};
+  int ir_version = kIrVersion;
   std::set<std::string> names;  // of values; a body may not hide those around it
 };
 
@@ -65,6 +78,7 @@ class GraphWriter {
       WriteValue(graph_.inputs[i], *proto.add_input());
     for (ValueId id : graph_.outputs) WriteValue(id, *proto.add_output());
     const std::vector<int> uses = graph_.UseCounts();
+    for (const Value& value : graph_.values) RaiseVersions(value.type.dtype);
     for (const auto& [id, tensor] : graph_.constants)
       if (uses[id] > 0) TensorToProto(tensor, NameOf(id), *proto.add_initializer());
     for (const Node& node : graph_.nodes) MINIM_TRY(WriteNode(node, *proto.add_node()));
@@ -72,6 +86,14 @@ class GraphWriter {
   }
 
  private:
+  void RaiseVersions(DType dtype) {
+    for (const TypeSince& row : kTypesSince) {
+      if (row.dtype != dtype) continue;
+      header_.opsets[""] = std::max(header_.opsets[""], row.opset);
+      header_.ir_version = std::max(header_.ir_version, row.ir_version);
+    }
+  }
+
   void WriteValue(ValueId id, minim_onnx::ValueInfo& info) {
     info.set_name(NameOf(id));
     TypeToProto(graph_.type(id), *info.mutable_type());
@@ -128,7 +150,8 @@ class GraphWriter {
 };
 
 void WriteHeader(const Graph& graph, const Header& header, ModelProto& model) {
-  model.set_ir_version(header.opsets.at("") >= 21 ? kIrVersionOpset21 : kIrVersion);
+  model.set_ir_version(
+      std::max(header.ir_version, header.opsets.at("") >= 21 ? kIrVersionOpset21 : kIrVersion));
   model.set_producer_name("minim");
   for (const auto& [domain, version] : header.opsets) {
     auto& set = *model.add_opset_import();

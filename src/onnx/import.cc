@@ -308,8 +308,8 @@ class Importer {
     UpgradeContext context{.graph = graph_, .node = std::move(node), .from_version = version};
     const bool old = !def->onnx_since.empty() && version < def->onnx_since.back();
     const auto opset = scope.opsets.find("");
-    const bool typed = context.node.domain.empty() && opset != scope.opsets.end() &&
-                       opset->second < kTypedOpset;
+    const bool typed =
+        context.node.domain.empty() && opset != scope.opsets.end() && opset->second < kTypedOpset;
     context.node.attributes.Erase("consumed_inputs");                     // a hint of opset 1
     if (old && def->min_inputs > 0 && context.node.input(0) == kNoValue)  // upgrades read its type
       return DataLoss("{}: has no first input", where);

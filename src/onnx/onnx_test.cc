@@ -4,9 +4,11 @@
 
 #include <fstream>
 
+#include "core/dtype.h"
 #include "graph/text.h"
 #include "minim_onnx.pb.h"
 #include "ops/infer.h"
+#include "ops/op_def.h"
 
 namespace minim {
 namespace {
@@ -124,11 +126,11 @@ class ExternalData : public testing::Test {
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
   Result<Graph> Load(const std::string& location, const std::string& offset = "0",
-                     const std::string& length = "12") {
+                     const std::string& length = "12", int type = 1) {
     auto model = ReluModel();
     auto& w = *model.mutable_graph()->add_initializer();
     w.set_name("w");
-    w.set_data_type(1);
+    w.set_data_type(type);
     w.add_dims(3);
     w.set_data_location(1);
     const std::pair<const char*, std::string> entries[] = {
@@ -175,6 +177,82 @@ TEST(TensorProtoTest, RoundTrip) {
   half.add_dims(1);
   half.add_int32_data(0x3c00);
   EXPECT_EQ(static_cast<float>(ParseTensorProto(half.SerializeAsString())->as<Half>()[0]), 1.0f);
+}
+
+Tensor Nibbles() {
+  return Tensor::From<Int4>({5}, {Int4(1), Int4(-2), Int4(7), Int4(-8), Int4(-1)});
+}
+
+TEST(TensorProtoTest, TypesBelowAByteArePackedLowBitsFirst) {
+  minim_onnx::TensorProto proto;
+  ASSERT_TRUE(proto.ParseFromString(SerializeTensorProto(Nibbles(), "t")));
+  EXPECT_EQ(proto.raw_data(), "\xe1\x87\x0f");
+  const auto check = [&] {
+    const auto back = ParseTensorProto(proto.SerializeAsString());
+    ASSERT_TRUE(back.ok()) << back.status().message();
+    for (int i = 0; i < 5; ++i) EXPECT_EQ(back->as<Int4>()[i], Nibbles().as<Int4>()[i]) << i;
+  };
+  check();
+  proto.clear_raw_data();
+  for (int byte : {0xe1, 0x87, 0x0f}) proto.add_int32_data(byte);
+  check();
+  proto.add_int32_data(0);
+  EXPECT_EQ(ParseTensorProto(proto.SerializeAsString()).status().code(), StatusCode::kDataLoss);
+}
+
+TEST(TensorProtoTest, EverySmallTypeSurvivesTheRoundTrip) {
+  for (const DType dtype : kSmallTypes) {
+    for (const int64_t n : {0, 1, 3, 4, 9}) {
+      Tensor tensor(dtype, {n});
+      for (int64_t i = 0; i < n; ++i)
+        VisitSmall(dtype, [&]<typename T>() { tensor.as<T>()[i] = ConvertTo<T>(int64_t{1} << i); });
+      const std::string bytes = SerializeTensorProto(tensor, "t");
+      minim_onnx::TensorProto proto;
+      ASSERT_TRUE(proto.ParseFromString(bytes));
+      EXPECT_EQ(proto.raw_data().size(), static_cast<size_t>(n * FileBits(dtype) + 7) / 8);
+      const auto back = ParseTensorProto(bytes);
+      ASSERT_TRUE(back.ok()) << back.status().message();
+      EXPECT_EQ(back->dtype(), dtype);
+      EXPECT_TRUE(n == 0 || std::memcmp(back->data(), tensor.data(), tensor.bytes()) == 0);
+    }
+  }
+}
+
+TEST_F(ExternalData, IsUnpacked) {
+  std::ofstream(folder_ / "model" / "w.bin", std::ios::binary) << "\x21\x03";
+  const auto graph = Load("w.bin", "0", "2", OnnxId(DType::u4));
+  ASSERT_TRUE(graph.ok()) << graph.status().message();
+  const Tensor& w = *graph->constant(graph->FindValue("w"));
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(w.as<UInt4>()[i], UInt4(i + 1));
+}
+
+TEST(OnnxTest, SmallTypesKeepTheirModelAndRaiseItsVersions) {
+  constexpr std::string_view kText = R"(graph "g"(x: i4[2,3], y: f8e4m3fn[N]) -> (z, t, c) {
+  const s: f32 = [0.5]
+  const w: f4e2m1[3] = [0.5, -6.0, 1.5]
+  const p: u2[3] = [3, 0, 1]
+  z: f32[2,3] = DequantizeLinear(x, s) {axis=1}
+  t: f8e4m3fn[N] = Identity(y)
+  c: u2[6] = Concat(p, p) {axis=0}
+  v: f4e2m1[3] = Identity(w)
+}
+)";
+  const auto graph = ParseText(kText);
+  ASSERT_TRUE(graph.ok()) << graph.status().message();
+  const std::string bytes = SerializeOnnx(*graph).value();
+  minim_onnx::ModelProto model;
+  ASSERT_TRUE(model.ParseFromString(bytes));
+  EXPECT_EQ(model.opset_import(0).version(), 25);  // of u2
+  EXPECT_EQ(model.ir_version(), 13);
+  const auto again = ParseOnnx(bytes);
+  ASSERT_TRUE(again.ok()) << again.status().message();
+  EXPECT_EQ(again->type(again->FindValue("t")).ToString(), "f8e4m3fn[N]");
+  for (const std::string name : {"w", "p"}) {
+    const Tensor &before = *graph->constant(graph->FindValue(name)),
+                 &after = *again->constant(again->FindValue(name));
+    EXPECT_EQ(after.dtype(), before.dtype());
+    EXPECT_EQ(std::memcmp(after.data(), before.data(), before.bytes()), 0);
+  }
 }
 
 }  // namespace

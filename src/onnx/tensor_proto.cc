@@ -30,14 +30,50 @@ Result<Dims> DimsOf(const TensorProto& proto) {
   return dims;
 }
 
+// What a tensor takes in a file, where elements below a byte share one, low bits first.
+size_t FileBytes(DType dtype, const Dims& dims) {
+  return (static_cast<size_t>(dims.Elements()) * static_cast<size_t>(FileBits(dtype)) + 7) / 8;
+}
+
+// The file's bytes lie at the front of the tensor. From the back, so that none is overwritten
+// early.
+void Unpack(Tensor& tensor) {
+  const int bits = FileBits(tensor.dtype());
+  if (bits >= 8) return;
+  const int64_t per_byte = 8 / bits;
+  auto* bytes = static_cast<uint8_t*>(tensor.data());
+  VisitSmall(tensor.dtype(), [&]<typename T>() {
+    for (int64_t i = tensor.size() - 1; i >= 0; --i) {
+      const int low = bytes[i / per_byte] >> (i % per_byte * bits) & ((1 << bits) - 1);
+      if constexpr (kIsSmallInt<T>)
+        bytes[i] = static_cast<uint8_t>(T(low).value);
+      else
+        bytes[i] = static_cast<uint8_t>(low);
+    }
+  });
+}
+
+std::string Packed(const Tensor& tensor) {
+  const auto* bytes = static_cast<const char*>(tensor.data());
+  const int bits = FileBits(tensor.dtype());
+  if (bits >= 8 * static_cast<int>(SizeOf(tensor.dtype()))) return {bytes, tensor.bytes()};
+  std::string packed(FileBytes(tensor.dtype(), tensor.dims()), '\0');
+  const int64_t per_byte = 8 / bits;
+  for (int64_t i = 0; i < tensor.size(); ++i)
+    packed[i / per_byte] |=
+        static_cast<char>((bytes[i] & ((1 << bits) - 1)) << (i % per_byte * bits));
+  return packed;
+}
+
 Result<Tensor> FromBytes(const TensorProto& proto, DType dtype, const Dims& dims,
                          std::string_view bytes) {
-  const size_t expected = static_cast<size_t>(dims.Elements()) * SizeOf(dtype);
+  const size_t expected = FileBytes(dtype, dims);
   if (bytes.size() != expected)
     return DataLoss("tensor '{}': {}{} needs {} bytes, found {}", proto.name(), Name(dtype),
                     dims.ToString(), expected, bytes.size());
   Tensor tensor(dtype, dims);
   if (expected > 0) std::memcpy(tensor.data(), bytes.data(), expected);
+  Unpack(tensor);
   return tensor;
 }
 
@@ -67,6 +103,10 @@ Result<Tensor> FromStrings(const TensorProto& proto, const Dims& dims) {
 }
 
 Result<Tensor> FromTypedField(const TensorProto& proto, DType dtype, const Dims& dims) {
+  if (IsSmall(dtype)) {  // one byte of raw data in each element
+    const auto& field = proto.int32_data();
+    return FromBytes(proto, dtype, dims, std::string(field.begin(), field.end()));
+  }
   return Visit(dtype, [&]<typename T>() -> Result<Tensor> {
     if constexpr (std::is_same_v<T, float>)
       return FromField<T>(proto, dims, proto.float_data());
@@ -111,7 +151,7 @@ Result<Path> ExternalPath(const Path& folder, const std::string& location) {
 Result<Tensor> FromExternal(const TensorProto& proto, DType dtype, const Dims& dims,
                             const Path& folder) {
   std::string location;
-  uint64_t offset = 0, length = static_cast<uint64_t>(dims.Elements()) * SizeOf(dtype);
+  uint64_t offset = 0, length = FileBytes(dtype, dims);
   const uint64_t needed = length;
   for (const auto& entry : proto.external_data()) {
     if (entry.key() == "location") location = entry.value();
@@ -133,6 +173,7 @@ Result<Tensor> FromExternal(const TensorProto& proto, DType dtype, const Dims& d
   file.seekg(static_cast<std::streamoff>(offset));
   file.read(static_cast<char*>(tensor.data()), static_cast<std::streamsize>(length));
   if (!file) return DataLoss("external data '{}' cannot be read", location);
+  Unpack(tensor);
   return tensor;
 }
 
@@ -160,7 +201,7 @@ void TensorToProto(const Tensor& tensor, std::string_view name, TensorProto& pro
     for (const std::string& text : tensor.as<std::string>()) proto.add_string_data(text);
     return;
   }
-  proto.set_raw_data(tensor.data(), tensor.bytes());
+  proto.set_raw_data(Packed(tensor));
 }
 
 Result<Tensor> ParseTensorProto(std::string_view bytes) {

@@ -1,5 +1,6 @@
 // Integer and quantized products: MatMulInteger, ConvInteger, QLinearMatMul, QLinearConv, and
 // minim's RowQuantizedMatMul.
+#include <algorithm>
 #include <cmath>
 
 #include "ops/conv.h"
@@ -31,6 +32,43 @@ Status InferProduct(InferContext& op, int a, int b, DType dtype) {
   if (!op.input(a).ranked() || !op.input(b).ranked()) return op.SetUnknown(0, dtype);
   MINIM_TRY(Shape shape, MatrixShape(op, a, b));
   return op.SetOutput(0, dtype, std::move(shape));
+}
+
+// The result has the type of its zero point.
+Result<DType> ByteType(const InferContext& op, int zero) {
+  const DType dtype = op.dtype(zero);
+  if (std::find(kBytes.begin(), kBytes.end(), dtype) != kBytes.end()) return dtype;
+  return op.Error("zero point of the result is {}, expected i8 or u8", Name(dtype));
+}
+
+// A parameter holds one element for all, or several that are taken in turn.
+Status CheckParameters(const InferContext& op, std::initializer_list<int> inputs) {
+  for (int i : inputs)
+    if (op.has_input(i) && op.input(i).Static() && op.input(i).dims().Elements() == 0)
+      return op.Error("input {} has no elements", i);
+  return {};
+}
+
+Status InferQLinearMatMul(InferContext& op) {
+  MINIM_TRY(CheckParameters(op, {1, 2, 4, 5, 6, 7}));
+  MINIM_TRY(const DType dtype, ByteType(op, 7));
+  return InferProduct(op, 0, 3, dtype);
+}
+
+Status InferQLinearConv(InferContext& op) {
+  MINIM_TRY(CheckParameters(op, {1, 2, 4, 5, 6, 7, 8}));
+  MINIM_TRY(const DType dtype, ByteType(op, 7));
+  return InferConvolution(op, 0, 3, dtype);
+}
+
+Status InferMatMulInteger(InferContext& op) {
+  MINIM_TRY(CheckParameters(op, {2, 3}));
+  return InferProduct(op, 0, 1, DType::i32);
+}
+
+Status InferConvInteger(InferContext& op) {
+  MINIM_TRY(CheckParameters(op, {2, 3}));
+  return InferConvolution(op, 0, 1, DType::i32);
 }
 
 // Element of a per-tensor, per-row ([M]) or per-column ([N]) parameter.
@@ -175,8 +213,7 @@ std::vector<OpDef> IntegerProducts() {
   rows.onnx_since = {};
   rows.dtypes = {DType::f32};
   OpDef q_matmul = Define(
-      "QLinearMatMul", 10, 8, 8,
-      [](InferContext& op) { return InferProduct(op, 0, 3, op.dtype(7)); }, QLinearMatMulReference,
+      "QLinearMatMul", 10, 8, 8, InferQLinearMatMul, QLinearMatMulReference,
       "QLinearMatMul(a: u8[3,5], as: f32 = [0.1], az: u8 = [3], b: i8[5,2], bs: f32 = [0.2], "
       "bz: i8 = [0], ys: f32 = [0.3], yz: u8 = [9])\n"
       "QLinearMatMul(a: i8[2,3,5], as: f32[1] = [0.1], az: i8[1] = [3], b: i8[5,2], "
@@ -184,24 +221,17 @@ std::vector<OpDef> IntegerProducts() {
   q_matmul.onnx_since = {10, 21};
   return {
       Define(
-          "MatMulInteger", 10, 2, 4,
-          [](InferContext& op) { return InferProduct(op, 0, 1, DType::i32); },
-          MatMulIntegerReference,
+          "MatMulInteger", 10, 2, 4, InferMatMulInteger, MatMulIntegerReference,
           "MatMulInteger(a: u8[3,5], b: i8[5,2], za: u8 = [7], zb: i8 = [1])\n"
           "MatMulInteger(a: i8[2,3,5], b: u8[5,2])\nMatMulInteger(a: u8[3,5], b: u8[5,2], _, zb: "
           "u8[2])\n"),
-      Define(
-          "ConvInteger", 10, 2, 4,
-          [](InferContext& op) { return InferConvolution(op, 0, 1, DType::i32); },
-          ConvIntegerReference,
-          "ConvInteger(x: u8[1,2,4,4], w: i8[3,2,2,2], zx: u8 = [7], zw: i8 = [1]) "
-          "{pads=[1,0,0,1]}\n"
-          "ConvInteger(x: i8[1,2,5], w: i8[2,1,2]) {group=2, strides=[2], dilations=[2]}\n"),
+      Define("ConvInteger", 10, 2, 4, InferConvInteger, ConvIntegerReference,
+             "ConvInteger(x: u8[1,2,4,4], w: i8[3,2,2,2], zx: u8 = [7], zw: i8 = [1]) "
+             "{pads=[1,0,0,1]}\n"
+             "ConvInteger(x: i8[1,2,5], w: i8[2,1,2]) {group=2, strides=[2], dilations=[2]}\n"),
       std::move(q_matmul),
       Define(
-          "QLinearConv", 10, 8, 9,
-          [](InferContext& op) { return InferConvolution(op, 0, 3, op.dtype(7)); },
-          QLinearConvReference,
+          "QLinearConv", 10, 8, 9, InferQLinearConv, QLinearConvReference,
           "QLinearConv(x: u8[1,2,4,4], xs: f32 = [0.1], xz: u8 = [3], w: i8[3,2,2,2], ws: f32[3] = "
           "[0.2,0.1,0.3], wz: i8[3] = [0,0,0], ys: f32 = [0.5], yz: u8 = [20], b: i32[3]) "
           "{pads=[1,0,0,1]}\n"),

@@ -17,6 +17,15 @@ const DTypeList kAllTypes = {DType::f64, DType::f32, DType::f16,  DType::bf16, D
                              DType::i32, DType::i16, DType::i8,   DType::u64,  DType::u32,
                              DType::u16, DType::u8,  DType::bool_};
 
+const DTypeList kSmallTypes = {DType::f8e4m3fn, DType::f8e4m3fnuz, DType::f8e5m2, DType::f8e5m2fnuz,
+                               DType::u4,       DType::i4,         DType::f4e2m1, DType::f8e8m0,
+                               DType::u2,       DType::i2};
+
+DTypeList Joined(DTypeList a, const DTypeList& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
 namespace {
 
 struct Table {

@@ -41,7 +41,10 @@ using DTypeList = std::vector<DType>;
 extern const DTypeList kFloatTypes;    // f64 f32 f16 bf16
 extern const DTypeList kNumericTypes;  // floats and integers
 extern const DTypeList kSignedTypes;   // floats and signed integers
-extern const DTypeList kAllTypes;
+extern const DTypeList kSmallTypes;    // those that are stored only
+extern const DTypeList kAllTypes;      // all but the small ones
+/// Both lists as one.
+DTypeList Joined(DTypeList a, const DTypeList& b);
 
 struct OpDef {
   std::string name;

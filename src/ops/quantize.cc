@@ -1,8 +1,10 @@
 // QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear.
 #include "ops/quantize.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "core/small_float.h"
 #include "ops/elementwise.h"
 #include "ops/movement.h"
 
@@ -11,6 +13,11 @@ namespace minim::ops {
 double RoundHalfEven(double x) { return std::isfinite(x) ? x - std::remainder(x, 1.0) : x; }
 
 int64_t Saturate(double value, DType dtype) {
+  if (IsSmallInt(dtype)) {
+    const int range = 1 << FileBits(dtype);
+    const int lowest = dtype == DType::i4 || dtype == DType::i2 ? -range / 2 : 0;
+    return std::clamp<int64_t>(ConvertTo<int64_t>(value), lowest, lowest + range - 1);
+  }
   return Visit(dtype, [&]<typename T>() -> int64_t {
     if constexpr (std::is_integral_v<T>)
       return static_cast<int64_t>(ConvertTo<T>(value));
@@ -21,7 +28,24 @@ int64_t Saturate(double value, DType dtype) {
 
 namespace {
 
-const DTypeList kQuantized = {DType::i8, DType::u8, DType::i16, DType::u16, DType::i32};
+const DTypeList kQuantized = {DType::i8,         DType::u8,       DType::i16,        DType::u16,
+                              DType::i32,        DType::f8e4m3fn, DType::f8e4m3fnuz, DType::f8e5m2,
+                              DType::f8e5m2fnuz, DType::u4,       DType::i4,         DType::f4e2m1,
+                              DType::u2,         DType::i2};
+
+bool IsQuantized(DType dtype) {
+  return std::find(kQuantized.begin(), kQuantized.end(), dtype) != kQuantized.end();
+}
+
+bool IsScale(DType dtype) { return IsFloat(dtype) || dtype == DType::f8e8m0; }
+
+// The float type that attribute `name` names, or `fallback`.
+Result<DType> FloatAttribute(const InferContext& op, std::string_view name, DType fallback) {
+  const int64_t id = op.attributes().Int(name, 0);
+  const auto dtype = id == 0 ? fallback : DTypeFromOnnx(static_cast<int>(id));
+  if (dtype && IsFloat(*dtype)) return *dtype;
+  return op.Error("{} is {}, expected a float type that can be computed in", name, id);
+}
 
 // Which scale goes with each element: one for all, one per place on `axis`, or one per block.
 struct Scales {
@@ -48,9 +72,18 @@ Scales ScalesOf(const Attributes& a, const Dims& x, const Dims& scale) {
   return s;
 }
 
+// One zero point for each scale.
+Status CheckZeroPoint(const InferContext& op) {
+  if (!op.has_input(2) || !op.input(1).Static() || !op.input(2).Static()) return {};
+  if (op.input(1).dims().Elements() == op.input(2).dims().Elements()) return {};
+  return op.Error("zero point {} does not fit scale {}", ToString(*op.input(2).shape),
+                  ToString(*op.input(1).shape));
+}
+
 Status CheckScale(InferContext& op) {
+  MINIM_TRY(CheckZeroPoint(op));
   const TensorType &x = op.input(0), &scale = op.input(1);
-  if (!IsFloat(scale.dtype)) return op.Error("scale is {}, expected a float", Name(scale.dtype));
+  if (!IsScale(scale.dtype)) return op.Error("scale is {}, expected a float", Name(scale.dtype));
   if (!x.ranked() || !scale.ranked()) return {};
   const int64_t block = op.attributes().Int("block_size", 0);
   if (block < 0) return op.Error("block_size is {}, expected 0 or more", block);
@@ -77,15 +110,16 @@ Status CheckScale(InferContext& op) {
 
 Status InferQuantize(InferContext& op) {
   MINIM_TRY(CheckScale(op));
+  MINIM_TRY(FloatAttribute(op, "precision", DType::f32));
   DType dtype = DType::u8;
   if (const int64_t id = op.attributes().Int("output_dtype", 0); id != 0) {
     const auto named = DTypeFromOnnx(static_cast<int>(id));
-    if (!named || !IsInteger(*named))
-      return Unsupported("QuantizeLinear '{}': output_dtype {} is not one of minim's integers",
-                         op.node().name, id);
+    if (!named)
+      return Unsupported("QuantizeLinear '{}': output_dtype {} is not known", op.node().name, id);
     dtype = *named;
   }
   if (op.has_input(2)) dtype = op.dtype(2);
+  if (!IsQuantized(dtype)) return op.Error("does not quantize to {}", Name(dtype));
   if (!op.input(0).ranked()) return op.SetUnknown(0, dtype);
   return op.SetOutput(0, dtype, *op.input(0).shape);
 }
@@ -94,17 +128,20 @@ Status QuantizeReference(RefContext& op) {
   RefTensor& y = op.Output(0);
   const Scales scales = ScalesOf(op.attributes(), op.dims(0), op.dims(1));
   // The quotient is rounded in the type of the scale, as the rule says.
-  const DType division = op.attributes().Int("precision", 0) != 0
-                             ? DTypeFromOnnx(static_cast<int>(op.attributes().Int("precision", 0)))
-                                   .value_or(DType::f32)
-                             : op.input(1).dtype;
+  const DType scale = IsFloat(op.input(1).dtype) ? op.input(1).dtype : DType::f32;
+  const int precision = static_cast<int>(op.attributes().Int("precision", 0));
+  const DType division = DTypeFromOnnx(precision).value_or(scale);
+  const SmallCast cast{.saturate = op.attributes().Int("saturate", 1) != 0};
   ForEachIndex(y.dims(), [&](int64_t flat, const Dims& at) {
     const int64_t s = scales.At(at);
     double quotient = op.input(0).At(flat) / op.input(1).At(s);
     VisitFloat(division,
                [&]<typename T>() { quotient = ConvertTo<double>(ConvertTo<T>(quotient)); });
     const double zero = op.has_input(2) ? op.input(2).At(s) : 0;
-    y.i64()[flat] = Saturate(RoundHalfEven(quotient) + zero, y.dtype);
+    if (y.is_float())
+      y.f64()[flat] = CastToSmall(quotient + zero, y.dtype, cast);
+    else
+      y.i64()[flat] = Saturate(RoundHalfEven(quotient) + zero, y.dtype);
   });
   return {};
 }
@@ -112,9 +149,7 @@ Status QuantizeReference(RefContext& op) {
 Status InferDequantize(InferContext& op) {
   MINIM_TRY(CheckScale(op));
   if (op.has_input(2)) MINIM_TRY(op.SameDType(0, 2));
-  DType dtype = op.dtype(1);
-  if (const int64_t id = op.attributes().Int("output_dtype", 0); id != 0)
-    dtype = DTypeFromOnnx(static_cast<int>(id)).value_or(dtype);
+  MINIM_TRY(const DType dtype, FloatAttribute(op, "output_dtype", op.dtype(1)));
   if (!op.input(0).ranked()) return op.SetUnknown(0, dtype);
   return op.SetOutput(0, dtype, *op.input(0).shape);
 }
@@ -124,8 +159,8 @@ Status DequantizeReference(RefContext& op) {
   const Scales scales = ScalesOf(op.attributes(), op.dims(0), op.dims(1));
   ForEachIndex(y.dims(), [&](int64_t flat, const Dims& at) {
     const int64_t s = scales.At(at);
-    const int64_t zero = op.has_input(2) ? op.input(2).IntAt(s) : 0;
-    y.f64()[flat] = static_cast<double>(op.input(0).IntAt(flat) - zero) * op.input(1).At(s);
+    const double zero = op.has_input(2) ? op.input(2).At(s) : 0;
+    y.f64()[flat] = (op.input(0).At(flat) - zero) * op.input(1).At(s);
   });
   return {};
 }
@@ -166,6 +201,29 @@ int64_t DynamicScale::Quantize(double x) const {
   return Saturate(RoundHalfEven(quotient) + static_cast<double>(zero), DType::u8);
 }
 
+namespace {
+
+// Both directions, every granularity and every small type that they take.
+std::string SmallSamples(std::string_view op, std::string_view plain) {
+  std::string text;
+  for (DType small : kQuantized) {
+    if (!IsSmall(small)) continue;
+    const std::string_view x = plain.empty() ? Name(small) : plain, z = Name(small);
+    const std::string_view to = plain.empty() ? "f16" : Name(small);
+    text += fmt::format("{}(x: {}[2,9], s: f32 = [0.3], z: {} = [1])\n", op, x, z);
+    text +=
+        fmt::format("{}(x: {}[2,3,2], s: f32[3] = [0.1,0.2,0.5], z: {}[3] = [0,1,0])\n", op, x, z);
+    text += fmt::format(
+        "{}(x: {}[2,5], s: f32[2,3] = uniform(0.1,0.2), z: {}[2,3]) "
+        "{{axis=-1, block_size=2}}\n",
+        op, x, z);
+    text += fmt::format("{}(x: {}[3], s: f16 = [0.3]) {{output_dtype={}}}\n", op, x, to);
+  }
+  return text;
+}
+
+}  // namespace
+
 std::vector<OpDef> QuantizeOps() {
   return {
       {.name = "QuantizeLinear",
@@ -185,7 +243,10 @@ std::vector<OpDef> QuantizeOps() {
            "QuantizeLinear(x: f32[0], s: f32 = [0.01])\nQuantizeLinear(x: f32[3], s: f32 = [0.01]) "
            "{output_dtype=i8}\n"
            "QuantizeLinear(x: f16[3], s: f16 = [0.01], z: u16 = [9]) {saturate=1, precision=f32}\n"
-           "QuantizeLinear(x: i32[3], s: f32 = [2], z: i8 = [1])\n"},
+           "QuantizeLinear(x: i32[3], s: f32 = [2], z: i8 = [1])\n"
+           "QuantizeLinear(x: f32[3] = [1e4,-1e9,2], s: f32 = [1], z: f8e5m2 = [0]) {saturate=0}\n"
+           "QuantizeLinear(x: f32[3], s: f8e8m0 = [0.25], z: f4e2m1 = [0])\n" +
+           SmallSamples("QuantizeLinear", "f32")},
       {.name = "DequantizeLinear",
        .onnx_since = {10, 13, 19, 21, 23},
        .min_inputs = 2,
@@ -200,7 +261,9 @@ std::vector<OpDef> QuantizeOps() {
                   "DequantizeLinear(x: i16[2,5], s: f16[2,3], z: i16[2,3]) {axis=1, block_size=2}\n"
                   "DequantizeLinear(x: i32[0], s: f32 = [0.01])\nDequantizeLinear(x: u16[3], s: "
                   "f32[1] = [0.5])\n"
-                  "DequantizeLinear(x: i8[3], s: f32 = [0.5]) {output_dtype=f16}\n"},
+                  "DequantizeLinear(x: i8[3], s: f32 = [0.5]) {output_dtype=f16}\n"
+                  "DequantizeLinear(x: f4e2m1[3], s: f8e8m0 = [0.25]) {output_dtype=f32}\n" +
+                  SmallSamples("DequantizeLinear", "")},
       {.name = "DynamicQuantizeLinear",
        .onnx_since = {11},
        .dtypes = {DType::f32},

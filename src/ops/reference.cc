@@ -10,7 +10,7 @@
 namespace minim {
 
 DType WideDType(DType dtype) {
-  if (IsFloat(dtype)) return DType::f64;
+  if (IsFloat(dtype) || IsSmallFloat(dtype)) return DType::f64;
   if (dtype == DType::u64 || dtype == DType::bool_) return dtype;  // strings: ranks
   return DType::i64;
 }

@@ -136,14 +136,14 @@ class SampleParser {
     if (!type.Static())
       return InvalidArgument("{} has symbols; samples are static", type.ToString());
     Tensor tensor(type.dtype, type.dims());
-    Visit(type.dtype, [&]<typename T>() {
+    VisitAny(type.dtype, [&]<typename T>() {
       for (T& element : tensor.as<T>()) {
         const double value = Draw(g, drawn_++);
         // Integers by default spread over -10..10 (0..10 unsigned), booleans over both.
         const bool scaled = g.kind == Generator::kUniform && g.low == -1 && g.high == 1;
         if constexpr (std::is_same_v<T, bool>)
           element = value > (scaled ? 0 : 0.5);
-        else if constexpr (kIsFloatType<T>)
+        else if constexpr (kIsFloatType<T> || kIsSmallFloat<T>)
           element = ConvertTo<T>(value);
         else
           element = ConvertTo<T>(scaled ? std::trunc(value * 10.99) : value);

@@ -1,6 +1,7 @@
 // Where, Clip, Cast, CastLike, Identity.
 #include <cmath>
 
+#include "core/small_float.h"
 #include "ops/builder.h"
 #include "ops/elementwise.h"
 #include "ops/host.h"
@@ -125,7 +126,24 @@ OpDef Clip() {
               "Clip(x: bf16[3], low: bf16 = [0])\n"};
 }
 
+const std::pair<std::string_view, PowerRounding> kPowerRoundings[] = {
+    {"up", PowerRounding::kUp},
+    {"down", PowerRounding::kDown},
+    {"nearest", PowerRounding::kNearest},
+};
+
+Result<SmallCast> SmallCastOf(const Attributes& a) {
+  SmallCast cast{.saturate = a.Int("saturate", 1) != 0};
+  const std::string mode = a.String("round_mode", "up");
+  for (const auto& [name, rounding] : kPowerRoundings) {
+    cast.power = rounding;
+    if (name == mode) return cast;
+  }
+  return InvalidArgument("round_mode '{}' is unknown, expected up, down or nearest", mode);
+}
+
 Status InferCast(InferContext& op) {
+  MINIM_TRY(SmallCastOf(op.attributes()));
   const int64_t id = op.attributes().Int("to", 0);
   const auto to = DTypeFromOnnx(static_cast<int>(id));
   if (!to)
@@ -137,7 +155,13 @@ Status InferCast(InferContext& op) {
 // In one step from the wide value, so that nothing is rounded twice.
 Status CastReference(RefContext& op) {
   RefTensor& y = op.Output(0);
-  const Tensor cast = Converted(op.input(0).wide.view(), y.dtype);
+  Tensor from = op.input(0).wide;
+  if (IsSmallFloat(y.dtype)) {
+    MINIM_TRY(const SmallCast how, SmallCastOf(op.attributes()));
+    from = Converted(from.view(), DType::f64);
+    for (double& value : from.as<double>()) value = CastToSmall(value, y.dtype, how);
+  }
+  const Tensor cast = Converted(from.view(), y.dtype);
   ConvertElements(cast.view(), y.wide.view());
   return {};
 }
@@ -192,13 +216,22 @@ std::string CastSamples() {
   for (std::string_view to : {"f32", "f16", "bf16", "i64", "i8", "u8", "u64", "bool"})
     for (std::string_view from : {"f32", "f16", "i32", "u8", "bool"})
       text += fmt::format("Cast(x: {}[5] = uniform(0,9)) {{to={}}}\n", from, to);
+  for (DType small : kSmallTypes) {
+    for (std::string_view other : {"f32", "f16", "i32", "u64", "bool", "i4"}) {
+      text += fmt::format("Cast(x: {}[5] = uniform(-9,9)) {{to={}}}\n", other, Name(small));
+      text += fmt::format("Cast(x: {}[5] = uniform(-9,9)) {{to={}}}\n", Name(small), other);
+    }
+    text += fmt::format("Cast(x: f32[5] = uniform(-1e6,1e6)) {{to={}, saturate=0}}\n", Name(small));
+  }
+  for (const auto& [mode, rounding] : kPowerRoundings)
+    text += fmt::format("Cast(x: f32[9] = uniform(0,9)) {{to=f8e8m0, round_mode=\"{}\"}}\n", mode);
   return text;
 }
 
 OpDef Cast() {
   return {.name = "Cast",
           .onnx_since = {1, 6, 9, 13, 19, 21, 23},
-          .dtypes = kAllTypes,
+          .dtypes = Joined(kAllTypes, kSmallTypes),
           .infer = InferCast,
           .gradient = CastGradient,
           .reference = CastReference,
@@ -218,16 +251,20 @@ OpDef CastLike() {
           .onnx_since = {15, 19, 21, 23},
           .min_inputs = 2,
           .max_inputs = 2,
-          .dtypes = kAllTypes,
+          .dtypes = Joined(kAllTypes, kSmallTypes),
           .infer = InferCastLike,
           .expand = [](ExpandContext& e) -> Status {
-            e.SetOutput(0, e.Cast(e.input(0), e.dtype(e.input(1))));
+            Attributes attributes = e.node().attributes;
+            attributes.Set("to", int64_t{OnnxId(e.dtype(e.input(1)))});
+            e.SetOutput(0, e.Emit("Cast", {e.input(0)}, std::move(attributes)));
             return {};
           },
           .traits = OpTrait::kStrings,
           .samples =
               "CastLike(x: f32[3], like: f16[1])\nCastLike(x: i32[2,3], like: f32)\n"
-              "CastLike(x: f32[3], like: f32[0])\n"};
+              "CastLike(x: f32[3], like: f32[0])\nCastLike(x: f32[3], like: f8e5m2) {saturate=0}\n"
+              "CastLike(x: u4[3], like: i4)\n"
+              "CastLike(x: f32[3], like: f8e8m0) {round_mode=\"down\"}\n"};
 }
 
 OpDef Identity() {

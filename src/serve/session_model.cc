@@ -19,6 +19,15 @@ class SessionModel : public Model {
   const std::shared_ptr<const Session> session_;
 };
 
+// The protocol has no names for them, so that no request could be answered.
+Status RefuseSmallTypes(const std::vector<TensorInfo>& values) {
+  for (const TensorInfo& value : values)
+    if (IsSmall(value.dtype))
+      return Unsupported("'{}' is {}, which the protocol cannot carry; cast it inside the model",
+                         value.name, Name(value.dtype));
+  return {};
+}
+
 }  // namespace
 
 std::shared_ptr<Model> WrapSession(std::shared_ptr<const Session> session) {
@@ -29,6 +38,8 @@ Result<std::shared_ptr<Model>> LoadSessionModel(const TierSource& source) {
   SessionOptions options;
   if (source.bf16_arithmetic) options.precision = Precision::kBf16;
   MINIM_TRY(std::shared_ptr<const Session> session, Session::Load(source.path.string(), options));
+  MINIM_TRY(RefuseSmallTypes(session->inputs()));
+  MINIM_TRY(RefuseSmallTypes(session->outputs()));
   return WrapSession(std::move(session));
 }
 

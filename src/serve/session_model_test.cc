@@ -31,5 +31,16 @@ TEST(SessionModelTest, AnOnnxFileBehindTheBatcher) {
   EXPECT_EQ(LoadSessionModel({"tier", path}).status().code(), StatusCode::kNotFound);
 }
 
+TEST(SessionModelTest, TypesThatTheProtocolCannotCarryAreRefused) {
+  const Path path =
+      Path(testing::TempDir()) / ("minim_small_" + std::to_string(::getpid()) + ".onnx");
+  const auto graph = ParseText(R"(graph "g"(x: u4[N]) -> (y) { y: u4[N] = Identity(x) })");
+  ASSERT_TRUE(ExportOnnx(*graph, path).ok());
+  const Status status = LoadSessionModel({"tier", path}).status();
+  std::filesystem::remove(path);
+  EXPECT_EQ(status.code(), StatusCode::kUnsupported);
+  EXPECT_NE(status.message().find("'x' is u4"), std::string::npos) << status.message();
+}
+
 }  // namespace
 }  // namespace minim::serve

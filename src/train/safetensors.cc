@@ -14,10 +14,14 @@ struct TypeName {
   std::string_view name;
 };
 constexpr TypeName kNames[] = {
-    {DType::f64, "F64"},    {DType::f32, "F32"}, {DType::f16, "F16"}, {DType::bf16, "BF16"},
-    {DType::i64, "I64"},    {DType::i32, "I32"}, {DType::i16, "I16"}, {DType::i8, "I8"},
-    {DType::u64, "U64"},    {DType::u32, "U32"}, {DType::u16, "U16"}, {DType::u8, "U8"},
-    {DType::bool_, "BOOL"},
+    {DType::f64, "F64"},        {DType::f32, "F32"},
+    {DType::f16, "F16"},        {DType::bf16, "BF16"},
+    {DType::i64, "I64"},        {DType::i32, "I32"},
+    {DType::i16, "I16"},        {DType::i8, "I8"},
+    {DType::u64, "U64"},        {DType::u32, "U32"},
+    {DType::u16, "U16"},        {DType::u8, "U8"},
+    {DType::bool_, "BOOL"},     {DType::f8e4m3fn, "F8_E4M3"},
+    {DType::f8e5m2, "F8_E5M2"}, {DType::f8e8m0, "F8_E8M0"},
 };
 
 Result<Tensor> ParseEntry(const std::string& name, const json& entry, std::string_view data) {
@@ -62,6 +66,7 @@ std::string SerializeSafeTensors(const SafeTensors& file) {
     std::string_view type;
     for (const TypeName& row : kNames)
       if (row.dtype == tensor.dtype()) type = row.name;
+    MINIM_CHECK(!type.empty());
     header[name] = {{"dtype", type},
                     {"shape", std::vector<int64_t>(tensor.dims().begin(), tensor.dims().end())},
                     {"data_offsets", {offset, offset + tensor.bytes()}}};

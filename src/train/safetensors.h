@@ -15,6 +15,7 @@ struct SafeTensors {
   std::map<std::string, std::string> metadata;
 };
 
+/// The tensors hold types that the format names: all but FNUZ floats and those below a byte.
 std::string SerializeSafeTensors(const SafeTensors& file);
 /// Errors: kDataLoss when the header is too long, is no JSON object, or disagrees with the data.
 Result<SafeTensors> ParseSafeTensors(std::string_view bytes);

@@ -9,11 +9,13 @@ TEST(SafeTensorsTest, RoundTrip) {
   SafeTensors file;
   file.tensors["w"] = Tensor::From<float>({2, 2}, {1, 2, 3, 4});
   file.tensors["step"] = Tensor::Scalar<int64_t>(7);
+  file.tensors["f8"] = Tensor::Scalar(Float8E4M3FN(448));
   file.metadata["epoch"] = "3";
   const auto back = ParseSafeTensors(SerializeSafeTensors(file));
   ASSERT_TRUE(back.ok()) << back.status().message();
   EXPECT_EQ(back->tensors.at("w").as<float>()[3], 4);
   EXPECT_EQ(back->tensors.at("step").as<int64_t>()[0], 7);
+  EXPECT_EQ(back->tensors.at("f8").as<Float8E4M3FN>()[0], Float8E4M3FN(448));
   EXPECT_EQ(back->metadata.at("epoch"), "3");
 }
 

@@ -51,6 +51,10 @@ class Compiler {
     if (request_.outputs.empty()) return Unsupported("no output");
     layout_ = request_.outputs[0].layout;
     out_dims_ = request_.outputs[0].dims;
+    for (auto list : {request_.inputs, request_.outputs})
+      for (const TensorDesc& desc : list)
+        if (desc.present && IsSmall(desc.dtype))
+          return Unsupported("{} elements", Name(desc.dtype));
     for (const TensorDesc& output : request_.outputs) {
       if (!(output.dims == out_dims_)) return Unsupported("outputs of different dims");
     }

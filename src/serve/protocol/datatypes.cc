@@ -20,8 +20,8 @@ std::string DatatypeName(DType dtype) {
     case DTypeKind::kSigned: return fmt::format("INT{}", bits);
     case DTypeKind::kUnsigned: return fmt::format("UINT{}", bits);
     case DTypeKind::kFloat: return dtype == DType::bf16 ? "BF16" : fmt::format("FP{}", bits);
+    default: return "";
   }
-  return "FP32";
 }
 
 std::optional<DType> DTypeFromDatatype(std::string_view name) {

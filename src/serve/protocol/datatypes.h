@@ -9,7 +9,7 @@
 
 namespace minim::serve {
 
-/// "FP32" for f32.
+/// "FP32" for f32; empty for the small types, which the protocol does not know.
 std::string DatatypeName(DType dtype);
 std::optional<DType> DTypeFromDatatype(std::string_view name);
 /// "FP64, FP32, ...": for messages.

@@ -13,6 +13,8 @@ TEST(DatatypesTest, NamesOfTheProtocol) {
   EXPECT_EQ(DTypeFromDatatype("UINT8"), DType::u8);
   EXPECT_EQ(DTypeFromDatatype("BYTES"), std::nullopt);
   EXPECT_EQ(DTypeFromDatatype("fp32"), std::nullopt);
+  EXPECT_EQ(DTypeFromDatatype(""), std::nullopt);
+  EXPECT_EQ(DatatypeName(DType::f8e4m3fn), "");
 }
 
 }  // namespace
