@@ -13,28 +13,57 @@ struct Options {
   std::string output_folder;
 };
 
-void PrintTensor(const TensorInfo& info, const Tensor& tensor) {
-  constexpr int64_t kShown = 16;
-  fmt::print("{}: {}{} ", info.name, Name(tensor.dtype()), tensor.dims().ToString());
-  const Tensor wide = Converted(tensor.view(), DType::f64);
+constexpr int64_t kShown = 16;
+
+std::string TextOf(const Tensor& tensor) {
+  std::string text = fmt::format("{}{} ", Name(tensor.dtype()), tensor.dims().ToString());
+  const bool strings = tensor.dtype() == DType::string;
+  const Tensor wide = strings ? tensor : Converted(tensor.view(), DType::f64);
   for (int64_t i = 0; i < std::min(wide.size(), kShown); ++i)
-    fmt::print("{}{:.7g}", i ? ", " : "", wide.as<double>()[i]);
-  fmt::print("{}\n", wide.size() > kShown ? ", ..." : "");
+    text += (i ? ", " : "") + (strings ? fmt::format("'{}'", wide.as<std::string>()[i])
+                                       : fmt::format("{:.7g}", wide.as<double>()[i]));
+  return text + (wide.size() > kShown ? ", ..." : "");
+}
+
+std::string TextOf(const HostValue& value) {
+  if (value.tensor()) return TextOf(*value.tensor());
+  if (value.map())
+    return fmt::format("map of {} to {}", TextOf(value.map()->keys), TextOf(value.map()->values));
+  if (value.empty()) return "nothing";
+  std::string text = fmt::format("sequence of {}", value.sequence()->size());
+  int64_t shown = 0;
+  for (const HostValue& item : *value.sequence()) {
+    if (shown++ == kShown) return text + "\n  ...";
+    text += "\n  " + TextOf(item);
+  }
+  return text;
+}
+
+// Tensors become NAME.npy, the tensors of a sequence NAME_0.npy and so on.
+Status Write(const Path& folder, const std::string& name, const HostValue& value) {
+  if (value.tensor()) return WriteNpy(folder / (name + ".npy"), value.tensor()->view());
+  if (value.map()) {
+    MINIM_TRY(Write(folder, name + "_keys", value.map()->keys));
+    return Write(folder, name + "_values", value.map()->values);
+  }
+  if (value.empty()) return {};
+  for (size_t i = 0; i < value.sequence()->size(); ++i)
+    MINIM_TRY(Write(folder, fmt::format("{}_{}", name, i), (*value.sequence())[i]));
+  return {};
 }
 
 Status Run(const Options& options) {
   MINIM_TRY(const std::shared_ptr<Session> session, LoadModel(options.model));
   MINIM_TRY(const std::vector<Tensor> inputs, ReadInputs(*session, options.inputs));
-  std::vector<ConstView> views;
-  for (const Tensor& input : inputs) views.push_back(input.view());
-  MINIM_TRY(const std::vector<Tensor> outputs, session->Run(views));
+  const std::vector<HostValue> values(inputs.begin(), inputs.end());
+  MINIM_TRY(const std::vector<HostValue> outputs, session->Run(values));
   for (size_t i = 0; i < outputs.size(); ++i) {
-    PrintTensor(session->outputs()[i], outputs[i]);
+    fmt::print("{}: {}\n", session->outputs()[i].name, TextOf(outputs[i]));
     if (options.output_folder.empty()) continue;
     std::filesystem::create_directories(options.output_folder);
     std::string name = session->outputs()[i].name;
     std::replace(name.begin(), name.end(), '/', '_');
-    MINIM_TRY(WriteNpy(Path(options.output_folder) / (name + ".npy"), outputs[i].view()));
+    MINIM_TRY(Write(options.output_folder, name, outputs[i]));
   }
   return {};
 }

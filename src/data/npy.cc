@@ -89,6 +89,90 @@ Tensor FromFortran(const Tensor& data, const Dims& dims) {
   return result;
 }
 
+// Before anything of the claimed size is allocated.
+Status CheckSize(const Header& header, std::string_view data, size_t width) {
+  const size_t needed = static_cast<size_t>(header.dims.Elements()) * width;
+  if (data.size() == needed) return {};
+  return DataLoss(".npy: '{}' {} needs {} bytes, found {}", header.descr, header.dims.ToString(),
+                  needed, data.size());
+}
+
+void AppendUtf8(uint32_t c, std::string& text) {
+  const auto put = [&](uint32_t byte) { text += static_cast<char>(byte); };
+  if (c < 0x80) return put(c);
+  if (c < 0x800) {
+    put(0xC0 | c >> 6);
+  } else {
+    if (c < 0x10000) {
+      put(0xE0 | c >> 12);
+    } else {
+      put(0xF0 | c >> 18);
+      put(0x80 | (c >> 12 & 63));
+    }
+    put(0x80 | (c >> 6 & 63));
+  }
+  put(0x80 | (c & 63));
+}
+
+// "<U7": code points of four bytes, filled up with zeros.
+Result<Tensor> ParseStrings(const Header& header, std::string_view data) {
+  size_t width = 0;
+  const char* end = header.descr.data() + header.descr.size();
+  const auto [at, error] = std::from_chars(header.descr.data() + 2, end, width);
+  if (error != std::errc() || at != end || width > (size_t{1} << 24))
+    return DataLoss(".npy: dtype '{}' is malformed", header.descr);
+  MINIM_TRY(CheckSize(header, data, width * 4));
+  if (width == 0 && header.dims.Elements() > (int64_t{1} << 24))
+    return DataLoss(".npy: {} empty strings", header.dims.Elements());
+  Tensor tensor(DType::string, header.dims);
+  for (std::string& text : tensor.as<std::string>()) {
+    for (size_t i = 0; i < width; ++i) {
+      uint32_t c = 0;
+      std::memcpy(&c, data.data() + 4 * i, 4);
+      if (c != 0) AppendUtf8(std::min<uint32_t>(c, 0x10FFFF), text);
+    }
+    data.remove_prefix(4 * width);
+  }
+  return header.fortran && header.dims.rank() > 1
+             ? Result<Tensor>(Unsupported(".npy: strings in Fortran order are not supported"))
+             : tensor;
+}
+
+// The code points of UTF-8; a byte that makes no sense stands for itself.
+std::vector<uint32_t> CodePoints(const std::string& text) {
+  std::vector<uint32_t> points;
+  for (size_t i = 0; i < text.size();) {
+    const auto first = static_cast<unsigned char>(text[i]);
+    const size_t more = first >= 0xF0 ? 3 : first >= 0xE0 ? 2 : first >= 0xC0 ? 1 : 0;
+    if (more == 0 || i + more >= text.size()) {
+      points.push_back(first);
+      ++i;
+      continue;
+    }
+    uint32_t c = first & (0x3F >> more);
+    for (size_t k = 1; k <= more; ++k) c = c << 6 | (static_cast<unsigned char>(text[i + k]) & 63);
+    points.push_back(c);
+    i += more + 1;
+  }
+  return points;
+}
+
+// All texts as code points, each filled up to the longest.
+std::string FixedWidth(std::span<const std::string> texts, size_t& width) {
+  std::vector<std::vector<uint32_t>> points;
+  width = 1;
+  for (const std::string& text : texts) {
+    points.push_back(CodePoints(text));
+    width = std::max(width, points.back().size());
+  }
+  std::string bytes;
+  for (std::vector<uint32_t>& line : points) {
+    line.resize(width, 0);
+    bytes.append(reinterpret_cast<const char*>(line.data()), width * 4);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 Result<Tensor> ParseNpy(std::string_view bytes) {
@@ -103,18 +187,19 @@ Result<Tensor> ParseNpy(std::string_view bytes) {
   if (wide) length |= byte(10) << 16 | byte(11) << 24;
   if (length > bytes.size() - start) return DataLoss(".npy: the header is truncated");
   MINIM_TRY(const Header header, ParseHeader(bytes.substr(start, length)));
+  const std::string_view data = bytes.substr(start + length);
+  if (header.descr.starts_with("<U")) return ParseStrings(header, data);
   for (const NpyType& type : kTypes) {
     if (type.descr != header.descr) continue;
-    const std::string_view data = bytes.substr(start + length);
+    MINIM_TRY(CheckSize(header, data, SizeOf(type.dtype)));
     Tensor tensor(type.dtype, header.dims);
-    if (data.size() != tensor.bytes())
-      return DataLoss(".npy: {}{} needs {} bytes, found {}", Name(type.dtype),
-                      header.dims.ToString(), tensor.bytes(), data.size());
     if (!data.empty()) std::memcpy(tensor.data(), data.data(), data.size());
     return header.fortran ? FromFortran(tensor, header.dims) : tensor;
   }
-  return Unsupported(".npy: dtype '{}' is not supported; use little-endian numbers or booleans",
-                     header.descr);
+  return Unsupported(
+      ".npy: dtype '{}' is not supported; use little-endian numbers, booleans or "
+      "strings (<U)",
+      header.descr);
 }
 
 Result<Tensor> ReadNpy(const Path& path) {
@@ -125,7 +210,12 @@ Result<Tensor> ReadNpy(const Path& path) {
 }
 
 std::string SerializeNpy(const ConstView& view) {
-  std::string_view descr = "<f4";
+  std::string descr = "<f4", strings;
+  if (view.dtype == DType::string) {
+    size_t width = 0;
+    strings = FixedWidth(view.as<std::string>(), width);
+    descr = fmt::format("<U{}", width);
+  }
   for (const NpyType& type : kTypes)
     if (type.dtype == view.dtype) descr = type.descr;
   if (view.dtype == DType::bf16) return SerializeNpy(Converted(view, DType::f32).view());
@@ -138,6 +228,7 @@ std::string SerializeNpy(const ConstView& view) {
   bytes += {'\x01', '\x00', static_cast<char>(header.size() & 255),
             static_cast<char>(header.size() >> 8)};
   bytes += header;
+  if (view.dtype == DType::string) return bytes + strings;
   bytes.append(static_cast<const char*>(view.data), view.bytes());
   return bytes;
 }

@@ -9,8 +9,8 @@
 
 namespace minim {
 
-/// Reads one array. Fortran order is transposed to row-major. Errors: kUnsupported for pickled
-/// objects, strings and big-endian data; kDataLoss for a truncated or inconsistent file.
+/// Reads one array. Fortran order is transposed to row-major. Strings are NumPy's "<U", here in
+/// UTF-8. Errors: kUnsupported for pickled objects and big-endian data; kDataLoss for a truncated or inconsistent file.
 Result<Tensor> ParseNpy(std::string_view bytes);
 Result<Tensor> ReadNpy(const Path& path);
 std::string SerializeNpy(const ConstView& view);

@@ -40,5 +40,24 @@ TEST(NpyTest, HostileFilesAreErrors) {
   EXPECT_FALSE(ParseNpy(huge).ok());
 }
 
+TEST(NpyTest, StringsAreUtf8HereAndCodePointsThere) {
+  const Tensor texts =
+      Tensor::From<std::string>({2, 2}, {"a", "\xC3\xA9t\xC3\xA9", "", "\xF0\x9F\x99\x82"});
+  const std::string bytes = SerializeNpy(texts.view());
+  EXPECT_NE(bytes.find("'<U3'"), std::string::npos);
+  const auto back = ParseNpy(bytes);
+  ASSERT_TRUE(back.ok()) << back.status().message();
+  EXPECT_EQ(back->dims(), Dims({2, 2}));
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(back->as<std::string>()[i], texts.as<std::string>()[i]);
+}
+
+TEST(NpyTest, AClaimedSizeIsCheckedBeforeItIsAllocated) {
+  std::string bytes = SerializeNpy(Tensor(DType::f64, {1}).view());
+  const size_t at = bytes.find("(1,)");
+  bytes.replace(at, 14, "(1099511627776");
+  bytes[at + 14] = ')';
+  EXPECT_EQ(ParseNpy(bytes).status().code(), StatusCode::kDataLoss);
+}
+
 }  // namespace
 }  // namespace minim
