@@ -1,4 +1,4 @@
-// Ops on boxes and regions of images: NonMaxSuppression, RoiAlign, MaxRoiPool.
+// Ops on regions of images: RoiAlign, MaxRoiPool.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -9,86 +9,6 @@
 
 namespace minim::ops {
 namespace {
-
-// ---- NonMaxSuppression
-
-struct Box {
-  double left, top, right, bottom;
-
-  double Area() const { return (right - left) * (bottom - top); }
-};
-
-// Corners in any order, or a centre and sizes.
-Box BoxAt(std::span<const double> v, bool centred) {
-  if (centred) return {v[0] - v[2] / 2, v[1] - v[3] / 2, v[0] + v[2] / 2, v[1] + v[3] / 2};
-  return {std::min(v[1], v[3]), std::min(v[0], v[2]), std::max(v[1], v[3]), std::max(v[0], v[2])};
-}
-
-bool Overlap(const Box& a, const Box& b, double threshold) {
-  const double width = std::min(a.right, b.right) - std::max(a.left, b.left);
-  const double height = std::min(a.bottom, b.bottom) - std::max(a.top, b.top);
-  if (width <= 0 || height <= 0 || a.Area() <= 0 || b.Area() <= 0) return false;
-  return width * height / (a.Area() + b.Area() - width * height) > threshold;
-}
-
-struct Suppression {
-  int64_t most = 0;
-  double overlap = 0, score = 0;
-  bool has_score = false;
-};
-
-// The chosen boxes of one class, best first; of equal scores the earlier box.
-std::vector<int64_t> Choose(const Suppression& s, const std::vector<Box>& boxes,
-                            std::span<const double> scores) {
-  std::vector<int64_t> order, chosen;
-  for (size_t i = 0; i < boxes.size(); ++i)
-    if (s.has_score ? scores[i] > s.score : !std::isnan(scores[i]))
-      order.push_back(static_cast<int64_t>(i));
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int64_t a, int64_t b) { return scores[a] > scores[b]; });
-  for (int64_t next : order) {
-    if (static_cast<int64_t>(chosen.size()) >= s.most) break;
-    const auto hides = [&](int64_t i) { return Overlap(boxes[next], boxes[i], s.overlap); };
-    if (std::none_of(chosen.begin(), chosen.end(), hides)) chosen.push_back(next);
-  }
-  return chosen;
-}
-
-Status InferSuppression(InferContext& op) {
-  MINIM_TRY(op.HasRank(0, 3));
-  MINIM_TRY(op.HasRank(1, 3));
-  if (op.input(0).ranked() && op.input(1).ranked()) {
-    const Shape &boxes = *op.input(0).shape, &scores = *op.input(1).shape;
-    if (!boxes[2].Compatible(Dim(4)) || !boxes[0].Compatible(scores[0]) ||
-        !boxes[1].Compatible(scores[2]))
-      return op.Error("boxes have shape {} and scores {}, expected [N,B,4] and [N,C,B]",
-                      ToString(boxes), ToString(scores));
-  }
-  return op.SetOutput(0, DType::i64, Shape{Dim(), Dim(3)});
-}
-
-Status SuppressionReference(RefContext& op) {
-  const auto given = [&](int i) { return op.has_input(i) && op.input(i).size() > 0; };
-  const Suppression s{.most = given(2) ? op.input(2).IntAt(0) : 0,
-                      .overlap = given(3) ? op.input(3).At(0) : 0,
-                      .score = given(4) ? op.input(4).At(0) : 0,
-                      .has_score = given(4)};
-  const bool centred = op.attributes().Int("center_point_box", 0) != 0;
-  const int64_t classes = op.dims(1)[1], count = op.dims(0)[1];
-  std::vector<int64_t> rows;
-  for (int64_t n = 0; n < op.dims(0)[0]; ++n) {
-    std::vector<Box> boxes;
-    for (int64_t i = 0; i < count; ++i)
-      boxes.push_back(BoxAt(op.input(0).f64().subspan((n * count + i) * 4, 4), centred));
-    for (int64_t c = 0; c < classes; ++c)
-      for (int64_t box :
-           Choose(s, boxes, op.input(1).f64().subspan((n * classes + c) * count, count)))
-        rows.insert(rows.end(), {n, c, box});
-  }
-  RefTensor& y = op.Output(0, Dims({static_cast<int64_t>(rows.size()) / 3, 3}));
-  std::copy(rows.begin(), rows.end(), y.i64().begin());
-  return {};
-}
 
 // ---- RoiAlign
 
@@ -288,48 +208,70 @@ std::pair<int64_t, int64_t> BinRange(double first, double last, int64_t i, int64
           place(std::ceil(static_cast<double>(i + 1) * step))};
 }
 
-Status MaxRoiPoolReference(RefContext& op) {
-  RefTensor& y = op.Output(0);
-  const Dims &x = op.dims(0), &out = y.dims();
+// Visits the bins of x's regions: f(flat, the place of the largest element in it, or -1).
+template <typename F>
+Status ForEachBin(const RefContext& op, const RefTensor& x, const RefTensor& rois, const Dims& out,
+                  F&& f) {
   const double scale = op.attributes().Float("spatial_scale", 1.0f);
-  const auto src = op.input(0).f64();
+  const Dims& in = x.dims();
   Status status;
   ForEachIndex(out, [&](int64_t flat, const Dims& at) {
-    const auto roi = op.input(1).f64().subspan(at[0] * 5, 5);
-    if (!(roi[0] >= 0 && roi[0] < static_cast<double>(x[0]))) {
-      status = op.Error("region {} is of image {}, the input has {}", at[0], roi[0], x[0]);
+    const auto roi = rois.f64().subspan(at[0] * 5, 5);
+    if (!(roi[0] >= 0 && roi[0] < static_cast<double>(in[0]))) {
+      status = op.Error("region {} is of image {}, the input has {}", at[0], roi[0], in[0]);
       return;
     }
-    const int64_t plane = (static_cast<int64_t>(roi[0]) * x[1] + at[1]) * x[2] * x[3];
-    const auto [top, bottom] = BinRange(roi[2] * scale, roi[4] * scale, at[2], out[2], x[2]);
-    const auto [left, right] = BinRange(roi[1] * scale, roi[3] * scale, at[3], out[3], x[3]);
-    double largest = top < bottom && left < right ? -INFINITY : 0;
+    const int64_t plane = (static_cast<int64_t>(roi[0]) * in[1] + at[1]) * in[2] * in[3];
+    const auto [top, bottom] = BinRange(roi[2] * scale, roi[4] * scale, at[2], out[2], in[2]);
+    const auto [left, right] = BinRange(roi[1] * scale, roi[3] * scale, at[3], out[3], in[3]);
+    int64_t best = -1;
     for (int64_t row = top; row < bottom; ++row)
-      for (int64_t column = left; column < right; ++column)
-        largest = std::max(largest, src[plane + row * x[3] + column]);
-    y.f64()[flat] = largest;
+      for (int64_t column = left; column < right; ++column) {
+        const int64_t place = plane + row * in[3] + column;
+        if (best < 0 || x.f64()[place] > x.f64()[best]) best = place;
+      }
+    f(flat, best);
   });
   return status;
+}
+
+Status MaxRoiPoolReference(RefContext& op) {
+  RefTensor& y = op.Output(0);
+  return ForEachBin(op, op.input(0), op.input(1), y.dims(), [&](int64_t flat, int64_t best) {
+    y.f64()[flat] = best < 0 ? 0 : op.input(0).f64()[best];
+  });
+}
+
+// dy, x, rois to dx.
+Status MaxRoiPoolGradReference(RefContext& op) {
+  RefTensor& dx = op.Output(0);
+  return ForEachBin(op, op.input(1), op.input(2), op.dims(0), [&](int64_t flat, int64_t best) {
+    if (best >= 0) dx.f64()[best] += op.input(0).f64()[flat];
+  });
+}
+
+Status MaxRoiPoolGradient(GradContext& g) {
+  g.SetInputGrad(0, g.Emit("MaxRoiPoolGrad", {g.output_grad(0), g.input(0), g.input(1)},
+                           g.attributes(), kMinimDomain));
+  return {};
+}
+
+OpDef DefineGrad(std::string name, int inputs, std::function<Status(RefContext&)> reference,
+                 std::string samples) {
+  return {.name = std::move(name),
+          .domain = std::string(kMinimDomain),
+          .min_inputs = inputs,
+          .max_inputs = inputs,
+          .dtypes = kFloatTypes,
+          .infer = [](InferContext& op) { return op.SetOutput(0, op.input(1)); },
+          .reference = std::move(reference),
+          .precision = PrecisionClass::kFp32,
+          .samples = std::move(samples)};
 }
 
 }  // namespace
 
 std::vector<OpDef> RegionOps() {
-  OpDef suppression = {
-      .name = "NonMaxSuppression",
-      .onnx_since = {10, 11},
-      .min_inputs = 2,
-      .max_inputs = 5,
-      .dtypes = kFloatTypes,
-      .infer = InferSuppression,
-      .reference = SuppressionReference,
-      .precision = PrecisionClass::kFp32,
-      .samples =
-          "NonMaxSuppression(b: f32[2,6,4] = uniform(0,1), s: f32[2,3,6], m: i64[1] = [3], "
-          "o: f32[1] = const [0.3], t: f32[1] = const [-0.5])\n"
-          "NonMaxSuppression(b: f32[1,6,4] = uniform(0.5,1), s: f32[1,1,6], m: i64 = [9]) "
-          "{center_point_box=1}\n"
-          "NonMaxSuppression(b: f32[1,6,4], s: f32[1,1,6])\n"};
   OpDef align = {.name = "RoiAlign",
                  .onnx_since = {10, 16, 22},
                  .min_inputs = 3,
@@ -347,30 +289,26 @@ std::vector<OpDef> RegionOps() {
                      "{mode=\"max\", sampling_ratio=2, "
                      "coordinate_transformation_mode=\"output_half_pixel\"}\n"
                      "RoiAlign(x: f16[1,1,4,4], r: f16[1,4] = uniform(0,4), i: i64[1] = [0])\n"};
-  OpDef grad = {.name = "RoiAlignGrad",
-                .domain = std::string(kMinimDomain),
-                .min_inputs = 4,
-                .max_inputs = 4,
-                .dtypes = kFloatTypes,
-                .infer = [](InferContext& op) { return op.SetOutput(0, op.input(1)); },
-                .reference = RoiAlignGradReference,
-                .precision = PrecisionClass::kFp32,
-                .samples =
-                    "RoiAlignGrad(dy: f32[2,2,2,3], x: f32[1,2,6,5], r: f32[2,4] = "
-                    "uniform(0,9), i: i64[2] = [0,0]) {spatial_scale=0.5}\n"};
   OpDef pool = {.name = "MaxRoiPool",
                 .onnx_since = {1, 22},
                 .min_inputs = 2,
                 .max_inputs = 2,
                 .dtypes = kFloatTypes,
                 .infer = InferMaxRoiPool,
+                .gradient = MaxRoiPoolGradient,
                 .reference = MaxRoiPoolReference,
                 .samples =
                     "MaxRoiPool(x: f32[2,3,6,5], r: f32[2,5] = [0,1,1,3,4, 1,0,2,9,9]) "
                     "{pooled_shape=[2,3], spatial_scale=0.75}\n"
                     "MaxRoiPool(x: f16[1,1,4,4], r: f16[1,5] = [0,0,0,3,3]) "
                     "{pooled_shape=[1,1]}\n"};
-  return {std::move(suppression), std::move(align), std::move(grad), std::move(pool)};
+  return {std::move(align), std::move(pool),
+          DefineGrad("RoiAlignGrad", 4, RoiAlignGradReference,
+                     "RoiAlignGrad(dy: f32[2,2,2,3], x: f32[1,2,6,5], r: f32[2,4] = uniform(0,9), "
+                     "i: i64[2] = [0,0]) {spatial_scale=0.5}\n"),
+          DefineGrad("MaxRoiPoolGrad", 3, MaxRoiPoolGradReference,
+                     "MaxRoiPoolGrad(dy: f32[1,2,2,2], x: f32[1,2,6,5], "
+                     "r: f32[1,5] = [0,1,1,4,4]) {pooled_shape=[2,2]}\n")};
 }
 
 }  // namespace minim::ops

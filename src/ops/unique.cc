@@ -98,7 +98,7 @@ Status UniqueReference(RefContext& op) {
 
 OpDef Unique() {
   return {.name = "Unique",
-          .onnx_since = {11, 28},
+          .onnx_since = {11},  // 28 only adds bf16
           .infer = InferUnique,
           .reference = UniqueReference,
           .samples =
