@@ -101,6 +101,7 @@ OpDef Unique() {
           .onnx_since = {11},  // 28 only adds bf16
           .infer = InferUnique,
           .reference = UniqueReference,
+          .traits = OpTrait::kStrings,
           .samples =
               "y, i, n, c = Unique(x: i32[9] = index(4))\n"
               "y, _, n = Unique(x: f32[6] = [2,1,1,3,4,3]) {sorted=0}\n"
