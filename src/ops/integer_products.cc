@@ -9,6 +9,7 @@
 namespace minim::ops {
 namespace {
 
+constexpr int kNoBias = -1;
 const DTypeList kBytes = {DType::i8, DType::u8};
 
 Result<Shape> MatrixShape(InferContext& op, int a, int b) {
@@ -27,6 +28,28 @@ Result<Shape> MatrixShape(InferContext& op, int a, int b) {
   return batch;
 }
 
+// An error for a scale or zero point, at one of `places`, that holds nothing.
+Status CheckParameters(InferContext& op, std::initializer_list<int> places) {
+  for (int i : places)
+    if (op.has_input(i) && op.input(i).ranked() && ElementsOf(*op.input(i).shape) == 0)
+      return op.Error("input {} is empty, expected a scale or zero point", i);
+  return {};
+}
+
+// A convolution's parameters: one number, or for the weights (and the bias) one an output channel.
+Status CheckChannels(InferContext& op, int w, std::initializer_list<int> places, int bias) {
+  if (!op.input(w).ranked() || op.input(w).rank() < 1) return {};
+  const Dim channels = (*op.input(w).shape)[0];
+  for (int i : places) {
+    if (!op.has_input(i) || !op.input(i).ranked()) continue;
+    const auto count = ElementsOf(*op.input(i).shape);
+    if (count && !(i != bias && *count == 1) && !channels.Compatible(Dim(*count)))
+      return op.Error("input {} has {} elements for {} output channels", i, *count,
+                      channels.ToString());
+  }
+  return {};
+}
+
 Status InferProduct(InferContext& op, int a, int b, DType dtype) {
   if (!op.input(a).ranked() || !op.input(b).ranked()) return op.SetUnknown(0, dtype);
   MINIM_TRY(Shape shape, MatrixShape(op, a, b));
@@ -35,7 +58,7 @@ Status InferProduct(InferContext& op, int a, int b, DType dtype) {
 
 // Element of a per-tensor, per-row ([M]) or per-column ([N]) parameter.
 double Parameter(const RefContext& op, int input, int64_t place) {
-  if (!op.has_input(input)) return 0;
+  if (!op.has_input(input) || op.input(input).size() == 0) return 0;
   return op.input(input).At(op.input(input).size() == 1 ? 0 : place % op.input(input).size());
 }
 
@@ -176,7 +199,11 @@ std::vector<OpDef> IntegerProducts() {
   rows.dtypes = {DType::f32};
   OpDef q_matmul = Define(
       "QLinearMatMul", 10, 8, 8,
-      [](InferContext& op) { return InferProduct(op, 0, 3, op.dtype(7)); }, QLinearMatMulReference,
+      [](InferContext& op) -> Status {
+        MINIM_TRY(CheckParameters(op, {1, 2, 4, 5, 6, 7}));
+        return InferProduct(op, 0, 3, op.dtype(7));
+      },
+      QLinearMatMulReference,
       "QLinearMatMul(a: u8[3,5], as: f32 = [0.1], az: u8 = [3], b: i8[5,2], bs: f32 = [0.2], "
       "bz: i8 = [0], ys: f32 = [0.3], yz: u8 = [9])\n"
       "QLinearMatMul(a: i8[2,3,5], as: f32[1] = [0.1], az: i8[1] = [3], b: i8[5,2], "
@@ -185,14 +212,21 @@ std::vector<OpDef> IntegerProducts() {
   return {
       Define(
           "MatMulInteger", 10, 2, 4,
-          [](InferContext& op) { return InferProduct(op, 0, 1, DType::i32); },
+          [](InferContext& op) -> Status {
+            MINIM_TRY(CheckParameters(op, {2, 3}));
+            return InferProduct(op, 0, 1, DType::i32);
+          },
           MatMulIntegerReference,
           "MatMulInteger(a: u8[3,5], b: i8[5,2], za: u8 = [7], zb: i8 = [1])\n"
           "MatMulInteger(a: i8[2,3,5], b: u8[5,2])\nMatMulInteger(a: u8[3,5], b: u8[5,2], _, zb: "
           "u8[2])\n"),
       Define(
           "ConvInteger", 10, 2, 4,
-          [](InferContext& op) { return InferConvolution(op, 0, 1, DType::i32); },
+          [](InferContext& op) -> Status {
+            MINIM_TRY(CheckParameters(op, {2, 3}));
+            MINIM_TRY(CheckChannels(op, 1, {3}, kNoBias));
+            return InferConvolution(op, 0, 1, DType::i32);
+          },
           ConvIntegerReference,
           "ConvInteger(x: u8[1,2,4,4], w: i8[3,2,2,2], zx: u8 = [7], zw: i8 = [1]) "
           "{pads=[1,0,0,1]}\n"
@@ -200,7 +234,11 @@ std::vector<OpDef> IntegerProducts() {
       std::move(q_matmul),
       Define(
           "QLinearConv", 10, 8, 9,
-          [](InferContext& op) { return InferConvolution(op, 0, 3, op.dtype(7)); },
+          [](InferContext& op) -> Status {
+            MINIM_TRY(CheckParameters(op, {1, 2, 4, 5, 6, 7}));
+            MINIM_TRY(CheckChannels(op, 3, {4, 5, 8}, 8));
+            return InferConvolution(op, 0, 3, op.dtype(7));
+          },
           QLinearConvReference,
           "QLinearConv(x: u8[1,2,4,4], xs: f32 = [0.1], xz: u8 = [3], w: i8[3,2,2,2], ws: f32[3] = "
           "[0.2,0.1,0.3], wz: i8[3] = [0,0,0], ys: f32 = [0.5], yz: u8 = [20], b: i32[3]) "
