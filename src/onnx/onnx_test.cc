@@ -75,6 +75,10 @@ TEST(OnnxTest, RefusesWhatItCannotRead) {
   bare.mutable_graph()->mutable_node(0)->set_op_type("Clip");
   bare.mutable_graph()->mutable_node(0)->clear_input();
   EXPECT_NE(message(bare).find("no first input"), std::string::npos);
+  auto gap = ReluModel();
+  gap.mutable_graph()->mutable_node(0)->set_op_type("Max");
+  gap.mutable_graph()->mutable_node(0)->add_input("");
+  EXPECT_NE(message(gap).find("input 1 is missing"), std::string::npos);
   auto dangling = ReluModel();
   dangling.mutable_graph()->mutable_node(0)->set_input(0, "q");
   EXPECT_NE(message(dangling).find("'q'"), std::string::npos);

@@ -15,7 +15,7 @@ struct Sizes {
   int64_t batch, query_heads, kv_heads, queries, keys;
 
   Sizes(const Builder& b, const AttentionForm& form) {
-    const Dims q = b.type(form.q).dims(), k = b.type(form.k).dims();
+    const Dims q = b.DimsOf(form.q), k = b.DimsOf(form.k);
     batch = q[0], query_heads = q[1], queries = q[2];
     kv_heads = k[1], keys = k[2];
   }
@@ -24,8 +24,9 @@ struct Sizes {
 }  // namespace
 
 ValueId GroupedProduct(Builder& b, ValueId a, ValueId c) {
-  const Dims left = b.type(a).dims(), right = b.type(c).dims();
-  if (left[1] == right[1]) return b.Emit("MatMul", {a, c});
+  const Dims left = b.DimsOf(a), right = b.DimsOf(c);
+  const bool grouped = left[1] != right[1] && right[1] > 0 && left[1] % right[1] == 0;
+  if (!grouped) return b.Emit("MatMul", {a, c});
   const int64_t rows = left[1] / right[1] * left[2];
   const ValueId rowed = b.Reshape(a, Dims({left[0], right[1], rows, left[3]}));
   return b.Reshape(b.Emit("MatMul", {rowed, c}), Dims({left[0], left[1], left[2], right[3]}));
@@ -81,7 +82,8 @@ ValueId AsBias(Builder& b, ValueId mask, DType dtype) {
 
 // The caller's mask, its missing last keys forbidden.
 ValueId FullMask(Builder& b, ValueId mask, int64_t keys) {
-  const Dims dims = b.type(mask).dims();
+  const Dims dims = b.DimsOf(mask);
+  if (dims.rank() == 0) return mask;
   const int64_t missing = keys - dims[dims.rank() - 1];
   if (missing <= 0) return mask;
   std::vector<int64_t> pads(2 * dims.rank(), 0);
@@ -120,7 +122,7 @@ ValueId SoftmaxOver(Builder& b, const AttentionForm& form, ValueId scores) {
   const Attributes last = {{"axis", int64_t{-1}}};
   scores = b.Cast(scores, form.softmax_dtype);
   if (form.sink == kNoValue) return b.Emit("Softmax", {scores}, last);
-  Dims dims = b.type(scores).dims();
+  Dims dims = b.DimsOf(scores);
   const int64_t keys = dims[3];
   dims[3] = 1;
   const ValueId sink =
@@ -154,7 +156,7 @@ Status NeedShapes(ExpandContext& e) {
     if (id != kNoValue && !e.type(id).Static())
       return Unsupported("{} '{}': input '{}' has type {}, expected a static shape", e.node().op,
                          e.node().name, e.graph().value(id).name, e.type(id).ToString());
-  return {};
+  return InferNode(e.graph(), e.node());
 }
 
 AttentionParts EmitAttention(Builder& b, const AttentionForm& form) {
@@ -175,12 +177,13 @@ AttentionParts EmitAttention(Builder& b, const AttentionForm& form) {
 }
 
 ValueId SplitHeads(Builder& b, ValueId x, int64_t heads) {
-  const Dims dims = b.type(x).dims();
-  return b.Transpose(b.Reshape(x, Dims({dims[0], dims[1], heads, dims[2] / heads})), {0, 2, 1, 3});
+  const Dims dims = b.DimsOf(x);
+  const int64_t size = heads > 0 ? dims[2] / heads : 0;
+  return b.Transpose(b.Reshape(x, Dims({dims[0], dims[1], heads, size})), {0, 2, 1, 3});
 }
 
 ValueId MergeHeads(Builder& b, ValueId x) {
-  const Dims dims = b.type(x).dims();
+  const Dims dims = b.DimsOf(x);
   return b.Reshape(b.Transpose(x, {0, 2, 1, 3}), Dims({dims[0], dims[2], dims[1] * dims[3]}));
 }
 
@@ -221,6 +224,8 @@ Status CheckAttention(InferContext& op, const Shape& q, const Shape& k, const Sh
     return op.Error("{} query heads are no multiple of {} kv heads", q[1].value(), k[1].value());
   if (op.has_input(4) != op.has_input(5)) return op.Error("has only one of the past tensors");
   if (op.has_input(4) && op.has_input(6)) return op.Error("has a past and nonpad_kv_seqlen");
+  if (op.has_input(3) && op.input(3).ranked() && (op.input(3).rank() < 1 || op.input(3).rank() > 4))
+    return op.Error("attn_mask has shape {}", ToString(*op.input(3).shape));
   return {};
 }
 
@@ -264,7 +269,7 @@ AttentionForm FormOf(ExpandContext& e) {
   AttentionForm form{
       .q = heads(0, "q_num_heads"), .k = heads(1, "kv_num_heads"), .v = heads(2, "kv_num_heads")};
   if (e.has_input(4)) {
-    form.offset = e.type(e.input(4)).dims()[2];
+    form.offset = e.DimsOf(e.input(4))[2];
     form.k = e.Emit("Concat", {e.input(4), form.k}, {{"axis", int64_t{2}}});
     form.v = e.Emit("Concat", {e.input(5), form.v}, {{"axis", int64_t{2}}});
   }
@@ -272,7 +277,7 @@ AttentionForm FormOf(ExpandContext& e) {
   if (e.has_input(6)) form.lengths = e.input(6);
   form.behind = a.Int("left_window_size", -1);
   form.ahead = a.Int("is_causal", 0) != 0 ? 0 : a.Int("right_window_size", -1);
-  const double width = static_cast<double>(e.type(form.q).dims()[3]);
+  const double width = static_cast<double>(e.DimsOf(form.q)[3]);
   form.scale = a.Has("scale") ? a.Float("scale", 1) : 1 / std::sqrt(width);
   form.softcap = a.Float("softcap", 0);
   form.softmax_dtype = SoftmaxDType(a, e.dtype(form.q));

@@ -43,7 +43,7 @@ ValueId GroupedProduct(Builder& b, ValueId a, ValueId c);
 /// The dtype of attribute softmax_precision; without it two-byte floats are summed in f32.
 DType SoftmaxDType(const Attributes& attributes, DType dtype);
 
-/// An error unless every input's shape is known, as expansions that read them need.
+/// An error unless every input's shape is known, as expansions that read them need, and fits.
 Status NeedShapes(ExpandContext& e);
 
 /// [B,S,H*D] as [B,H,S,D], and back.

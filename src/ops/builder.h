@@ -12,7 +12,13 @@ class Builder {
   Graph& graph() { return graph_; }
   const TensorType& type(ValueId id) const { return graph_.type(id); }
   DType dtype(ValueId id) const { return type(id).dtype; }
-  int rank(ValueId id) const { return type(id).rank(); }
+  /// 0 while it is unknown.
+  int rank(ValueId id) const { return type(id).ranked() ? type(id).rank() : 0; }
+  /// The dims of a value whose shape an earlier error may have left open: ones on every axis then,
+  /// and the error stays in status().
+  Dims DimsOf(ValueId id) const {
+    return type(id).Static() ? type(id).dims() : Dims::Filled(kMaxRank, 1);
+  }
 
   /// Appends a node and infers its output types. An inference error is kept in status() and the
   /// outputs stay untyped: callers check once at the end.

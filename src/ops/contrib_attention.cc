@@ -16,7 +16,7 @@ double ScaleOf(const Attributes& a, int64_t head) {
 // [B] of lengths, [2B] of ends and then starts.
 Result<ValueId> AdditiveMask(ExpandContext& e, ValueId mask, int64_t batch, int64_t keys,
                              DType dtype) {
-  const Dims dims = e.type(mask).dims();
+  const Dims dims = e.DimsOf(mask);
   const auto places = [&](int64_t from) {
     return e.Reshape(e.Slice(mask, {from}, {from + batch}, {0}), Dims({batch, 1, 1, 1}));
   };
@@ -42,7 +42,7 @@ Result<ValueId> AdditiveMask(ExpandContext& e, ValueId mask, int64_t batch, int6
 
 // Fills in masks and the window, and attends.
 Result<AttentionParts> Attend(ExpandContext& e, AttentionForm form, int mask, int bias) {
-  const Dims q = e.type(form.q).dims(), k = e.type(form.k).dims();
+  const Dims q = e.DimsOf(form.q), k = e.DimsOf(form.k);
   const DType dtype = e.dtype(form.q);
   form.mask_forbids_rows = false;
   if (e.has_input(mask)) {
@@ -112,7 +112,7 @@ Status Refuse(const ExpandContext& e, bool shared) {
 
 // [2,B,N,P,D]: both of K and V, or one of them.
 ValueId OneOfPast(Builder& b, ValueId past, int64_t i) {
-  const Dims dims = b.type(past).dims();
+  const Dims dims = b.DimsOf(past);
   return b.Reshape(b.Slice(past, {i}, {i + 1}, {0}), Dims({dims[1], dims[2], dims[3], dims[4]}));
 }
 
@@ -128,7 +128,7 @@ ValueId After(Builder& b, ValueId past, ValueId now) {
 // Attention over `merged` [B,S,Q+K+V] with its mask, past and bias at these inputs.
 Status AttendMerged(ExpandContext& e, ValueId merged, int mask, int past, int bias) {
   const int64_t heads = e.attributes().Int("num_heads", 1);
-  const auto widths = Widths(e.attributes(), e.type(e.input(1)).dims()[1]);
+  const auto widths = Widths(e.attributes(), e.DimsOf(e.input(1))[1]);
   const auto part = [&](int64_t from, int64_t width) {
     return SplitHeads(e, e.Slice(merged, {from}, {from + width}, {2}), heads);
   };
@@ -136,7 +136,7 @@ Status AttendMerged(ExpandContext& e, ValueId merged, int mask, int past, int bi
                      .k = part(widths[0], widths[1]),
                      .v = part(widths[0] + widths[1], widths[2])};
   if (e.has_input(past)) {
-    form.offset = e.type(e.input(past)).dims()[3];
+    form.offset = e.DimsOf(e.input(past))[3];
     form.k = After(e, OneOfPast(e, e.input(past), 0), form.k);
     form.v = After(e, OneOfPast(e, e.input(past), 1), form.v);
   }
@@ -207,7 +207,7 @@ Status InferHeads(InferContext& op) {
 
 // Part i of a packed [B,S,N,parts,D], as [B,N,S,D].
 ValueId Unpacked(ExpandContext& e, ValueId x, int64_t i) {
-  const Dims dims = e.type(x).dims();
+  const Dims dims = e.DimsOf(x);
   const ValueId part = e.Slice(x, {i}, {i + 1}, {3});
   return e.Transpose(e.Reshape(part, Dims({dims[0], dims[1], dims[2], dims[4]})), {0, 2, 1, 3});
 }
@@ -216,7 +216,7 @@ ValueId Unpacked(ExpandContext& e, ValueId x, int64_t i) {
 ValueId BiasedHeads(ExpandContext& e, int i, int64_t heads, int64_t from) {
   const ValueId x = e.input(i);
   if (e.rank(x) == 4) return x;
-  const int64_t width = e.type(x).dims()[2];
+  const int64_t width = e.DimsOf(x)[2];
   const bool biased = e.has_input(3);
   return SplitHeads(e, biased ? e.Add(x, e.Slice(e.input(3), {from}, {from + width}, {0})) : x,
                     heads);
@@ -224,7 +224,7 @@ ValueId BiasedHeads(ExpandContext& e, int i, int64_t heads, int64_t from) {
 
 AttentionForm HeadsForm(ExpandContext& e) {
   const int64_t heads = e.attributes().Int("num_heads", 1);
-  const Dims q = e.type(e.input(0)).dims();
+  const Dims q = e.DimsOf(e.input(0));
   if (q.rank() == 5)
     return {.q = Unpacked(e, e.input(0), 0),
             .k = Unpacked(e, e.input(0), 1),
@@ -252,7 +252,7 @@ Status ExpandHeads(ExpandContext& e) {
     return Unsupported("MultiHeadAttention '{}': packed inputs take no bias", e.node().name);
   AttentionForm form = HeadsForm(e);
   if (e.has_input(6)) {
-    form.offset = e.type(e.input(6)).dims()[2];
+    form.offset = e.DimsOf(e.input(6))[2];
     form.k = After(e, e.input(6), form.k);
     form.v = After(e, e.input(7), form.v);
   }

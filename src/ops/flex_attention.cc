@@ -58,7 +58,7 @@ Status ExpandFlex(ExpandContext& e) {
   const Attributes& a = e.attributes();
   const DType dtype = SoftmaxDType(a, e.dtype(e.input(0)));
   AttentionForm form{.q = e.input(0), .k = e.input(1), .v = e.Cast(e.input(2), dtype)};
-  const double width = static_cast<double>(e.type(form.q).dims()[3]);
+  const double width = static_cast<double>(e.DimsOf(form.q)[3]);
   form.q = e.Cast(form.q, dtype);
   form.k = e.Cast(form.k, dtype);
   form.scale = a.Has("scale") ? a.Float("scale", 1) : 1 / std::sqrt(width);

@@ -50,6 +50,12 @@ Status CheckInputs(InferContext& op) {
   const int64_t keys = op.attributes().Int("kv_num_heads", 0);
   if (queries < 1 || keys < 1 || queries % keys != 0)
     return op.Error("{} query heads are no multiple of {} kv heads", queries, keys);
+  if (op.attributes().Int("do_rotary", 0) != 0) {
+    for (int i : {kCos, kSin}) {
+      if (!op.has_input(i)) return op.Error("do_rotary needs the caches");
+      MINIM_TRY(op.HasRank(i, 2));
+    }
+  }
   MINIM_TRY(op.HasRank(kQuery, 3));
   if (op.has_input(kPastKey)) MINIM_TRY(op.HasRank(kPastKey, 4));
   return {};
@@ -111,13 +117,13 @@ Result<Call> CallOf(ExpandContext& e) {
   if (total == nullptr || total->size() != 1)
     return Unsupported("GroupQueryAttention '{}': total_sequence_length is not known yet",
                        e.node().name);
-  const Dims q = e.type(e.input(kQuery)).dims();
+  const Dims q = e.DimsOf(e.input(kQuery));
   Call c{.batch = q[0], .length = q[1]};
   c.total = Converted(total->view(), DType::i64).as<int64_t>()[0];
-  const int64_t past = e.has_input(kPastKey) ? e.type(e.input(kPastKey)).dims()[2] : 0;
+  const int64_t past = e.has_input(kPastKey) ? e.DimsOf(e.input(kPastKey))[2] : 0;
   c.present = std::max(c.total, past);  // inference has checked the total
   c.prompt = c.length == c.total;
-  const int64_t lengths = e.type(e.input(kLast)).dims().Elements();
+  const int64_t lengths = e.DimsOf(e.input(kLast)).Elements();
   if (lengths != c.batch)
     return InvalidArgument("GroupQueryAttention '{}': {} lengths for a batch of {}", e.node().name,
                            lengths, c.batch);
@@ -135,13 +141,13 @@ ValueId Steps(Builder& b, int64_t count, const Dims& dims) {
 }
 
 ValueId Padded(Builder& b, ValueId x, int64_t length) {
-  const int64_t missing = length - b.type(x).dims()[2];
+  const int64_t missing = length - b.DimsOf(x)[2];
   return missing == 0 ? x : b.Emit("Pad", {x, b.Ints({0, 0, 0, 0, 0, 0, missing, 0})});
 }
 
 // The cache after the block: the past before begins[b], the block, and zeros behind it.
 ValueId Present(ExpandContext& e, const Call& c, int past, ValueId block) {
-  const Dims dims = e.type(block).dims();
+  const Dims dims = e.DimsOf(block);
   if (c.prompt && c.present == c.length) return block;
   const ValueId old =
       e.has_input(past) ? Padded(e, e.input(past), c.present)
@@ -165,9 +171,9 @@ ValueId Rotated(ExpandContext& e, const Call& c, ValueId x) {
   if (e.attributes().Int("do_rotary", 0) == 0) return x;
   ValueId places =
       e.Add(e.Reshape(c.begins, Dims({c.batch, 1})), Steps(e, c.length, Dims({1, c.length})));
-  if (e.has_input(kPositions) && e.type(e.input(kPositions)).dims() == Dims({c.batch, c.length}))
+  if (e.has_input(kPositions) && e.DimsOf(e.input(kPositions)) == Dims({c.batch, c.length}))
     places = e.input(kPositions);
-  const int64_t half = e.type(e.input(kCos)).dims()[1];
+  const int64_t half = e.DimsOf(e.input(kCos))[1];
   const auto rows = [&](int cache) {
     return e.Reshape(e.Emit("Gather", {e.input(cache), places}),
                      Dims({c.batch, 1, c.length, half}));
@@ -186,7 +192,7 @@ ValueId Normed(ExpandContext& e, ValueId x, int weight) {
 AttentionForm BlockOf(ExpandContext& e) {
   const ValueId q = e.input(kQuery);
   const bool packed = !e.has_input(kKey);
-  const Heads h = HeadsOf(e.attributes(), e.type(q).dims()[2], packed);
+  const Heads h = HeadsOf(e.attributes(), e.DimsOf(q)[2], packed);
   if (!packed)
     return {.q = SplitHeads(e, q, h.queries),
             .k = SplitHeads(e, e.input(kKey), h.keys),
@@ -202,7 +208,7 @@ void SetRules(ExpandContext& e, const Call& c, AttentionForm& form) {
   const Attributes& a = e.attributes();
   const DType dtype = e.dtype(form.q);
   const float scale = a.Float("scale", 0);
-  const double size = static_cast<double>(e.type(form.q).dims()[3]);
+  const double size = static_cast<double>(e.DimsOf(form.q)[3]);
   form.scale = scale != 0 ? scale : 1 / std::sqrt(size);
   form.softcap = a.Float("softcap", 0);
   form.softmax_dtype = dtype == DType::f64 ? dtype : DType::f32;

@@ -111,7 +111,10 @@ Status CheckKinds(const OpDef& def, const Graph& graph, const Node& node) {
 }
 
 Status CheckRequiredInputs(const OpDef& def, const Node& node) {
-  for (int i = 0; i < def.min_inputs; ++i) {
+  // An op of any number of inputs takes each; those with subgraphs (Loop) may omit their first.
+  const bool every = def.max_inputs < 0 && node.subgraphs.empty();
+  const int required = every ? static_cast<int>(node.inputs.size()) : def.min_inputs;
+  for (int i = 0; i < required; ++i) {
     if (node.input(i) == kNoValue)
       return InvalidArgument("{} '{}': input {} is missing", node.op, node.name, i);
   }

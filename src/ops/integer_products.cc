@@ -10,6 +10,7 @@
 namespace minim::ops {
 namespace {
 
+constexpr int kNoBias = -1;
 const DTypeList kBytes = {DType::i8, DType::u8};
 
 Result<Shape> MatrixShape(InferContext& op, int a, int b) {
@@ -28,6 +29,28 @@ Result<Shape> MatrixShape(InferContext& op, int a, int b) {
   return batch;
 }
 
+// An error for a scale or zero point, at one of `places`, that holds nothing.
+Status CheckParameters(InferContext& op, std::initializer_list<int> places) {
+  for (int i : places)
+    if (op.has_input(i) && op.input(i).ranked() && ElementsOf(*op.input(i).shape) == 0)
+      return op.Error("input {} is empty, expected a scale or zero point", i);
+  return {};
+}
+
+// A convolution's parameters: one number, or for the weights (and the bias) one an output channel.
+Status CheckChannels(InferContext& op, int w, std::initializer_list<int> places, int bias) {
+  if (!op.input(w).ranked() || op.input(w).rank() < 1) return {};
+  const Dim channels = (*op.input(w).shape)[0];
+  for (int i : places) {
+    if (!op.has_input(i) || !op.input(i).ranked()) continue;
+    const auto count = ElementsOf(*op.input(i).shape);
+    if (count && !(i != bias && *count == 1) && !channels.Compatible(Dim(*count)))
+      return op.Error("input {} has {} elements for {} output channels", i, *count,
+                      channels.ToString());
+  }
+  return {};
+}
+
 Status InferProduct(InferContext& op, int a, int b, DType dtype) {
   if (!op.input(a).ranked() || !op.input(b).ranked()) return op.SetUnknown(0, dtype);
   MINIM_TRY(Shape shape, MatrixShape(op, a, b));
@@ -41,14 +64,6 @@ Result<DType> ByteType(const InferContext& op, int zero) {
   return op.Error("zero point of the result is {}, expected i8 or u8", Name(dtype));
 }
 
-// A parameter holds one element for all, or several that are taken in turn.
-Status CheckParameters(const InferContext& op, std::initializer_list<int> inputs) {
-  for (int i : inputs)
-    if (op.has_input(i) && op.input(i).Static() && op.input(i).dims().Elements() == 0)
-      return op.Error("input {} has no elements", i);
-  return {};
-}
-
 Status InferQLinearMatMul(InferContext& op) {
   MINIM_TRY(CheckParameters(op, {1, 2, 4, 5, 6, 7}));
   MINIM_TRY(const DType dtype, ByteType(op, 7));
@@ -56,7 +71,8 @@ Status InferQLinearMatMul(InferContext& op) {
 }
 
 Status InferQLinearConv(InferContext& op) {
-  MINIM_TRY(CheckParameters(op, {1, 2, 4, 5, 6, 7, 8}));
+  MINIM_TRY(CheckParameters(op, {1, 2, 4, 5, 6, 7}));
+  MINIM_TRY(CheckChannels(op, 3, {4, 5, 8}, 8));
   MINIM_TRY(const DType dtype, ByteType(op, 7));
   return InferConvolution(op, 0, 3, dtype);
 }
@@ -68,12 +84,13 @@ Status InferMatMulInteger(InferContext& op) {
 
 Status InferConvInteger(InferContext& op) {
   MINIM_TRY(CheckParameters(op, {2, 3}));
+  MINIM_TRY(CheckChannels(op, 1, {3}, kNoBias));
   return InferConvolution(op, 0, 1, DType::i32);
 }
 
 // Element of a per-tensor, per-row ([M]) or per-column ([N]) parameter.
 double Parameter(const RefContext& op, int input, int64_t place) {
-  if (!op.has_input(input)) return 0;
+  if (!op.has_input(input) || op.input(input).size() == 0) return 0;
   return op.input(input).At(op.input(input).size() == 1 ? 0 : place % op.input(input).size());
 }
 

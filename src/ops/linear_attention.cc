@@ -66,11 +66,11 @@ Sequences SequencesOf(ExpandContext& e) {
     return SplitHeads(e, e.Cast(e.input(i), wide), count);
   };
   Sequences s{.query = split(0, query_heads), .key = split(1, heads), .value = split(2, heads)};
-  const Dims q = e.type(s.query).dims(), v = e.type(s.value).dims();
+  const Dims q = e.DimsOf(s.query), v = e.DimsOf(s.value);
   s.steps = q[2];
   if (e.has_input(4))  // as factors of the state's rows, [B,H,D or 1,T]
     s.decay = e.Transpose(e.Emit("Exp", {split(4, heads)}), {0, 1, 3, 2});
-  if (e.has_input(5)) s.beta = split(5, e.type(e.input(5)).dims()[2]);
+  if (e.has_input(5)) s.beta = split(5, e.DimsOf(e.input(5))[2]);
   s.state = e.has_input(3) ? e.Cast(e.input(3), wide)
                            : e.Filled(0, wide, Dims({q[0], heads, q[3], v[3]}));
   const float scale = e.attributes().Float("scale", 0);
@@ -116,6 +116,7 @@ Status InferCausalConv(InferContext& op) {
   MINIM_TRY(op.SetOutput(0, op.input(0)));
   if (!op.input(0).ranked() || !op.input(1).ranked()) return op.SetUnknown(1, op.dtype(0));
   const Shape &x = *op.input(0).shape, &w = *op.input(1).shape;
+  if (w[2].known() && w[2].value() < 1) return op.Error("weight has shape {}", ToString(w));
   if (!x[1].Compatible(w[0]) || !w[1].Compatible(Dim(1)))
     return op.Error("weight {} does not fit the channels of {}", ToString(w), ToString(x));
   const Dim kept = w[2].Map([](int64_t size) { return size - 1; });
@@ -128,8 +129,8 @@ Status InferCausalConv(InferContext& op) {
 
 Status ExpandCausalConv(ExpandContext& e) {
   MINIM_TRY(NeedShapes(e));
-  const Dims x = e.type(e.input(0)).dims();
-  const int64_t kept = e.type(e.input(1)).dims()[2] - 1;
+  const Dims x = e.DimsOf(e.input(0));
+  const int64_t kept = e.DimsOf(e.input(1))[2] - 1;
   ValueId padded = e.input(0);
   if (kept > 0) {
     const ValueId past =

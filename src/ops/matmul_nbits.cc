@@ -42,7 +42,7 @@ Status Infer(InferContext& op) {
 
 // The numbers of `bits` in the bytes [N,..], as [N, count] in u8, the first `count` of each row.
 ValueId Unpacked(Builder& b, ValueId bytes, const Packing& p, int64_t count) {
-  const int64_t per_row = b.type(bytes).dims().Elements() / p.n;
+  const int64_t per_row = b.DimsOf(bytes).Elements() / p.n;
   const ValueId flat = b.Reshape(bytes, Dims({p.n, per_row, 1}));
   std::vector<ValueId> parts;
   for (int64_t shift = 0; shift < 8; shift += p.bits) {

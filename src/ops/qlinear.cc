@@ -250,9 +250,9 @@ enum LstmInput { kWeight = 1, kRecurrence = 2, kWeightScale = 8 };
 
 // The stored weights as LSTM takes them.
 ValueId LstmWeights(ExpandContext& e, int weight, int scale) {
-  const Dims dims = e.type(e.input(weight)).dims();
+  const Dims dims = e.DimsOf(e.input(weight));
   const auto spread = [&](ValueId x) {
-    const int64_t count = e.type(x).dims().Elements();
+    const int64_t count = e.DimsOf(x).Elements();
     return e.Reshape(e.Cast(x, DType::f32), Dims({dims[0], 1, count / dims[0]}));
   };
   const ValueId whole = e.Cast(e.input(weight), DType::f32);

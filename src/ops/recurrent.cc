@@ -213,6 +213,7 @@ Status InferRecurrent(InferContext& op, int gates) {
   Dim hidden = r.ranked() ? (*r.shape)[2] : Dim();
   if (op.attributes().Has("hidden_size")) {
     const Dim stated(op.attributes().Int("hidden_size", 0));
+    if (!stated.known()) return op.Error("hidden_size is negative");
     if (!stated.Compatible(hidden))
       return op.Error("hidden_size is {}, the recurrent weight {}", stated.ToString(),
                       ToString(*r.shape));

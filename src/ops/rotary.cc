@@ -14,7 +14,7 @@ constexpr Places kMicrosoft = {2, 3, 1};
 
 // x[..,D] split into its even and odd elements (or halves) of the first `count`.
 std::pair<ValueId, ValueId> Coordinates(Builder& b, ValueId x, int64_t count, bool interleaved) {
-  const int64_t last = b.rank(x) - 1;
+  const int64_t last = b.DimsOf(x).rank() - 1;
   if (!interleaved)
     return {b.Slice(x, {0}, {count / 2}, {last}), b.Slice(x, {count / 2}, {count}, {last})};
   const auto every_second = [&](int64_t from) {
@@ -24,13 +24,13 @@ std::pair<ValueId, ValueId> Coordinates(Builder& b, ValueId x, int64_t count, bo
 }
 
 ValueId Joined(Builder& b, ValueId first, ValueId second, bool interleaved) {
-  const int64_t last = b.rank(first) - 1;
-  if (!interleaved) return b.Emit("Concat", {first, second}, {{"axis", last}});
-  Dims pairs = b.type(first).dims(), whole = pairs;
-  whole[static_cast<int>(last)] *= 2;
-  pairs.push_back(1);
-  const ValueId both =
-      b.Emit("Concat", {b.Reshape(first, pairs), b.Reshape(second, pairs)}, {{"axis", last + 1}});
+  Dims whole = b.DimsOf(first), pairs = b.DimsOf(first);
+  const int last = whole.rank() - 1;
+  if (!interleaved) return b.Emit("Concat", {first, second}, {{"axis", int64_t{last}}});
+  whole[last] *= 2;
+  if (pairs.rank() < kMaxRank) pairs.push_back(1);
+  const ValueId both = b.Emit("Concat", {b.Reshape(first, pairs), b.Reshape(second, pairs)},
+                              {{"axis", int64_t{last + 1}}});
   return b.Reshape(both, whole);
 }
 
@@ -38,14 +38,14 @@ ValueId Joined(Builder& b, ValueId first, ValueId second, bool interleaved) {
 // positions the cache is [B,S,D/2] already. A lone position is that of the first row.
 ValueId CacheRows(ExpandContext& e, ValueId cache, ValueId positions, int64_t length) {
   if (positions != kNoValue) {
-    if (e.type(positions).dims().Elements() == 1 && e.rank(positions) == 1) {
+    if (e.DimsOf(positions).Elements() == 1 && e.rank(positions) == 1) {
       Tensor steps(DType::i64, Dims({1, length}));
       for (int64_t i = 0; i < length; ++i) steps.as<int64_t>()[i] = i;
       positions = e.Add(e.Constant(std::move(steps)), e.Cast(positions, DType::i64));
     }
     cache = e.Emit("Gather", {cache, positions});
   }
-  const Dims dims = e.type(cache).dims();
+  const Dims dims = e.DimsOf(cache);
   return e.Reshape(cache, Dims({dims[0], 1, dims[1], dims[2]}));
 }
 
@@ -71,7 +71,7 @@ Status CheckRotary(InferContext& op, const Places& at) {
 int64_t HeadCount(const ExpandContext& e, const Places& at) {
   const int64_t heads = e.attributes().Int("num_heads", 0);
   if (heads > 0) return heads;
-  const Dims cache = e.type(e.input(at.cos)).dims(), x = e.type(e.input(0)).dims();
+  const Dims cache = e.DimsOf(e.input(at.cos)), x = e.DimsOf(e.input(0));
   return std::max<int64_t>(1, x[2] / std::max<int64_t>(1, 2 * cache[cache.rank() - 1]));
 }
 
@@ -82,7 +82,7 @@ Status ExpandRotary(ExpandContext& e, const Places& at) {
     return Unsupported("RotaryEmbedding '{}': packed batches are not supported", e.node().name);
   const bool flat = e.rank(e.input(0)) == 3;
   const ValueId x = flat ? SplitHeads(e, e.input(0), HeadCount(e, at)) : e.input(0);
-  const Dims dims = e.type(x).dims();
+  const Dims dims = e.DimsOf(x);
   const int64_t given = a.Int("rotary_embedding_dim", 0), count = given > 0 ? given : dims[3];
   const ValueId positions = e.has_input(at.positions) ? e.input(at.positions) : kNoValue;
   const ValueId cos = CacheRows(e, e.input(at.cos), positions, dims[2]);
@@ -111,7 +111,8 @@ OpDef Define(std::string domain, int version, const Places& at, std::string samp
 
 ValueId EmitRotation(Builder& b, ValueId x, ValueId cos, ValueId sin, int64_t count,
                      bool interleaved) {
-  const int64_t last = b.rank(x) - 1, width = b.type(x).dims()[b.rank(x) - 1];
+  const Dims dims = b.DimsOf(x);
+  const int64_t last = dims.rank() - 1, width = dims[dims.rank() - 1];
   const auto [first, second] = Coordinates(b, x, count, interleaved);
   const ValueId real = b.Sub(b.Mul(cos, first), b.Mul(sin, second));
   const ValueId imaginary = b.Add(b.Mul(sin, first), b.Mul(cos, second));
