@@ -101,11 +101,26 @@ Status ConvGradient(GradContext& g) {
   return {};
 }
 
+// dy, which is input 0, must be as large as the convolution of x by w.
+Status CheckConvolved(const InferContext& op, const TensorType& x, const TensorType& w) {
+  if (!x.Static() || !w.Static() || !op.input(0).Static()) return {};
+  Graph graph;
+  Node node{.op = "Conv", .name = op.node().name, .attributes = op.attributes()};
+  node.inputs = {graph.AddValue("", x), graph.AddValue("", w)};
+  node.outputs = {graph.AddValue("", {})};
+  MINIM_TRY(InferNode(graph, node));
+  const Dims y = graph.type(node.outputs[0]).dims();
+  if (y == op.input(0).dims()) return {};
+  return op.Error("gradient has dims {}, expected {}", op.input(0).dims().ToString(), y.ToString());
+}
+
 Status InferInputGrad(InferContext& op) {
   const std::vector<int64_t> dims = op.attributes().Ints("input_shape");
   if (dims.size() < 3 || dims.size() > static_cast<size_t>(kMaxRank))
     return op.Error("input_shape has {} dims, expected 3 to {}", dims.size(), kMaxRank);
-  return op.SetOutput(0, op.dtype(0), ToShape(Dims(dims)));
+  const TensorType x{op.dtype(0), ToShape(Dims(dims))};
+  MINIM_TRY(CheckConvolved(op, x, op.input(1)));
+  return op.SetOutput(0, x);
 }
 
 Status InputGradReference(RefContext& op) {
@@ -127,6 +142,7 @@ Status InferWeightGrad(InferContext& op) {
   Shape shape = {(*op.input(0).shape)[1],
                  (*op.input(1).shape)[1].Map([&](int64_t c) { return c / group; })};
   shape.insert(shape.end(), kernel.begin(), kernel.end());
+  MINIM_TRY(CheckConvolved(op, op.input(1), {op.dtype(0), shape}));
   return op.SetOutput(0, op.dtype(0), std::move(shape));
 }
 

@@ -5,6 +5,7 @@
 #include "ops/builder.h"
 #include "ops/conv.h"
 #include "ops/elementwise.h"
+#include "ops/quantize.h"
 
 namespace minim::ops {
 namespace {
@@ -85,7 +86,14 @@ Status ExpandMatMul(ExpandContext& e) {
   return {};
 }
 
-Status InferFusedConv(InferContext& op) { return InferConvolution(op, 0, 1, op.dtype(0)); }
+Status InferFusedConv(InferContext& op) {
+  MINIM_TRY(InferConvolution(op, 0, 1, op.dtype(0)));
+  const TensorType& y = op.outputs()[0];
+  if (!op.has_input(3) || !op.input(3).ranked() || !y.ranked()) return {};
+  const auto sum = BroadcastShapes(*y.shape, *op.input(3).shape);
+  if (sum.ok() && (!y.Static() || *sum == *y.shape)) return {};
+  return op.Error("cannot add {} to {}", ToString(*op.input(3).shape), ToString(*y.shape));
+}
 
 // The types of a fused product are those of its plain form.
 Status InferAs(InferContext& op, std::string_view name) { return FindOp("", name)->infer(op); }
@@ -135,13 +143,44 @@ Status InferFloatProduct(InferContext& op, DType dtype) {
   return op.SetOutput(0, std::move(type));
 }
 
+Status InferIntegerToFloat(InferContext& op) {
+  MINIM_TRY(CheckQuantized(op, 0, 2, 4));
+  MINIM_TRY(CheckQuantized(op, 1, 3, 5));
+  return InferFloatProduct(op, op.dtype(2));
+}
+
+// Scales and zero points of QGemm: one for all, or those of B one for each of `columns`.
+Status CheckGemmParameters(const InferContext& op, const Dim& columns) {
+  for (int i : {1, 2, 4, 5, 7, 8}) {
+    if (!op.has_input(i) || !op.input(i).Static()) continue;
+    const int64_t n = op.input(i).dims().Elements();
+    if (n == 1 || ((i == 4 || i == 5) && Dim(n).Compatible(columns))) continue;
+    return op.Error("input {} has {} elements for {} columns", i, n, columns.ToString());
+  }
+  return {};
+}
+
 // QGemm: A, a_scale, za, B, b_scale, zb, C, y_scale, yz. Without y_scale the result stays float.
 Status InferQGemm(InferContext& op) {
+  MINIM_TRY(CheckQuantized(op, 0, 1, 2));
+  MINIM_TRY(CheckQuantized(op, 3, 4, 5));
+  MINIM_TRY(CheckQuantized(op, -1, 7, 8));
+  if (op.has_input(6) && op.dtype(6) != DType::i32)
+    return op.Error("C is {}, expected i32", Name(op.dtype(6)));
   const Shape a = op.input(0).ranked() ? *op.input(0).shape : Shape(2);
   const Shape b = op.input(3).ranked() ? *op.input(3).shape : Shape(2);
   const bool ta = op.attributes().Int("transA", 0) != 0, tb = op.attributes().Int("transB", 0) != 0;
   MINIM_TRY(op.HasRank(0, 2));
   MINIM_TRY(op.HasRank(3, 2));
+  if (!a[!ta].Compatible(b[tb]))
+    return op.Error("cannot multiply {} by {}: inner sizes differ", ToString(a), ToString(b));
+  MINIM_TRY(CheckGemmParameters(op, b[!tb]));
+  if (op.has_input(6) && op.input(6).Static() && a[ta].known() && b[!tb].known()) {
+    const Shape product{a[ta], b[!tb]};
+    const auto sum = BroadcastShapes(product, *op.input(6).shape);
+    if (!sum.ok() || *sum != product)
+      return op.Error("cannot add {} to {}", ToString(*op.input(6).shape), ToString(product));
+  }
   return op.SetOutput(0, op.has_input(8) ? op.dtype(8) : DType::f32, Shape{a[ta], b[!tb]});
 }
 
@@ -262,8 +301,7 @@ std::vector<OpDef> FusedOps() {
           "FusedMatMul(a: f32[2,3,5], b: f32[5,2])\n"
           "FusedMatMul(a: f32[2,3,5], b: f32[4,3,5]) {transBatchA=1, transBatchB=1, transB=1}\n"),
       Define(
-          "MatMulIntegerToFloat", 4, 7,
-          [](InferContext& op) { return InferFloatProduct(op, op.dtype(2)); }, ExpandIntegerToFloat,
+          "MatMulIntegerToFloat", 4, 7, InferIntegerToFloat, ExpandIntegerToFloat,
           PrecisionClass::kInteger,
           "MatMulIntegerToFloat(a: u8[3,5], b: i8[5,2], as: f32 = [0.1], bs: f32[2], za: u8 = [3], "
           "_, c: f32[2])\n"),

@@ -1,6 +1,5 @@
 // Integer and quantized products: MatMulInteger, ConvInteger, QLinearMatMul, QLinearConv, and
 // minim's RowQuantizedMatMul.
-#include <algorithm>
 #include <cmath>
 
 #include "ops/conv.h"
@@ -57,34 +56,41 @@ Status InferProduct(InferContext& op, int a, int b, DType dtype) {
   return op.SetOutput(0, dtype, std::move(shape));
 }
 
-// The result has the type of its zero point.
-Result<DType> ByteType(const InferContext& op, int zero) {
-  const DType dtype = op.dtype(zero);
-  if (std::find(kBytes.begin(), kBytes.end(), dtype) != kBytes.end()) return dtype;
-  return op.Error("zero point of the result is {}, expected i8 or u8", Name(dtype));
+// x and y with scale and zero point each, then those of the result, which has its zero point's
+// type.
+Status CheckQLinear(const InferContext& op) {
+  MINIM_TRY(CheckParameters(op, {1, 2, 4, 5, 6, 7}));
+  MINIM_TRY(CheckQuantized(op, 0, 1, 2));
+  MINIM_TRY(CheckQuantized(op, 3, 4, 5));
+  return CheckQuantized(op, -1, 6, 7);
+}
+
+Status CheckInteger(const InferContext& op) {
+  MINIM_TRY(CheckParameters(op, {2, 3}));
+  MINIM_TRY(CheckQuantized(op, 0, -1, 2));
+  return CheckQuantized(op, 1, -1, 3);
 }
 
 Status InferQLinearMatMul(InferContext& op) {
-  MINIM_TRY(CheckParameters(op, {1, 2, 4, 5, 6, 7}));
-  MINIM_TRY(const DType dtype, ByteType(op, 7));
-  return InferProduct(op, 0, 3, dtype);
+  MINIM_TRY(CheckQLinear(op));
+  return InferProduct(op, 0, 3, op.dtype(7));
 }
 
 Status InferQLinearConv(InferContext& op) {
-  MINIM_TRY(CheckParameters(op, {1, 2, 4, 5, 6, 7}));
+  MINIM_TRY(CheckQLinear(op));
   MINIM_TRY(CheckChannels(op, 3, {4, 5, 8}, 8));
-  MINIM_TRY(const DType dtype, ByteType(op, 7));
-  return InferConvolution(op, 0, 3, dtype);
+  if (op.has_input(8) && op.dtype(8) != DType::i32)
+    return op.Error("bias is {}, expected i32", Name(op.dtype(8)));
+  return InferConvolution(op, 0, 3, op.dtype(7));
 }
 
 Status InferMatMulInteger(InferContext& op) {
-  MINIM_TRY(CheckParameters(op, {2, 3}));
+  MINIM_TRY(CheckInteger(op));
   return InferProduct(op, 0, 1, DType::i32);
 }
 
 Status InferConvInteger(InferContext& op) {
-  MINIM_TRY(CheckParameters(op, {2, 3}));
-  MINIM_TRY(CheckChannels(op, 1, {3}, kNoBias));
+  MINIM_TRY(CheckInteger(op));
   return InferConvolution(op, 0, 1, DType::i32);
 }
 
@@ -172,6 +178,8 @@ Status QLinearConvReference(RefContext& op) {
 Status InferRowQuantized(InferContext& op) {
   const TensorType &x = op.input(0), &w = op.input(1);
   if (w.dtype != DType::i8) return op.Error("weights are {}, expected i8", Name(w.dtype));
+  for (int i : {2, 3})
+    if (op.has_input(i)) MINIM_TRY(op.SameDType(0, i));
   MINIM_TRY(op.HasRank(1, 2));
   if (!x.ranked() || !w.ranked()) return op.SetUnknown(0, DType::f32);
   if (x.rank() < 1 || !x.shape->back().Compatible((*w.shape)[0]))

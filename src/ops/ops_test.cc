@@ -41,6 +41,39 @@ TEST_P(OpTest, ReferenceMatchesInference) {
   }
 }
 
+// What is left to decide may be an error, never a crash; what is computed fits the inferred type.
+TEST_P(OpTest, TensorsWithoutElements) {
+  for (const std::string& line : SampleLines(*GetParam())) {
+    const auto sample = ParseSample(*GetParam(), line, 1);
+    ASSERT_TRUE(sample.ok()) << sample.status().message();
+    for (const Sample& variant : EmptyVariants(*sample)) {
+      const auto outputs = EvaluateGraph(variant.graph, variant.inputs);
+      if (!outputs.ok()) {
+        EXPECT_NE(outputs.status().code(), StatusCode::kInternal) << variant.text;
+        continue;
+      }
+      for (size_t i = 0; i < outputs->size(); ++i) {
+        const TensorType& type = variant.graph.type(variant.graph.outputs[i]);
+        EXPECT_EQ((*outputs)[i].dtype(), type.dtype) << variant.text;
+        if (!type.Static()) continue;
+        EXPECT_EQ((*outputs)[i].dims(), type.dims()) << variant.text;
+      }
+    }
+  }
+}
+
+// Where inference lets a small type through, the reference must cope with it.
+TEST_P(OpTest, SmallTypesAreRefusedOrComputed) {
+  for (const std::string& line : SampleLines(*GetParam())) {
+    const auto sample = ParseSample(*GetParam(), line, 1);
+    ASSERT_TRUE(sample.ok()) << sample.status().message();
+    for (const Sample& variant : SmallVariants(*sample)) {
+      const auto outputs = EvaluateGraph(variant.graph, variant.inputs);
+      if (!outputs.ok()) EXPECT_NE(outputs.status().code(), StatusCode::kInternal) << variant.text;
+    }
+  }
+}
+
 // The gradient of sum(output * cotangent) for a sample in f64, by the op's rule.
 struct Checked {
   Graph graph;  // outputs: one gradient per differentiable input

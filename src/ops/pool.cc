@@ -202,11 +202,33 @@ Status LpPoolGradient(GradContext& g) {
   return {};
 }
 
+// dy, which is input 0, must be as large as the pool of x.
+Status CheckPooled(const InferContext& op, const TensorType& x) {
+  if (!x.Static() || !op.input(0).Static()) return {};
+  Graph graph;
+  Node node{.op = "MaxPool", .name = op.node().name, .attributes = op.attributes()};
+  node.inputs = {graph.AddValue("", x)};
+  node.outputs = {graph.AddValue("", {})};
+  MINIM_TRY(InferNode(graph, node));
+  const Dims pooled = graph.type(node.outputs[0]).dims();
+  if (pooled == op.input(0).dims()) return {};
+  return op.Error("gradient has dims {}, expected {}", op.input(0).dims().ToString(),
+                  pooled.ToString());
+}
+
+Status InferMaxPoolGrad(InferContext& op) {
+  MINIM_TRY(op.SameDType(0, 1));
+  MINIM_TRY(CheckPooled(op, op.input(1)));
+  return op.SetOutput(0, op.input(1));
+}
+
 Status InferInputShape(InferContext& op) {
   const std::vector<int64_t> dims = op.attributes().Ints("input_shape");
   if (dims.size() < 3 || dims.size() > static_cast<size_t>(kMaxRank))
     return op.Error("input_shape has {} dims, expected 3 to {}", dims.size(), kMaxRank);
-  return op.SetOutput(0, op.dtype(0), ToShape(Dims(dims)));
+  const TensorType x{op.dtype(0), ToShape(Dims(dims))};
+  MINIM_TRY(CheckPooled(op, x));
+  return op.SetOutput(0, x);
 }
 
 Status InferGlobal(InferContext& op) {
@@ -328,8 +350,7 @@ std::vector<OpDef> PoolOps() {
       DefineGlobal("GlobalAveragePool", {1, 22}, AveragePoolReference, AveragePoolGradient),
       std::move(global_lp),
       DefineGrad(
-          "MaxPoolGrad", 2, [](InferContext& op) { return op.SetOutput(0, op.input(1)); },
-          MaxPoolGradReference,
+          "MaxPoolGrad", 2, InferMaxPoolGrad, MaxPoolGradReference,
           "MaxPoolGrad(dy: f32[1,2,2,2], x: f32[1,2,4,4]) {kernel_shape=[2,2], strides=[2,2]}\n"),
       DefineGrad("AveragePoolGrad", 1, InferInputShape, AveragePoolGradReference,
                  "AveragePoolGrad(dy: f32[1,2,2,2]) {kernel_shape=[2,2], strides=[2,2], "

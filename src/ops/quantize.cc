@@ -26,6 +26,17 @@ int64_t Saturate(double value, DType dtype) {
   });
 }
 
+Status CheckQuantized(const InferContext& op, int value, int scale, int zero) {
+  const auto given = [&](int i) { return i >= 0 && op.has_input(i); };
+  for (int i : {value, zero})
+    if (given(i) && op.dtype(i) != DType::i8 && op.dtype(i) != DType::u8)
+      return op.Error("input {} is {}, expected i8 or u8", i, Name(op.dtype(i)));
+  if (given(value) && given(zero)) MINIM_TRY(op.SameDType(value, zero));
+  if (given(scale) && !IsFloat(op.dtype(scale)))
+    return op.Error("scale {} is {}, expected a float", scale, Name(op.dtype(scale)));
+  return {};
+}
+
 namespace {
 
 const DTypeList kQuantized = {DType::i8,         DType::u8,       DType::i16,        DType::u16,

@@ -4,7 +4,12 @@
 #include <cstdint>
 #include <span>
 
+#include "core/error.h"
 #include "minim/dtype.h"
+
+namespace minim {
+class InferContext;
+}
 
 namespace minim::ops {
 
@@ -12,6 +17,10 @@ namespace minim::ops {
 double RoundHalfEven(double x);
 /// The nearest value of an integer dtype.
 int64_t Saturate(double value, DType dtype);
+
+/// An error unless inputs `value` and `zero` are of one byte type and `scale` is a float. Omitted
+/// inputs pass, and so does -1.
+Status CheckQuantized(const InferContext& op, int value, int scale, int zero);
 
 /// Scale and zero point of DynamicQuantizeLinear.
 struct DynamicScale {

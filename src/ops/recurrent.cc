@@ -203,6 +203,35 @@ Status Run(RefContext& op, int gates, StepFn step, const std::vector<std::string
   return {};
 }
 
+struct Sizes {
+  Dim directions, gates_hidden, hidden, batch;
+  bool batch_first;
+};
+
+// The optional inputs: biases, sequence lengths, first states and peepholes.
+Status CheckOptionalInputs(const InferContext& op, const Sizes& s) {
+  const auto times = [](const Dim& dim, int64_t k) {
+    return dim.Map([&](int64_t n) { return n * k; });
+  };
+  const Shape state = s.batch_first ? Shape{s.batch, s.directions, s.hidden}
+                                    : Shape{s.directions, s.batch, s.hidden};
+  const Shape expected[] = {{s.directions, times(s.gates_hidden, 2)},
+                            {s.batch},
+                            state,
+                            state,
+                            {s.directions, times(s.hidden, 3)}};
+  for (int i = 3; i < 8; ++i) {
+    if (!op.has_input(i)) continue;
+    const Shape& shape = expected[i - 3];
+    MINIM_TRY(op.HasRank(i, static_cast<int>(shape.size())));
+    for (size_t k = 0; op.input(i).ranked() && k < shape.size(); ++k)
+      if (!(*op.input(i).shape)[k].Compatible(shape[k]))
+        return op.Error("input {} is {}, expected {}", i, ToString(*op.input(i).shape),
+                        ToString(shape));
+  }
+  return {};
+}
+
 Status InferRecurrent(InferContext& op, int gates) {
   const TensorType &x = op.input(0), &w = op.input(1), &r = op.input(2);
   for (int i = 0; i < 3; ++i) MINIM_TRY(op.HasRank(i, 3));
@@ -232,6 +261,7 @@ Status InferRecurrent(InferContext& op, int gates) {
                     in[2].ToString(), ToString(*w.shape), (*w.shape)[2].ToString());
   const bool batch_first = op.attributes().Int("layout", 0) != 0;
   const Dim steps = in[batch_first ? 1 : 0], batch = in[batch_first ? 0 : 1];
+  MINIM_TRY(CheckOptionalInputs(op, {directions, rows, hidden, batch, batch_first}));
   const Shape last =
       batch_first ? Shape{batch, directions, hidden} : Shape{directions, batch, hidden};
   MINIM_TRY(op.SetOutput(0, x.dtype,

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/dtype.h"
 #include "ops/elementwise.h"
 #include "ops/movement.h"
 
@@ -37,6 +38,15 @@ Status InferReduce(InferContext& op) {
   return op.SetOutput(0, x.dtype, std::move(shape));
 }
 
+// A real result of integers becomes an int64 and wraps, as in the kernels.
+template <typename T, typename R>
+T Stored(R result) {
+  if constexpr (std::is_floating_point_v<R> && !std::is_floating_point_v<T>)
+    return static_cast<T>(ConvertTo<int64_t>(result));
+  else
+    return static_cast<T>(result);
+}
+
 // f(values of one output element, dtype) over every output element. Booleans come as u64.
 template <typename F>
 Reference FoldAxes(F f) {
@@ -56,7 +66,7 @@ Reference FoldAxes(F f) {
         ForEachIndex(inner, [&](int64_t, const Dims& in) {
           values.push_back(op.input(0).wide.as<T>()[start + OffsetOf(in, strides)]);
         });
-        y.wide.as<T>()[flat] = static_cast<T>(f(values, y.dtype));
+        y.wide.as<T>()[flat] = Stored<T>(f(values, y.dtype));
       });
     });
     return {};

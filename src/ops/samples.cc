@@ -1,6 +1,8 @@
 #include "ops/samples.h"
 
 #include <cmath>
+#include <functional>
+#include <set>
 
 #include "core/dtype.h"
 #include "core/philox.h"
@@ -167,6 +169,90 @@ Result<Sample> ParseSample(const OpDef& op, std::string_view line, uint64_t seed
   auto sample = SampleParser(op, line, seed, widen).Run();
   if (!sample.ok()) return Annotate(sample.status(), fmt::format("sample '{}'", line));
   return sample;
+}
+
+namespace {
+
+// Which axes become 0 long, by the value, the axis and its length.
+using Emptied = std::function<bool(ValueId id, int axis, int64_t size)>;
+
+// False if nothing changed.
+bool Empty(Graph& graph, ValueId id, const Emptied& emptied, Tensor& tensor) {
+  Dims dims = tensor.dims();
+  for (int axis = 0; axis < dims.rank(); ++axis)
+    if (emptied(id, axis, dims[axis])) dims[axis] = 0;
+  if (dims == tensor.dims()) return false;
+  tensor = Tensor(tensor.dtype(), dims);
+  graph.value(id).type = {tensor.dtype(), ToShape(dims)};
+  return true;
+}
+
+void AddVariant(const Sample& sample, const Emptied& emptied, std::string_view what,
+                std::vector<Sample>& variants) {
+  Sample variant = sample;
+  bool changed = false;
+  for (size_t i = 0; i < variant.inputs.size(); ++i)
+    changed |= Empty(variant.graph, variant.graph.inputs[i], emptied, variant.inputs[i]);
+  for (auto& [id, tensor] : variant.graph.constants)
+    changed |= Empty(variant.graph, id, emptied, tensor);
+  if (!changed || !InferNode(variant.graph, variant.graph.nodes[0]).ok()) return;
+  variant.text += fmt::format(" with {}", what);
+  variants.push_back(std::move(variant));
+}
+
+std::set<int64_t> Lengths(const Sample& sample) {
+  std::set<int64_t> lengths;
+  for (const Tensor& input : sample.inputs)
+    for (int64_t size : input.dims())
+      if (size > 0) lengths.insert(size);
+  return lengths;
+}
+
+}  // namespace
+
+std::vector<Sample> EmptyVariants(const Sample& sample) {
+  std::vector<Sample> variants;
+  if (!sample.graph.nodes[0].subgraphs.empty()) return variants;
+  for (int64_t length : Lengths(sample)) {
+    const std::string what = fmt::format("every {} made 0", length);
+    const auto every = [&](ValueId, int, int64_t size) { return size == length; };
+    const auto of_inputs = [&](ValueId id, int, int64_t size) {
+      return size == length && sample.graph.constant(id) == nullptr;
+    };
+    AddVariant(sample, every, what, variants);
+    if (!sample.graph.constants.empty())
+      AddVariant(sample, of_inputs, what + " in inputs", variants);
+  }
+  for (size_t i = 0; i < sample.inputs.size(); ++i) {
+    for (int axis = 0; axis < sample.inputs[i].dims().rank(); ++axis) {
+      const auto one = [&](ValueId id, int at, int64_t size) {
+        return id == sample.graph.inputs[i] && at == axis && size > 0;
+      };
+      AddVariant(sample, one, fmt::format("axis {} of input {} made 0", axis, i), variants);
+    }
+  }
+  return variants;
+}
+
+std::vector<Sample> SmallVariants(const Sample& sample) {
+  std::vector<Sample> variants;
+  if (!sample.graph.nodes[0].subgraphs.empty()) return variants;
+  const auto add = [&](ValueId id, DType dtype, auto&& tensor_of) {
+    Sample variant = sample;
+    Tensor& tensor = tensor_of(variant);
+    tensor = Converted(tensor.view(), dtype);
+    variant.graph.value(id).type.dtype = dtype;
+    variant.text += fmt::format(" with {} for value {}", Name(dtype), id);
+    if (InferNode(variant.graph, variant.graph.nodes[0]).ok())
+      variants.push_back(std::move(variant));
+  };
+  for (DType dtype : {DType::f8e5m2, DType::i4}) {
+    for (size_t i = 0; i < sample.inputs.size(); ++i)
+      add(sample.graph.inputs[i], dtype, [i](Sample& s) -> Tensor& { return s.inputs[i]; });
+    for (const auto& [id, tensor] : sample.graph.constants)
+      add(id, dtype, [id = id](Sample& s) -> Tensor& { return s.graph.constants.at(id); });
+  }
+  return variants;
 }
 
 std::vector<std::string> SampleLines(const OpDef& op) {

@@ -21,6 +21,13 @@ struct Sample {
 /// Parses one sample line of `op`. Values are a function of `seed`. With `widen`, floats are f64.
 Result<Sample> ParseSample(const OpDef& op, std::string_view line, uint64_t seed,
                            bool widen = false);
+/// Copies of the sample whose inputs hold no elements: one axis of one input is 0 long, or every
+/// axis of one length is (of inputs only, or of constants too). Those that inference refuses and
+/// ops with sub-graphs, which declare their shapes, are left out.
+std::vector<Sample> EmptyVariants(const Sample& sample);
+/// Copies of the sample in which one input or constant has a small dtype. Those that inference
+/// refuses and ops with sub-graphs are left out.
+std::vector<Sample> SmallVariants(const Sample& sample);
 /// The non-empty lines of op.samples.
 std::vector<std::string> SampleLines(const OpDef& op);
 

@@ -123,23 +123,47 @@ OpDef Define(std::string name, Reference reference, std::function<Status(GradCon
 
 // ---- Losses over scores [N,C,d1..dk] and labels [N,d1..dk].
 
-Status InferLoss(InferContext& op) {
-  const TensorType &x = op.input(0), &labels = op.input(1);
+// Scores are input `i`; labels and weights follow them.
+Status CheckLoss(const InferContext& op, int i) {
+  const TensorType &x = op.input(i), &labels = op.input(i + 1);
   const std::string reduction = op.attributes().String("reduction", "mean");
   if (reduction != "mean" && reduction != "sum" && reduction != "none")
     return op.Error("reduction is '{}', expected mean, sum or none", reduction);
   if (!IsInteger(labels.dtype))
     return op.Error("labels are {}, expected integers", Name(labels.dtype));
-  if (op.has_input(2)) MINIM_TRY(op.SameDType(0, 2));
-  if (x.ranked()) {
-    if (x.rank() < 2)
-      return op.Error("scores have shape {}, expected [N,C,...]", ToString(*x.shape));
-    MINIM_TRY(op.HasRank(1, x.rank() - 1));
-    for (int i = 0; labels.ranked() && i < labels.rank(); ++i)
-      if (!(*labels.shape)[i].Compatible((*x.shape)[i == 0 ? 0 : i + 1]))
-        return op.Error("labels {} do not fit scores {}", ToString(*labels.shape),
-                        ToString(*x.shape));
-  }
+  if (op.has_input(i + 2)) MINIM_TRY(op.SameDType(i, i + 2));
+  if (!x.ranked()) return {};
+  if (x.rank() < 2) return op.Error("scores have shape {}, expected [N,C,...]", ToString(*x.shape));
+  MINIM_TRY(op.HasRank(i + 1, x.rank() - 1));
+  for (int k = 0; labels.ranked() && k < labels.rank(); ++k)
+    if (!(*labels.shape)[k].Compatible((*x.shape)[k == 0 ? 0 : k + 1]))
+      return op.Error("labels {} do not fit scores {}", ToString(*labels.shape),
+                      ToString(*x.shape));
+  if (!op.has_input(i + 2)) return {};
+  MINIM_TRY(op.HasRank(i + 2, 1));
+  const TensorType& weights = op.input(i + 2);
+  if (weights.ranked() && !(*weights.shape)[0].Compatible((*x.shape)[1]))
+    return op.Error("weights {} do not fit scores {}", ToString(*weights.shape),
+                    ToString(*x.shape));
+  return {};
+}
+
+// dy has an element for each label, or one for their sum.
+Status InferLossGrad(InferContext& op) {
+  MINIM_TRY(CheckLoss(op, 1));
+  const bool each = op.attributes().String("reduction", "mean") == "none";
+  const TensorType &dy = op.input(0), &labels = op.input(2);
+  if (dy.Static() && labels.Static() &&
+      dy.dims().Elements() != (each ? labels.dims().Elements() : 1))
+    return op.Error("gradient {} does not fit labels {}", ToString(*dy.shape),
+                    ToString(*labels.shape));
+  return op.SetOutput(0, op.input(1));
+}
+
+Status InferLoss(InferContext& op) {
+  const TensorType &x = op.input(0), &labels = op.input(1);
+  MINIM_TRY(CheckLoss(op, 0));
+  const std::string reduction = op.attributes().String("reduction", "mean");
   MINIM_TRY(op.SetOutput(1, x));
   if (reduction != "none") return op.SetOutput(0, x.dtype, Shape());
   if (!labels.ranked()) return op.SetUnknown(0, x.dtype);
@@ -294,7 +318,7 @@ OpDef DefineLossGrad(std::string name, Reference reference) {
           .min_inputs = 3,
           .max_inputs = 4,
           .dtypes = kFloatTypes,
-          .infer = [](InferContext& op) { return op.SetOutput(0, op.input(1)); },
+          .infer = InferLossGrad,
           .reference = std::move(reference),
           .precision = PrecisionClass::kFp32,
           .samples = std::move(samples)};

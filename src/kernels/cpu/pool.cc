@@ -273,7 +273,7 @@ BindResult GlobalAveragePoolPortable(const KernelRequest& request) {
         for (int64_t i = first; i < last; ++i)
           Out<T>(args, 0)[i] =
               ConvertTo<T>(SumOf<C>(In<T>(args, 0) + i * planes.size, planes.size) /
-                           static_cast<C>(planes.size));
+                           static_cast<C>(std::max<int64_t>(1, planes.size)));
       });
     });
   });

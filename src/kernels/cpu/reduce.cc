@@ -93,7 +93,10 @@ struct L2Step : SumSquareStep {
 struct LogSumStep : SumStep {
   template <typename A>
   static A End(A a, int64_t) {
-    return static_cast<A>(std::log(static_cast<double>(a)));
+    if constexpr (std::is_integral_v<A>)  // a wrapped sum; the log of 0 becomes the lowest int64
+      return static_cast<A>(ConvertTo<int64_t>(std::log(static_cast<double>(int64_t(a)))));
+    else
+      return static_cast<A>(std::log(static_cast<double>(a)));
   }
 };
 struct MaxStep {
@@ -221,7 +224,11 @@ struct LogSumExp {
       walk([&](double x) { top = MaxStep::Step(top, x); });
       const double shift = std::isfinite(top) ? top : 0;
       walk([&](double x) { sum += std::exp(x - shift); });
-      Out<T>(args, 0)[i] = ConvertTo<T>(std::log(sum) + shift);
+      const double result = std::log(sum) + shift;
+      if constexpr (std::is_integral_v<T>)
+        Out<T>(args, 0)[i] = static_cast<T>(ConvertTo<int64_t>(result));
+      else
+        Out<T>(args, 0)[i] = ConvertTo<T>(result);
     }
   }
 };
