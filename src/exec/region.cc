@@ -61,12 +61,13 @@ class Region::Builder {
         options_(options) {
     region_->runtime_ = runtime_;
     region_->threads_ = options.threads;
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      if (graph_.constant(inputs[i]) != nullptr) continue;
-      if (graph_.type(inputs[i]).dense())
-        region_->input_map_.push_back(static_cast<int>(i));
+    for (ValueId id : graph_.inputs) {
+      const auto index =
+          static_cast<int>(std::find(inputs.begin(), inputs.end(), id) - inputs.begin());
+      if (graph_.type(id).dense())
+        region_->input_map_.push_back(index);
       else
-        sources_[inputs[i]] = {Source::kInput, static_cast<int>(i)};
+        sources_[id] = {Source::kInput, index};
     }
     for (ValueId id : cut_.handed) AddResult(id);
   }

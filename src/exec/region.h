@@ -35,7 +35,8 @@ class BodyPrograms {
 
 class Region {
  public:
-  /// `inputs` are all of the program's inputs; some may have become constants of `graph`.
+  /// `inputs` are all of the program's inputs; those that have become constants are no longer
+  /// among `graph`'s own.
   static Result<std::shared_ptr<const Region>> Build(Graph graph, Cut cut,
                                                      const std::vector<ValueId>& inputs,
                                                      std::shared_ptr<Runtime> runtime,

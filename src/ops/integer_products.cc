@@ -29,7 +29,7 @@ Result<Shape> MatrixShape(InferContext& op, int a, int b) {
 }
 
 // An error for a scale or zero point, at one of `places`, that holds nothing.
-Status CheckParameters(InferContext& op, std::initializer_list<int> places) {
+Status CheckParameters(const InferContext& op, std::initializer_list<int> places) {
   for (int i : places)
     if (op.has_input(i) && op.input(i).ranked() && ElementsOf(*op.input(i).shape) == 0)
       return op.Error("input {} is empty, expected a scale or zero point", i);
@@ -37,7 +37,7 @@ Status CheckParameters(InferContext& op, std::initializer_list<int> places) {
 }
 
 // A convolution's parameters: one number, or for the weights (and the bias) one an output channel.
-Status CheckChannels(InferContext& op, int w, std::initializer_list<int> places, int bias) {
+Status CheckChannels(const InferContext& op, int w, std::initializer_list<int> places, int bias) {
   if (!op.input(w).ranked() || op.input(w).rank() < 1) return {};
   const Dim channels = (*op.input(w).shape)[0];
   for (int i : places) {
@@ -91,6 +91,7 @@ Status InferMatMulInteger(InferContext& op) {
 
 Status InferConvInteger(InferContext& op) {
   MINIM_TRY(CheckInteger(op));
+  MINIM_TRY(CheckChannels(op, 1, {3}, kNoBias));
   return InferConvolution(op, 0, 1, DType::i32);
 }
 
