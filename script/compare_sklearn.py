@@ -12,6 +12,7 @@ import warnings
 
 import lightgbm
 import numpy as np
+import onnxruntime as ort
 import xgboost
 from onnxmltools.convert import convert_lightgbm, convert_xgboost
 from onnxmltools.convert.common.data_types import FloatTensorType as OmlFloats
@@ -57,13 +58,14 @@ CLASSIFIERS = {
     "AdaBoostClassifier": ensemble.AdaBoostClassifier(n_estimators=10, random_state=1),
     "BaggingClassifier": ensemble.BaggingClassifier(n_estimators=5, random_state=1),
     "VotingClassifier": ensemble.VotingClassifier(
-        [("a", linear_model.LogisticRegression()), ("b", naive_bayes.GaussianNB())], voting="soft"),
+        [("a", linear_model.LogisticRegression()), ("b", naive_bayes.GaussianNB())], voting="soft",
+        flatten_transform=False),
     "StackingClassifier": ensemble.StackingClassifier(
         [("a", linear_model.LogisticRegression()), ("b", tree.DecisionTreeClassifier(max_depth=3))]),
     "GaussianNB": naive_bayes.GaussianNB(),
     "BernoulliNB": naive_bayes.BernoulliNB(),
     "KNeighborsClassifier": neighbors.KNeighborsClassifier(5),
-    "MLPClassifier": neural_network.MLPClassifier((16,), max_iter=60, random_state=1),
+    "MLPClassifier": neural_network.MLPClassifier(hidden_layer_sizes=(16,), max_iter=60, random_state=1),
     "LinearDiscriminantAnalysis": discriminant_analysis.LinearDiscriminantAnalysis(),
     "QuadraticDiscriminantAnalysis": discriminant_analysis.QuadraticDiscriminantAnalysis(),
     "CalibratedClassifierCV": calibration.CalibratedClassifierCV(linear_model.LogisticRegression(), cv=2),
@@ -91,7 +93,7 @@ REGRESSORS = {
     "HistGradientBoostingRegressor": ensemble.HistGradientBoostingRegressor(max_iter=30),
     "AdaBoostRegressor": ensemble.AdaBoostRegressor(n_estimators=10, random_state=1),
     "KNeighborsRegressor": neighbors.KNeighborsRegressor(5),
-    "MLPRegressor": neural_network.MLPRegressor((16,), max_iter=60, random_state=1),
+    "MLPRegressor": neural_network.MLPRegressor(hidden_layer_sizes=(16,), max_iter=60, random_state=1),
     "binned polynomial": pipeline.make_pipeline(
         preprocessing.MinMaxScaler(), preprocessing.PolynomialFeatures(2), linear_model.Ridge()),
 }
@@ -147,12 +149,22 @@ class Check:
         except Exception as error:
             self.report(name, str(error)[:300])
             return
-        for ours, theirs in zip(got, expected):
-            problem = mismatch(np.asarray(ours), np.asarray(theirs))
-            if problem:
-                self.report(name, problem)
-                return
-        self.report(name, "")
+        problem = first_mismatch(got, expected)
+        if problem and not first_mismatch(got, runtime_answers(model, inputs)):
+            self.skipped += 1
+            print(f"skipped {name}: the converted file means something else, in ONNX Runtime too: {problem}")
+            return
+        self.report(name, problem)
+
+
+def runtime_answers(model, inputs):
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    inputs = {k: v.astype(object) if v.dtype.kind == "U" else v for k, v in inputs.items()}
+    return [np.asarray(value) for value in session.run(None, inputs)]
+
+
+def first_mismatch(ours, theirs):
+    return next(filter(None, (mismatch(np.asarray(a), np.asarray(b)) for a, b in zip(ours, theirs))), "")
 
 
 def mismatch(ours, theirs):
@@ -170,6 +182,10 @@ def floats():
     return [("x", FloatTensorType([None, FEATURES]))]
 
 
+def zipmap_option(estimator):
+    return None if isinstance(estimator, svm.LinearSVC) else {"zipmap": False}
+
+
 def to_onnx(estimator, types, options=None):
     return convert_sklearn(estimator, initial_types=types, options=options, target_opset=21)
 
@@ -184,7 +200,7 @@ def classifiers(check):
             if hasattr(estimator, "predict_proba"):
                 expected.append(estimator.predict_proba(x))
             check.one(f"{name}, {target_name}",
-                      lambda e=estimator: to_onnx(e, floats(), {"zipmap": False}), {"x": x}, expected)
+                      lambda e=estimator: to_onnx(e, floats(), zipmap_option(e)), {"x": x}, expected)
 
 
 def numbers(check):
