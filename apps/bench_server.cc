@@ -19,10 +19,14 @@ Result<Rows> ReadRows(const ServerBenchOptions& options) {
   const std::string& labels = options.labels.empty() ? options.samples : options.labels;
   MINIM_TRY(Dataset data, ReadDataset(options.samples, labels, {}));
   Dims dims = data.samples.dims();
-  if (dims.rank() == 3) {  // images without a channel axis: [N,H,W] becomes [N,1,H,W]
+  // IDX files hold images without a channel axis: [N,H,W] becomes [N,1,H,W].
+  if (dims.rank() == 3 && Path(options.samples).extension() != ".npy") {
     dims = {dims[0], 1, dims[1], dims[2]};
     data.samples = data.samples.Reshaped(dims);
   }
+  if (!options.labels.empty() && data.labels.dtype() != DType::i64)
+    return InvalidArgument("{}: holds {}, expected class ids", options.labels,
+                           Name(data.labels.dtype()));
   const int64_t count = std::min(options.requests, data.size());
   for (int64_t i = 0; i < count; ++i) {
     const int64_t order[] = {i};

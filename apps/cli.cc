@@ -127,6 +127,10 @@ Result<std::vector<Dims>> InputDims(const Session& session, const std::vector<st
                                     int64_t batch) {
   std::vector<Dims> dims(session.inputs().size());
   std::vector<bool> given(dims.size(), false);
+  for (const TensorInfo& input : session.inputs())
+    if (!input.other_type.empty() || input.dtype == DType::string)
+      return Unsupported("input '{}' is {}: dims alone do not make one; use minim run", input.name,
+                         input.other_type.empty() ? "string" : input.other_type);
   for (const std::string& shape : shapes) {
     const size_t equals = shape.find('=');
     const std::string name = equals == std::string::npos ? "" : shape.substr(0, equals);

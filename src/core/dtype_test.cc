@@ -77,12 +77,13 @@ TEST(ConvertTest, FloatsToIntegersTruncateAndSaturate) {
 }
 
 TEST(DTypeTest, NamesAndIdsAreInverse) {
-  for (DType dtype : {DType::f64, DType::f16, DType::bf16, DType::i8, DType::bool_, DType::u64}) {
+  for (DType dtype : {DType::f64, DType::f16, DType::bf16, DType::i8, DType::bool_, DType::u64,
+                      DType::string}) {
     EXPECT_EQ(DTypeFromName(Name(dtype)), dtype);
     EXPECT_EQ(DTypeFromOnnx(OnnxId(dtype)), dtype);
   }
   EXPECT_EQ(Name(DType::bool_), "bool");
-  EXPECT_FALSE(DTypeFromOnnx(8).has_value());
+  EXPECT_FALSE(DTypeFromOnnx(14).has_value());  // complex64
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "core/dtype.h"
 
@@ -83,6 +84,7 @@ class NodeReader {
   Status ReadKeys() {
     MINIM_TRY(trees_, Ints("nodes_treeids"));
     MINIM_TRY(ids_, Ints("nodes_nodeids"));
+    std::set<int64_t> seen;
     for (size_t i = 0; i < modes_.size(); ++i) {
       const bool leaf = modes_[i] == "LEAF";
       const int place = leaf ? ~static_cast<int>(forest_.leaves.size())
@@ -93,7 +95,7 @@ class NodeReader {
         forest_.branches.emplace_back();
       if (!places_.emplace(NodeKey(trees_[i], ids_[i]), place).second)
         return InvalidArgument("node {} of tree {} appears twice", ids_[i], trees_[i]);
-      if (i == 0 || std::find(trees_.begin(), trees_.begin() + i, trees_[i]) == trees_.begin() + i)
+      if (seen.insert(trees_[i]).second)
         forest_.roots.push_back(place);  // the first node of a tree is its root
     }
     return {};

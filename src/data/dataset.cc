@@ -13,8 +13,11 @@ namespace {
 constexpr size_t kAhead = 2;
 
 Result<Tensor> ReadArray(const Path& path) {
-  if (path.extension() == ".npy") return ReadNpy(path);
-  return ReadIdx(path);
+  if (path.extension() != ".npy") return ReadIdx(path);
+  MINIM_TRY(Tensor tensor, ReadNpy(path));
+  if (tensor.dtype() == DType::string)
+    return Unsupported("{}: holds strings; training takes numbers", path.string());
+  return tensor;
 }
 
 }  // namespace

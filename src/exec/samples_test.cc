@@ -42,6 +42,11 @@ Result<std::vector<Tensor>> RunKernels(const Sample& sample, Isa isa) {
 void ExpectClose(const Tensor& actual, const Tensor& expected, const std::string& text) {
   ASSERT_EQ(actual.dtype(), expected.dtype()) << text;
   ASSERT_EQ(actual.dims(), expected.dims()) << text;
+  if (expected.dtype() == DType::string) {
+    for (int64_t i = 0; i < expected.size(); ++i)
+      ASSERT_EQ(actual.as<std::string>()[i], expected.as<std::string>()[i]) << text;
+    return;
+  }
   const double rtol = SizeOf(expected.dtype()) == 2 ? 0.02 : 1e-4;
   const Tensor a = Converted(actual.view(), DType::f64), e = Converted(expected.view(), DType::f64);
   for (int64_t i = 0; i < a.size(); ++i) {

@@ -233,6 +233,10 @@ class Importer {
         continue;
       }
       MINIM_TRY(Attribute value, ConvertAttribute(*given, file_.folder));
+      const Tensor* tensor = std::get_if<Tensor>(&value);
+      if (tensor != nullptr && tensor->dtype() == DType::string && node.op != "Constant" &&
+          node.op != "LabelEncoder")
+        return Unsupported("attribute '{}' is a tensor of strings", attribute.name());
       node.attributes.Set(attribute.name(), std::move(value));
     }
     for (auto& [name, importer] : bodies) MINIM_TRY(importer->Finish());

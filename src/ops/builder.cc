@@ -85,4 +85,18 @@ Result<std::vector<int64_t>> GradContext::ConstantInts(int i) const {
   return std::vector<int64_t>(span.begin(), span.end());
 }
 
+Status ExpandContext::Check() const {
+  MINIM_TRY(status());
+  for (size_t i = 0; i < replacements_.size(); ++i) {
+    if (node_.outputs[i] == kNoValue || replacements_[i] == kNoValue) continue;
+    const TensorType &declared = type(node_.outputs[i]), &made = type(replacements_[i]);
+    if (!declared.Static() || !made.Static() || declared.dims() == made.dims()) continue;
+    return InvalidArgument(
+        "{} '{}': its inputs' shapes do not belong together: output {} is {}, "
+        "expected {}",
+        node_.op, node_.name, i, made.ToString(), declared.ToString());
+  }
+  return {};
+}
+
 }  // namespace minim

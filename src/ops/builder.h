@@ -119,6 +119,9 @@ class ExpandContext : public Builder {
     if (i < static_cast<int>(replacements_.size())) replacements_[i] = value;
   }
   const std::vector<ValueId>& replacements() const { return replacements_; }
+  /// status(), or an error where a replacement has another type than the node's inferred output:
+  /// inputs whose shapes do not belong together.
+  Status Check() const;
 
  private:
   const Node node_;

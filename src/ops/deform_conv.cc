@@ -198,21 +198,24 @@ Status Gradient(GradContext& g) {
 }
 
 OpDef Grad() {
-  return {.name = "DeformConvGrad",
-          .domain = std::string(kMinimDomain),
-          .min_inputs = 4,
-          .max_inputs = 5,
-          .dtypes = kFloatTypes,
-          .infer = [](InferContext& op) -> Status {
-            for (int i = 0; i < 4; ++i)
-              if (op.has_input(i + 1)) MINIM_TRY(op.SetOutput(i, op.input(i + 1)));
-            return {};
-          },
-          .reference = GradReference,
-          .precision = PrecisionClass::kLower,
-          .samples =
-              "dx, dw, do = DeformConvGrad(dy: f32[1,3,3,3], x: f32[1,2,4,4], "
-              "w: f32[3,2,2,2], o: f32[1,8,3,3])\n"};
+  return {
+      .name = "DeformConvGrad",
+      .domain = std::string(kMinimDomain),
+      .min_inputs = 4,
+      .max_inputs = 5,
+      .dtypes = kFloatTypes,
+      .infer = [](InferContext& op) -> Status {
+        // The mask has no part in the shape.
+        MINIM_TRY(CheckGradientShape(op, "DeformConv", {op.input(1), op.input(2), op.input(3)}));
+        for (int i = 0; i < 4; ++i)
+          if (op.has_input(i + 1)) MINIM_TRY(op.SetOutput(i, op.input(i + 1)));
+        return {};
+      },
+      .reference = GradReference,
+      .precision = PrecisionClass::kLower,
+      .samples =
+          "dx, dw, do = DeformConvGrad(dy: f32[1,3,3,3], x: f32[1,2,4,4], "
+          "w: f32[3,2,2,2], o: f32[1,8,3,3])\n"};
 }
 
 OpDef Definition() {

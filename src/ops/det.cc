@@ -96,6 +96,7 @@ std::vector<OpDef> DetOps() {
                 .dtypes = kFloatTypes,
                 .infer = [](InferContext& op) -> Status {
                   MINIM_TRY(CheckSquare(op, op.input(1)));
+                  MINIM_TRY(CheckGradientShape(op, "Det", {op.input(1)}));
                   return op.SetOutput(0, op.input(1));
                 },
                 .reference = GradReference,

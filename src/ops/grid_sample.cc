@@ -320,6 +320,7 @@ std::vector<OpDef> GridOps() {
                 .max_inputs = 3,
                 .dtypes = kFloatTypes,
                 .infer = [](InferContext& op) -> Status {
+                  MINIM_TRY(CheckGradientShape(op, "GridSample", {op.input(1), op.input(2)}));
                   MINIM_TRY(op.SetOutput(0, op.input(1)));
                   return op.SetOutput(1, op.input(2));
                 },

@@ -170,6 +170,14 @@ Result<TensorType> TypeOf(std::string_view op, const std::vector<TensorType>& in
   return graph.type(node.outputs[0]);
 }
 
+Status CheckGradientShape(const InferContext& op, std::string_view forward,
+                          const std::vector<TensorType>& inputs) {
+  MINIM_TRY(const TensorType y, TypeOf(forward, inputs, op.attributes()));
+  const TensorType& dy = op.input(0);
+  if (!y.Static() || !dy.Static() || y.dims() == dy.dims()) return {};
+  return op.Error("gradient has shape {}, expected {}", dy.dims().ToString(), y.dims().ToString());
+}
+
 Status InferGraph(Graph& graph) {
   for (const Node& node : graph.nodes) MINIM_TRY(InferNode(graph, node));
   return {};

@@ -81,6 +81,10 @@ Status InferNode(Graph& graph, const Node& node, std::vector<int>* awaited = nul
 /// The type of output 0 of an ai.onnx op on inputs of these types, for ops that are made of it.
 Result<TensorType> TypeOf(std::string_view op, const std::vector<TensorType>& inputs,
                           Attributes attributes = {});
+/// An error unless input 0 of `op`, a gradient, has the shape of what `forward` makes of `inputs`
+/// under the same attributes.
+Status CheckGradientShape(const InferContext& op, std::string_view forward,
+                          const std::vector<TensorType>& inputs);
 /// Infers every node in order; unknown shapes stay unknown.
 Status InferGraph(Graph& graph);
 

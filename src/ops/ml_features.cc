@@ -153,7 +153,7 @@ std::vector<OpDef> MlFeatures() {
              "Normalizer(x: i64[3,2])\nNormalizer(x: f32[2,2] = [0,0,1,2]) {norm=\"L2\"}\n"),
       Define("Imputer", 1, 1, {DType::f32, DType::f64, DType::i64, DType::i32}, InferImputer,
              ExpandImputer,
-             "Imputer(x: f32[2,2] = [1,0,0,2]) {imputed_value_floats=[5.0,6.0]}\n"
+             "Imputer(x: f32[2,2] = away_from(0)) {imputed_value_floats=[5.0,6.0]}\n"
              "Imputer(x: i64[4] = [1,-1,-1,2]) {imputed_value_int64s=[5], "
              "replaced_value_int64=-1}\n"),
       Define("Binarizer", 1, 1, kNumericTypes, InferSameAsFirst, ExpandBinarizer,

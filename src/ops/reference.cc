@@ -147,7 +147,7 @@ Result<std::vector<HostValue>> EvaluateExpansion(const OpDef& def, Graph graph) 
   graph.nodes.clear();
   ExpandContext context(graph, node);
   MINIM_TRY(def.expand(context));
-  MINIM_TRY(context.status());
+  MINIM_TRY(context.Check());
   for (size_t i = 0; i < node.outputs.size(); ++i)
     if (node.outputs[i] != kNoValue) graph.outputs.push_back(context.replacements()[i]);
   MINIM_TRY(std::vector<HostValue> values, EvaluateGraph(graph, std::vector<HostValue>()));

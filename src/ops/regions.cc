@@ -256,14 +256,19 @@ Status MaxRoiPoolGradient(GradContext& g) {
   return {};
 }
 
-OpDef DefineGrad(std::string name, int inputs, std::function<Status(RefContext&)> reference,
-                 std::string samples) {
-  return {.name = std::move(name),
+OpDef DefineGrad(const std::string& forward, int inputs,
+                 std::function<Status(RefContext&)> reference, std::string samples) {
+  return {.name = forward + "Grad",
           .domain = std::string(kMinimDomain),
           .min_inputs = inputs,
           .max_inputs = inputs,
           .dtypes = kFloatTypes,
-          .infer = [](InferContext& op) { return op.SetOutput(0, op.input(1)); },
+          .infer = [forward](InferContext& op) -> Status {
+            std::vector<TensorType> inputs;
+            for (int i = 1; i < op.input_count(); ++i) inputs.push_back(op.input(i));
+            MINIM_TRY(CheckGradientShape(op, forward, inputs));
+            return op.SetOutput(0, op.input(1));
+          },
           .reference = std::move(reference),
           .precision = PrecisionClass::kFp32,
           .samples = std::move(samples)};
@@ -303,10 +308,10 @@ std::vector<OpDef> RegionOps() {
                     "MaxRoiPool(x: f16[1,1,4,4], r: f16[1,5] = [0,0,0,3,3]) "
                     "{pooled_shape=[1,1]}\n"};
   return {std::move(align), std::move(pool),
-          DefineGrad("RoiAlignGrad", 4, RoiAlignGradReference,
+          DefineGrad("RoiAlign", 4, RoiAlignGradReference,
                      "RoiAlignGrad(dy: f32[2,2,2,3], x: f32[1,2,6,5], r: f32[2,4] = uniform(0,9), "
-                     "i: i64[2] = [0,0]) {spatial_scale=0.5}\n"),
-          DefineGrad("MaxRoiPoolGrad", 3, MaxRoiPoolGradReference,
+                     "i: i64[2] = [0,0]) {spatial_scale=0.5, output_height=2, output_width=3}\n"),
+          DefineGrad("MaxRoiPool", 3, MaxRoiPoolGradReference,
                      "MaxRoiPoolGrad(dy: f32[1,2,2,2], x: f32[1,2,6,5], "
                      "r: f32[1,5] = [0,1,1,4,4]) {pooled_shape=[2,2]}\n")};
 }

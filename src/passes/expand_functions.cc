@@ -27,6 +27,7 @@ Result<bool> ExpandFunctions(Graph& graph, const PassContext& context) {
     ExpandContext expansion(graph, node);
     Status status = def->expand(expansion);
     if (status.ok()) status = expansion.status();
+    if (status.ok()) MINIM_TRY(expansion.Check());
     if (!status.ok()) {  // an expansion may need shapes that are not known yet
       graph.nodes.resize(before);
       graph.nodes.push_back(node);

@@ -176,62 +176,6 @@ TEST(AutodiffTest, SumsGradientsOfSharedValues) {
   for (int i = 0; i < 3; ++i) EXPECT_FLOAT_EQ((*values)[0].as<float>()[i], 2 * x[i] + 1);
 }
 
-// Adds loss = sum(output 0 x weights) to a sample and expands it.
-Result<Graph> ExpandedLoss(const Sample& sample) {
-  Graph graph = sample.graph;
-  Builder b(graph);
-  Tensor weights(DType::f64, b.type(graph.outputs[0]).dims());
-  for (int64_t i = 0; i < weights.size(); ++i)
-    weights.as<double>()[i] = Philox(7).Uniform(i) * 2 - 1;
-  const ValueId weighted = b.Mul(graph.outputs[0], b.Constant(std::move(weights)));
-  graph.outputs = {b.ReduceSum(weighted, {}, false)};
-  MINIM_TRY(b.status());
-  PassContext context;
-  context.has_kernel = [](std::string_view) { return false; };
-  MINIM_TRY(ExpandFunctions(graph, context));
-  return graph;
-}
-
-void ExpectGradient(const Sample& sample, const Graph& loss, size_t input, const Tensor& gradient) {
-  for (int64_t i = 0; i < gradient.size(); i += std::max<int64_t>(1, gradient.size() / 10)) {
-    double sums[2];
-    for (int side = 0; side < 2; ++side) {
-      std::vector<Tensor> inputs = sample.inputs;
-      inputs[input] = inputs[input].Clone();
-      inputs[input].as<double>()[i] += side ? -1e-5 : 1e-5;
-      sums[side] = EvaluateGraph(loss, inputs).value()[0].as<double>()[0];
-    }
-    const double numeric = (sums[0] - sums[1]) / 2e-5;
-    EXPECT_NEAR(gradient.as<double>()[i], numeric, 1e-6 * std::max(1.0, std::fabs(numeric)))
-        << sample.text << " input " << input << " element " << i;
-  }
-}
-
-// Ops that expand have no rule of their own: that of their parts must be the right one.
-void CheckExpandedGradient(const OpDef& op, const std::string& line) {
-  const auto sample = ParseSample(op, line, 3, /*widen=*/true);
-  ASSERT_TRUE(sample.ok()) << sample.status().message();
-  if (sample->graph.type(sample->graph.outputs[0]).dtype != DType::f64) return;
-  const auto loss = ExpandedLoss(*sample);
-  ASSERT_TRUE(loss.ok()) << line << ": " << loss.status().message();
-  for (size_t i = 0; i < sample->inputs.size(); ++i) {
-    if (sample->inputs[i].dtype() != DType::f64) continue;
-    Graph graph = *loss;
-    const auto grads = Autodiff(graph, graph.outputs[0], {graph.inputs[i]});
-    ASSERT_TRUE(grads.ok()) << line << ": " << grads.status().message();
-    graph.outputs = *grads;
-    const auto values = EvaluateGraph(graph, sample->inputs);
-    ASSERT_TRUE(values.ok()) << line << ": " << values.status().message();
-    ExpectGradient(*sample, *loss, i, (*values)[0]);
-  }
-}
-
-TEST(AutodiffTest, GradientsFlowThroughExpandedOps) {
-  for (const OpDef* op : AllOps())
-    for (const std::string& line : SampleLines(*op))
-      if (op->expand) CheckExpandedGradient(*op, line);
-}
-
 TEST(AutodiffTest, OpsWithoutGradientAreNamed) {
   Graph graph =
       Parse(R"(graph "g"(x: f32[3]) -> (l) { h = Hardmax(x) l = ReduceSum(h) {keepdims=0} })");

@@ -20,11 +20,15 @@ class SessionModel : public Model {
 };
 
 // The protocol has no names for them, so that no request could be answered.
-Status RefuseSmallTypes(const std::vector<TensorInfo>& values) {
-  for (const TensorInfo& value : values)
+Status RefuseOtherTypes(const std::vector<TensorInfo>& values) {
+  for (const TensorInfo& value : values) {
+    if (!value.other_type.empty() || value.dtype == DType::string)
+      return Unsupported("'{}' is {}, which cannot be served yet; give the model arrays of numbers",
+                         value.name, value.other_type.empty() ? "string" : value.other_type);
     if (IsSmall(value.dtype))
       return Unsupported("'{}' is {}, which the protocol cannot carry; cast it inside the model",
                          value.name, Name(value.dtype));
+  }
   return {};
 }
 
@@ -38,8 +42,8 @@ Result<std::shared_ptr<Model>> LoadSessionModel(const TierSource& source) {
   SessionOptions options;
   if (source.bf16_arithmetic) options.precision = Precision::kBf16;
   MINIM_TRY(std::shared_ptr<const Session> session, Session::Load(source.path.string(), options));
-  MINIM_TRY(RefuseSmallTypes(session->inputs()));
-  MINIM_TRY(RefuseSmallTypes(session->outputs()));
+  MINIM_TRY(RefuseOtherTypes(session->inputs()));
+  MINIM_TRY(RefuseOtherTypes(session->outputs()));
   return WrapSession(std::move(session));
 }
 

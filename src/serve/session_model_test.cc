@@ -34,12 +34,16 @@ TEST(SessionModelTest, AnOnnxFileBehindTheBatcher) {
 TEST(SessionModelTest, TypesThatTheProtocolCannotCarryAreRefused) {
   const Path path =
       Path(testing::TempDir()) / ("minim_small_" + std::to_string(::getpid()) + ".onnx");
-  const auto graph = ParseText(R"(graph "g"(x: u4[N]) -> (y) { y: u4[N] = Identity(x) })");
-  ASSERT_TRUE(ExportOnnx(*graph, path).ok());
-  const Status status = LoadSessionModel({"tier", path}).status();
-  std::filesystem::remove(path);
-  EXPECT_EQ(status.code(), StatusCode::kUnsupported);
-  EXPECT_NE(status.message().find("'x' is u4"), std::string::npos) << status.message();
+  for (const std::string type : {"u4[N]", "string[N]", "seq(f32[N])"}) {
+    const auto graph =
+        ParseText(fmt::format(R"(graph "g"(x: {0}) -> (y) {{ y: {0} = Identity(x) }})", type));
+    ASSERT_TRUE(ExportOnnx(*graph, path).ok());
+    const Status status = LoadSessionModel({"tier", path}).status();
+    std::filesystem::remove(path);
+    EXPECT_EQ(status.code(), StatusCode::kUnsupported);
+    EXPECT_NE(status.message().find("'x' is " + type.substr(0, 2)), std::string::npos)
+        << status.message();
+  }
 }
 
 }  // namespace
