@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "onnx/attribute_proto.h"
 #include "onnx/node_count.h"
 #include "onnx/onnx.h"
 #include "onnx/tensor_proto.h"
@@ -22,47 +23,6 @@ constexpr int kOldestOpset = 1;
 constexpr int kMaxFunctionDepth = 32;
 // Upgrades of nodes below this opset may ask for the types of their inputs.
 constexpr int kTypedOpset = 13;
-
-enum AttributeKind {
-  kFloat = 1,
-  kInt = 2,
-  kString = 3,
-  kTensor = 4,
-  kGraph = 5,
-  kFloats = 6,
-  kInts = 7,
-  kStrings = 8,
-  kSparse = 11,
-  kType = 13
-};
-
-Result<Attribute> ConvertAttribute(const AttributeProto& proto, const Path& folder) {
-  switch (proto.type()) {
-    case kFloat: return Attribute(proto.f());
-    case kInt: return Attribute(proto.i());
-    case kString: return Attribute(proto.s());
-    case kTensor: {
-      MINIM_TRY(Tensor tensor, TensorFromProto(proto.t(), folder));
-      return Attribute(std::move(tensor));
-    }
-    case kSparse: {
-      MINIM_TRY(Tensor tensor, TensorFromSparse(proto.sparse_tensor(), folder));
-      return Attribute(std::move(tensor));
-    }
-    case kType: {
-      MINIM_TRY(TensorType type, TypeFromProto(proto.name(), proto.tp()));
-      return Attribute(std::move(type));
-    }
-    case kFloats:
-      return Attribute(std::vector<float>(proto.floats().begin(), proto.floats().end()));
-    case kInts: return Attribute(std::vector<int64_t>(proto.ints().begin(), proto.ints().end()));
-    case kStrings:
-      return Attribute(std::vector<std::string>(proto.strings().begin(), proto.strings().end()));
-    default:
-      return Unsupported("attribute '{}' has kind {}, which is not supported", proto.name(),
-                         proto.type());
-  }
-}
 
 std::string CanonicalDomain(const std::string& domain) { return domain == "ai.onnx" ? "" : domain; }
 
@@ -227,12 +187,12 @@ class Importer {
     for (const AttributeProto& attribute : proto.attribute()) {
       const AttributeProto* given = Argument(attribute, scope);
       if (given == nullptr) continue;
-      if (given->type() == kGraph) {
+      if (given->type() == kGraphAttribute) {
         bodies.emplace_back(attribute.name(), new Importer(*this, scope));
         MINIM_TRY(bodies.back().second->Build(given->g()));
         continue;
       }
-      MINIM_TRY(Attribute value, ConvertAttribute(*given, file_.folder));
+      MINIM_TRY(Attribute value, AttributeFromProto(*given, file_.folder));
       const Tensor* tensor = std::get_if<Tensor>(&value);
       if (tensor != nullptr && tensor->dtype() == DType::string && node.op != "Constant" &&
           node.op != "LabelEncoder")

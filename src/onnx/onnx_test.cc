@@ -9,6 +9,7 @@
 #include "minim_onnx.pb.h"
 #include "ops/infer.h"
 #include "ops/op_def.h"
+#include "ops/reference.h"
 
 namespace minim {
 namespace {
@@ -257,6 +258,95 @@ TEST(OnnxTest, SmallTypesKeepTheirModelAndRaiseItsVersions) {
     EXPECT_EQ(after.dtype(), before.dtype());
     EXPECT_EQ(std::memcmp(after.data(), before.data(), before.bytes()), 0);
   }
+}
+
+TEST(OnnxTest, SubgraphsAreWrittenAndReadBack) {
+  const Graph graph = ParseText(R"(graph "g"(m: i64, x: f32[2]) -> (y, all) {
+    k = Neg(x)
+    y, all = Loop(m, _, x, k) {captures=1,
+      body=graph "b"(i: i64, c: bool, v: f32[2], k: f32[2]) -> (c2, w, s) {
+        c2 = Identity(c) w = Add(v, k) s = Identity(w) }} })")
+                          .value();
+  const auto bytes = SerializeOnnx(graph);
+  ASSERT_TRUE(bytes.ok()) << bytes.status().message();
+  const auto again = ParseOnnx(*bytes);
+  ASSERT_TRUE(again.ok()) << again.status().message();
+  const std::vector<Tensor> inputs = {Tensor::Scalar<int64_t>(3), Tensor::From<float>({2}, {1, 2})};
+  const auto before = EvaluateGraph(graph, inputs), after = EvaluateGraph(*again, inputs);
+  ASSERT_TRUE(before.ok() && after.ok()) << after.status().message();
+  EXPECT_EQ((*after)[0].as<float>()[1], -4);
+  EXPECT_EQ((*after)[1].dims(), Dims({3, 2}));
+  EXPECT_EQ((*before)[1].as<float>()[5], (*after)[1].as<float>()[5]);
+}
+
+// twice(a) = a + a, scaled(a; by) = Elu(twice(a)) with alpha = by.
+minim_onnx::ModelProto FunctionModel() {
+  auto model = ReluModel();
+  auto& twice = *model.add_functions();
+  twice.set_name("twice");
+  twice.set_domain("mine");
+  twice.add_input("a");
+  twice.add_output("r");
+  twice.add_opset_import()->set_version(17);
+  auto& add = *twice.add_node();
+  add.set_op_type("Add");
+  add.add_input("a");
+  add.add_input("a");
+  add.add_output("r");
+  auto& scaled = *model.add_functions();
+  scaled = twice;
+  scaled.set_name("scaled");
+  scaled.add_attribute("by");
+  auto& domain = *scaled.add_opset_import();
+  domain.set_domain("mine");
+  domain.set_version(1);
+  scaled.mutable_node(0)->set_op_type("twice");
+  scaled.mutable_node(0)->set_domain("mine");
+  scaled.mutable_node(0)->mutable_input()->RemoveLast();
+  scaled.mutable_node(0)->set_output(0, "t");
+  auto& elu = *scaled.add_node();
+  elu.set_op_type("Elu");
+  elu.add_input("t");
+  elu.add_output("r");
+  auto& alpha = *elu.add_attribute();
+  alpha.set_name("alpha");
+  alpha.set_type(1);
+  alpha.set_ref_attr_name("by");
+  auto& import = *model.add_opset_import();
+  import.set_domain("mine");
+  import.set_version(1);
+  auto& call = *model.mutable_graph()->mutable_node(0);
+  call.set_op_type("scaled");
+  call.set_domain("mine");
+  auto& by = *call.add_attribute();
+  by.set_name("by");
+  by.set_type(1);
+  by.set_f(0.5f);
+  return model;
+}
+
+TEST(OnnxTest, FunctionsAreInlinedWithTheirAttributes) {
+  const auto graph = ParseOnnx(FunctionModel().SerializeAsString());
+  ASSERT_TRUE(graph.ok()) << graph.status().message();
+  const auto y = EvaluateGraph(*graph, {Tensor::From<float>({2}, {3, -50})});
+  ASSERT_TRUE(y.ok()) << y.status().message();
+  EXPECT_EQ((*y)[0].as<float>()[0], 6);
+  EXPECT_FLOAT_EQ((*y)[0].as<float>()[1], -0.5f);
+}
+
+TEST(OnnxTest, FunctionsThatCallThemselvesAreRefused) {
+  auto model = FunctionModel();
+  model.mutable_functions(0)->mutable_node(0)->set_op_type("scaled");
+  model.mutable_functions(0)->mutable_node(0)->set_domain("mine");
+  EXPECT_NE(ParseOnnx(model.SerializeAsString()).status().message().find("nested deeper"),
+            std::string::npos);
+}
+
+TEST(OnnxTest, NodesInFunctionsAndSubgraphsCount) {
+  OnnxLimits limits;
+  limits.max_nodes = 2;
+  EXPECT_EQ(ParseOnnx(FunctionModel().SerializeAsString(), {}, limits).status().code(),
+            StatusCode::kResourceExhausted);
 }
 
 }  // namespace
