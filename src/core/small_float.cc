@@ -46,7 +46,8 @@ constexpr float Decode(int bits) {
     const float sign = bits & k.sign ? -1.0f : 1.0f;
     if (magnitude > k.largest) {
       const bool infinite = kFormat == SmallFormat::kE5M2 && magnitude == kInfinityE5M2;
-      return sign * (infinite ? std::numeric_limits<float>::infinity() : kNan);
+      const float beyond = infinite ? std::numeric_limits<float>::infinity() : kNan;
+      return sign < 0 ? -beyond : beyond;  // a product with NaN is no constant to clang
     }
     const int exponent = magnitude >> k.mantissa_bits, one = 1 << k.mantissa_bits;
     const int count = (magnitude & (one - 1)) + (exponent > 0 ? one : 0);
