@@ -21,6 +21,13 @@ bool Holds(const HostValue& value, const TensorType& type) {
   return false;
 }
 
+std::vector<ConstView> ViewsOf(std::span<const HostValue> values) {
+  std::vector<ConstView> views;
+  for (const HostValue& value : values)
+    views.push_back(value.tensor() == nullptr ? ConstView() : value.tensor()->view());
+  return views;
+}
+
 }  // namespace
 
 struct Program::Entry {
@@ -151,18 +158,14 @@ Result<std::shared_ptr<const Region>> Program::Compile(const Inputs& inputs) {
 
 Result<std::vector<HostValue>> Program::Run(ExecContext& context,
                                             std::span<const HostValue> values) {
-  std::vector<ConstView> views;
-  for (const HostValue& value : values)
-    views.push_back(value.tensor() == nullptr ? ConstView() : value.tensor()->view());
+  const std::vector<ConstView> views = ViewsOf(values);
   MINIM_TRY(const Region* region, Find(context, {views, values.data()}));
   return region->Run(context, {views, values.data()});
 }
 
 Result<std::vector<HostValue>> Program::RunNested(ExecContext& context,
                                                   std::span<const HostValue> values) {
-  std::vector<ConstView> views;
-  for (const HostValue& value : values)
-    views.push_back(value.tensor() == nullptr ? ConstView() : value.tensor()->view());
+  const std::vector<ConstView> views = ViewsOf(values);
   const Inputs inputs{views, values.data()};
   MINIM_TRY(CheckInputs(inputs));
   MINIM_TRY(const std::shared_ptr<const Entry> entry, FindShared(inputs));

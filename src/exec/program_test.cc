@@ -40,6 +40,25 @@ TEST(ProgramTest, WrongInputsAreNamed) {
   EXPECT_FALSE(program->Run(context, std::span<const ConstView>()).ok());
 }
 
+// Nothing to run on the host, yet an output that no buffer of numbers can take.
+TEST(ProgramTest, StringsPassThroughBesideNumbers) {
+  auto program = ProgramOf(R"(graph "g"(t: string[N], x: f32[2]) -> (t, y) { y = Neg(x) })");
+  ExecContext context;
+  const HostValue inputs[] = {Tensor::Scalar<std::string>("v").Reshaped({1}),
+                              Tensor::From<float>({2}, {1, 2})};
+  const auto results = program->Run(context, std::span<const HostValue>(inputs));
+  ASSERT_TRUE(results.ok()) << results.status().message();
+  EXPECT_EQ((*results)[0].tensor()->as<std::string>()[0], "v");
+  EXPECT_EQ((*results)[1].tensor()->as<float>()[1], -2);
+  auto constant = ProgramOf(R"(graph "g"(x: f32[2]) -> (c, y) {
+    const c: string[1] = ["w"]
+    y = Neg(x) })");
+  Tensor c(DType::f32, {1}), y(DType::f32, {2});
+  const ConstView views[] = {inputs[1].tensor()->view()};
+  const View buffers[] = {c.view(), y.view()};
+  EXPECT_EQ(constant->RunInto(context, views, buffers).code(), StatusCode::kUnsupported);
+}
+
 // Static nodes before, inside and after a loop whose trip count comes with the run.
 constexpr char kLoop[] = R"(graph "g"(m: i64, x: f32[N]) -> (y, all) {
   a = Relu(x)

@@ -128,20 +128,18 @@ class Region::Builder {
     region_->rest_ = std::make_unique<Program>(std::move(rest), runtime_, options_);
   }
 
+  // Where nothing but the executable is needed, its outputs stand in the order of the program, so
+  // that they can be written in place.
   Status MakeExecutable() {
-    if (region_->whole()) {
-      // Outputs in the order of the program, so that they can be written in place.
-      bool host_output = false;
-      for (ValueId id : graph_.outputs) host_output = host_output || !graph_.type(id).dense();
-      if (!host_output) {
-        for (size_t i = 0; i < region_->outputs_.size(); ++i)
-          region_->outputs_[i] = {Source::kResult, static_cast<int>(i)};
-      }
+    region_->whole_ = region_->host_.empty() && region_->rest_ == nullptr &&
+                      std::all_of(graph_.outputs.begin(), graph_.outputs.end(),
+                                  [&](ValueId id) { return graph_.type(id).dense(); });
+    if (region_->whole_) {
+      for (size_t i = 0; i < region_->outputs_.size(); ++i)
+        region_->outputs_[i] = {Source::kResult, static_cast<int>(i)};
+    } else {
+      graph_.outputs = cut_.handed;
     }
-    const bool in_place =
-        region_->whole() && std::all_of(graph_.outputs.begin(), graph_.outputs.end(),
-                                        [&](ValueId id) { return graph_.type(id).dense(); });
-    if (!in_place) graph_.outputs = cut_.handed;
     std::erase_if(graph_.inputs, [&](ValueId id) { return !graph_.type(id).dense(); });
     graph_.nodes = std::move(cut_.early);
     MINIM_TRY(region_->executable_,

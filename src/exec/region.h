@@ -44,8 +44,8 @@ class Region {
 
   Result<std::vector<HostValue>> Run(ExecContext& context, const Program::Inputs& inputs) const;
 
-  /// True if the executable is all there is.
-  bool whole() const { return host_.empty() && rest_ == nullptr; }
+  /// True if the executable's outputs are the program's, one for one.
+  bool whole() const { return whole_; }
   const Executable& executable() const { return *executable_; }
   /// For each input of the executable the program's input.
   const std::vector<int>& input_map() const { return input_map_; }
@@ -73,6 +73,7 @@ class Region {
   HostValue Get(const Source& source, const Program::Inputs& inputs,
                 const std::vector<HostValue>& results, const std::vector<HostValue>& rest) const;
 
+  bool whole_ = false;
   std::unique_ptr<Executable> executable_;
   std::vector<int> input_map_;
   std::vector<HostNode> host_;

@@ -200,6 +200,7 @@ class Importer {
       node.attributes.Set(attribute.name(), std::move(value));
     }
     for (auto& [name, importer] : bodies) MINIM_TRY(importer->Finish());
+    node.attributes.Erase("captures");  // the IR's own; a file has no say in it
     AddCaptures(bodies, node);
     return Lift(std::move(node), scope);
   }

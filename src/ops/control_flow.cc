@@ -68,6 +68,9 @@ Status HostIf(HostContext& op) {
   MINIM_TRY(const int64_t condition, op.IntInput(0));
   MINIM_TRY(std::vector<HostValue> values,
             op.RunSubgraph(condition ? "then_branch" : "else_branch", op.InputsFrom(1)));
+  if (static_cast<int>(values.size()) < op.output_count())
+    return op.Error("the branch gives {} outputs, the node has {}", values.size(),
+                    op.output_count());
   for (int i = 0; i < op.output_count(); ++i) op.SetOutput(i, std::move(values[i]));
   return {};
 }
@@ -183,9 +186,12 @@ Status InferScan(InferContext& op) {
   const ScanForm form(op.attributes(), op.input_count());
   if (form.scans < 1 || form.states < 0)
     return op.Error("has {} scanned inputs and {} states", form.scans, form.states);
+  for (int i = form.first; i < op.input_count(); ++i)
+    if (!op.has_input(i)) return op.Error("input {} is missing", i);
   MINIM_TRY(const auto types, InferSubgraph(op, "body", ScanBodyTypes(op, form)));
-  if (static_cast<int>(types.size()) < op.output_count())
-    return op.Error("the body gives {} outputs, the node has {}", types.size(), op.output_count());
+  if (static_cast<int>(types.size()) < std::max(form.states, op.output_count()))
+    return op.Error("the body gives {} outputs, the node has {} and {} states", types.size(),
+                    op.output_count(), form.states);
   const std::vector<int64_t> axes = op.attributes().Ints("scan_output_axes");
   for (int i = 0; i < op.output_count(); ++i) {
     const auto axis = static_cast<int>(At(axes, static_cast<size_t>(std::max(0, i - form.states))));

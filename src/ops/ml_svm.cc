@@ -207,6 +207,8 @@ Status InferScores(InferContext& op) {
   const ClassifierForm form(op.attributes(), svm);
   MINIM_TRY(op.HasRank(0, 2));
   MINIM_TRY(CheckSizes(op, svm, form.vectors));
+  if (std::any_of(svm.per_class.begin(), svm.per_class.end(), [](int64_t n) { return n < 0; }))
+    return op.Error("vectors_per_class holds a negative count");
   const auto pairs = static_cast<size_t>(form.classes * (form.classes - 1) / 2);
   if (form.vectors > 0 &&
       (static_cast<int64_t>(svm.per_class.size()) != form.classes || svm.rho.size() < pairs ||

@@ -207,11 +207,15 @@ Status InferSequenceMap(InferContext& op) {
   const int given = op.input_count() - CaptureCount(op.attributes());
   std::vector<TensorType> types;
   for (int i = 0; i < op.input_count(); ++i) {
+    if (!op.has_input(i)) return op.Error("input {} is missing", i);
     const TensorType& type = op.input(i);
     types.push_back(i < given && type.kind == ValueKind::kSequence ? *type.element : type);
   }
   MINIM_TRY(const auto outputs, InferSubgraph(op, "body", types));
-  for (int i = 0; i < std::min<int>(op.output_count(), static_cast<int>(outputs.size())); ++i)
+  if (static_cast<int>(outputs.size()) < op.output_count())
+    return op.Error("the body gives {} outputs, the node has {}", outputs.size(),
+                    op.output_count());
+  for (int i = 0; i < op.output_count(); ++i)
     MINIM_TRY(op.SetOutput(i, TensorType::SequenceOf(AnyShape(outputs[i]))));
   return {};
 }
