@@ -84,7 +84,7 @@ class Kernel {
   virtual size_t scratch_bytes() const { return 0; }
   /// If >= 0, output 0 may share the buffer of this input.
   virtual int in_place_input() const { return -1; }
-  /// For `minim explain`: "dnnl jit:avx2", "int8 gemm avx2 6x16".
+  /// For `minim explain`: "dnnl jit:avx2", "int8 gemm avx2 4x16".
   virtual std::string Describe() const = 0;
 };
 

@@ -1,6 +1,11 @@
 #include "kernels/cpu/dnnl_primitive.h"
 
-#include <omp.h>
+// The two calls of OpenMP 5.0 (3.2.1, 3.2.3) that are made here. Its header is the compiler's own, and
+// clang's brings a second run-time beside the one that oneDNN uses.
+extern "C" {
+void omp_set_num_threads(int count);
+int omp_get_max_threads();
+}
 
 namespace minim {
 namespace {

@@ -219,7 +219,7 @@ BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles
   const size_t scratch = p.image_bytes + p.weight_bytes + p.scale_bytes +
                          p.piece_bytes() * std::max(1, request.threads);
   return MakeKernel(
-      fmt::format("int8 conv as gemm {} 6x16", level.name),
+      fmt::format("int8 conv as gemm {} 4x16", level.name),
       [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 

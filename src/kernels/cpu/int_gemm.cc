@@ -32,9 +32,9 @@ void PackIntB(const void* b, DType dtype, int64_t row, int64_t column, int64_t k
 
 void ParallelIntGemm(const IntLevel& level, const IntGemmArgs& args, const ThreadBudget& threads) {
   const double work = static_cast<double>(args.m) * args.n * std::max<int64_t>(args.pairs, 1);
-  const int64_t panels = PanelsOf(args.n), rows6 = (args.m + 5) / 6;
-  const bool by_columns = panels >= rows6;
-  const int64_t units = by_columns ? panels : rows6;
+  const int64_t panels = PanelsOf(args.n), tiles = (args.m + kIntRows - 1) / kIntRows;
+  const bool by_columns = panels >= tiles;
+  const int64_t units = by_columns ? panels : tiles;
   const auto most = static_cast<int64_t>(work / 100e3) + 1;
   const int pieces = static_cast<int>(std::min({most, units, int64_t{threads.threads}}));
   if (pieces <= 1) return level.multiply(args);
@@ -46,9 +46,9 @@ void ParallelIntGemm(const IntLevel& level, const IntGemmArgs& args, const Threa
       part.packed += first * kPanel * args.pairs * 2;
       part.c += first * kPanel;
     } else {
-      part.m = std::min(last * 6, args.m) - first * 6;
-      part.a += first * 6 * args.a_row;
-      part.c += first * 6 * args.c_row;
+      part.m = std::min(last * kIntRows, args.m) - first * kIntRows;
+      part.a += first * kIntRows * args.a_row;
+      part.c += first * kIntRows * args.c_row;
     }
     level.multiply(part);
   });

@@ -56,9 +56,7 @@ void RunIntRows(const IntTileArea& area, int64_t rows, int64_t columns) {
     case 1: return RunIntTile<1>(area, columns);
     case 2: return RunIntTile<2>(area, columns);
     case 3: return RunIntTile<3>(area, columns);
-    case 4: return RunIntTile<4>(area, columns);
-    case 5: return RunIntTile<5>(area, columns);
-    default: return RunIntTile<6>(area, columns);
+    default: return RunIntTile<kIntRows>(area, columns);
   }
 }
 
@@ -71,7 +69,7 @@ void IntMultiply(const IntGemmArgs& args) {
       const int64_t depth = d * kPairBlock;
       for (int64_t p = 0; p < PanelsOf(args.n); ++p) {
         const int64_t columns = std::min(kPanel, args.n - p * kPanel);
-        for (int64_t i = 0; i < rows; i += 6) {
+        for (int64_t i = 0; i < rows; i += kIntRows) {
           const IntTileArea area{args.a + (row + i) * args.a_row + depth * 2,
                                  args.a_row,
                                  args.packed + (p * args.pairs + depth) * kPanel * 2,
@@ -79,7 +77,7 @@ void IntMultiply(const IntGemmArgs& args) {
                                  args.c + (row + i) * args.c_row + p * kPanel,
                                  args.c_row,
                                  d > 0};
-          RunIntRows(area, std::min<int64_t>(6, rows - i), columns);
+          RunIntRows(area, std::min(kIntRows, rows - i), columns);
         }
       }
     }

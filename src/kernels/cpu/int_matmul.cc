@@ -247,7 +247,7 @@ BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles
   p.row_bytes = AlignUp(p.s.m * 4);
   const size_t scratch = p.scratch();
   return MakeKernel(
-      fmt::format("int8 gemm {} 6x16", level.name),
+      fmt::format("int8 gemm {} 4x16", level.name),
       [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 
