@@ -11,6 +11,11 @@ namespace minim {
 struct Range {
   float low = 0;
   float high = 0;
+
+  /// Both, and NaN in neither.
+  Range Union(const Range& other) const {
+    return {other.low < low ? other.low : low, other.high > high ? other.high : high};
+  }
 };
 
 /// Min and max of each of `values` (f32) over every sample; the range is widened to include 0.

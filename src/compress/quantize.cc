@@ -2,42 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 
+#include "compress/value_choice.h"
 #include "core/dtype.h"
 #include "ops/builder.h"
 #include "ops/infer.h"
+#include "passes/passes.h"
 
 namespace minim {
 namespace {
 
 constexpr float kMaxBias = 2147483000.0f;  // safely inside int32 after rounding
-
-bool PlainGemm(const Node& node) {
-  return node.attributes.Int("transA", 0) == 0 && node.attributes.Float("alpha", 1) == 1 &&
-         node.attributes.Float("beta", 1) == 1;
-}
-
-const Tensor* FloatConstant(const Graph& graph, ValueId id) {
-  const Tensor* tensor = graph.constant(id);
-  return tensor != nullptr && tensor->dtype() == DType::f32 ? tensor : nullptr;
-}
-
-// The axis of output channels in the weights of a node that can be quantized; -1 for others.
-int ChannelAxis(const Graph& graph, const Node& node) {
-  const Tensor* weights = FloatConstant(graph, node.input(1));
-  if (weights == nullptr) return -1;
-  if (node.input(2) != kNoValue && FloatConstant(graph, node.input(2)) == nullptr) return -1;
-  if (node.Is("Conv")) return 0;
-  if (node.Is("Gemm") && PlainGemm(node)) return node.attributes.Int("transB", 0) ? 0 : 1;
-  if (node.Is("MatMul") && weights->dims().rank() == 2) return 1;
-  return -1;
-}
-
-bool PassesThrough(const Node& node) {
-  return node.Is("MaxPool") || node.Is("Reshape") || node.Is("Flatten") || node.Is("Transpose") ||
-         node.Is("Squeeze") || node.Is("Unsqueeze");
-}
 
 int64_t ChannelOf(int64_t flat, const Dims& dims, int axis) {
   const int64_t inner = dims.Elements(axis + 1, dims.rank());
@@ -53,49 +28,29 @@ struct ActivationParams {
 class StaticQuantizer {
  public:
   StaticQuantizer(const Graph& source, Graph& target)
-      : source_(source), target_(target), builder_(target) {}
+      : source_(source), target_(target), builder_(target), choice_(ChooseQuantized(source)) {}
 
   Result<bool> Run(const Dataset& calibration) {
-    FindQuantizedValues();
-    if (calibrated_.empty()) return false;
-    const std::vector<ValueId> values(calibrated_.begin(), calibrated_.end());
+    std::vector<ValueId> values;
+    for (const auto& [root, sources] : choice_.sources)
+      values.insert(values.end(), sources.begin(), sources.end());
+    if (values.empty()) return false;
     MINIM_TRY(const auto ranges, CalibrateMinMax(source_, values, calibration));
-    for (const auto& [id, range] : ranges) params_[id] = MakeParams(id, range);
+    for (const auto& [root, sources] : choice_.sources) {
+      Range whole = ranges.at(sources[0]);
+      for (ValueId id : sources) whole = whole.Union(ranges.at(id));
+      params_[root] = MakeParams(root, whole);
+    }
     const std::vector<Node> nodes = std::move(target_.nodes);
     target_.nodes.clear();
     for (ValueId id : source_.inputs)
-      if (Root(id) != kNoValue) Pair(id);
+      if (choice_.Chosen(id)) Pair(id);
     for (const Node& node : nodes) Rewrite(node);
     MINIM_TRY(builder_.status());
     return true;
   }
 
  private:
-  // Inputs of quantizable nodes are quantized; through pools and shape ops the parameters are those
-  // of the value they came from, so that these ops can run on integers.
-  void FindQuantizedValues() {
-    std::set<ValueId> wanted;
-    for (size_t i = source_.nodes.size(); i-- > 0;) {
-      const Node& node = source_.nodes[i];
-      const bool through = PassesThrough(node) && wanted.contains(node.output(0));
-      if (ChannelAxis(source_, node) >= 0 || through) wanted.insert(node.input(0));
-    }
-    for (const Node& node : source_.nodes) {
-      if (!PassesThrough(node) || !wanted.contains(node.output(0))) continue;
-      const auto it = root_.find(node.input(0));
-      root_[node.output(0)] = it == root_.end() ? node.input(0) : it->second;
-    }
-    for (ValueId id : wanted) {
-      const ValueId root = root_.emplace(id, id).first->second;
-      calibrated_.insert(root);
-    }
-  }
-
-  ValueId Root(ValueId id) const {
-    const auto it = root_.find(id);
-    return it == root_.end() ? kNoValue : it->second;
-  }
-
   ActivationParams MakeParams(ValueId id, const Range& range) {
     const float spread = range.high - range.low;
     const float scale = spread > 0 ? spread / 255 : 1;
@@ -108,7 +63,7 @@ class StaticQuantizer {
 
   // Q and DQ right after the definition of `id`.
   void Pair(ValueId id) {
-    const ActivationParams& p = params_.at(Root(id));
+    const ActivationParams& p = params_.at(choice_.root.at(id));
     const ValueId q = builder_.Emit("QuantizeLinear", {id, p.scale, p.zero});
     paired_[id] = builder_.Emit("DequantizeLinear", {q, p.scale, p.zero});
   }
@@ -116,17 +71,17 @@ class StaticQuantizer {
   void Rewrite(const Node& original) {
     Node node = original;
     const int axis = ChannelAxis(source_, original);
-    const bool through = PassesThrough(original) && Root(original.output(0)) != kNoValue;
-    if ((axis >= 0 || through) && paired_.contains(node.input(0)))
-      node.inputs[0] = paired_.at(node.input(0));
+    for (size_t i = 0; i < node.inputs.size(); ++i)
+      if (ReadsRounded(source_, choice_, original, static_cast<int>(i)))
+        node.inputs[i] = paired_.at(original.inputs[i]);
     if (axis >= 0) QuantizeParameters(original, axis, node);
     target_.nodes.push_back(node);
     for (ValueId id : original.outputs)
-      if (id != kNoValue && Root(id) != kNoValue) Pair(id);
+      if (id != kNoValue && choice_.Chosen(id)) Pair(id);
   }
 
   void QuantizeParameters(const Node& original, int axis, Node& node) {
-    const float x_scale = params_.at(Root(original.input(0))).scale_value;
+    const float x_scale = params_.at(choice_.root.at(original.input(0))).scale_value;
     const Tensor& weights = *source_.constant(original.input(1));
     const Tensor* bias =
         original.input(2) == kNoValue ? nullptr : source_.constant(original.input(2));
@@ -164,10 +119,9 @@ class StaticQuantizer {
   const Graph& source_;
   Graph& target_;
   Builder builder_;
-  std::map<ValueId, ValueId> root_;  // quantized value -> the value whose parameters it has
-  std::set<ValueId> calibrated_;
-  std::map<ValueId, ActivationParams> params_;
-  std::map<ValueId, ValueId> paired_;  // value -> its dequantized twin
+  const ValueChoice choice_;
+  std::map<ValueId, ActivationParams> params_;  // by root
+  std::map<ValueId, ValueId> paired_;           // value -> its dequantized twin
 };
 
 class DynamicQuantizer {
@@ -259,8 +213,10 @@ QuantizedWeights QuantizeWeights(const Tensor& weights, int axis,
 }
 
 Result<Graph> QuantizeStatic(const Graph& graph, const Dataset& calibration) {
-  Graph result = graph;
-  MINIM_TRY(const bool any, StaticQuantizer(graph, result).Run(calibration));
+  Graph source = graph;
+  MINIM_TRY(FoldBatchNorm(source, {}));  // so that a convolution ends in its activation
+  Graph result = source;
+  MINIM_TRY(const bool any, StaticQuantizer(source, result).Run(calibration));
   if (!any)
     return Unsupported("nothing to quantize: no Conv, Gemm or MatMul with constant weights");
   DropUnused(result);

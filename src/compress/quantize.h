@@ -7,8 +7,9 @@
 namespace minim {
 
 /// Static INT8 in QDQ form: activations u8 per tensor from min-max calibration, weights s8 per
-/// output channel (symmetric, scale max|w|/127), bias s32 at scale s_x * s_w. Conv, Gemm and MatMul
-/// with constant weights; pools and shape ops between them stay integer.
+/// output channel (symmetric, scale max|w|/127), bias s32 at scale s_x * s_w. Conv (batch norms are
+/// folded into it first), Gemm and MatMul with constant weights; what lies between them as
+/// value_choice.h has it.
 Result<Graph> QuantizeStatic(const Graph& graph, const Dataset& calibration);
 
 /// Dynamic INT8: Gemm and MatMul with constant weights quantize each row of their input at run

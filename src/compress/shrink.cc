@@ -43,7 +43,7 @@ Result<double> TimeOnce(const Session& session, const Dataset& data, int64_t bat
 
 // Alternates between the candidates, so that a noisy moment hits all of them.
 Status Time(std::vector<Candidate>& candidates, const Dataset& data, int64_t batch,
-            double VariantReport::*field) {
+            double VariantReport::* field) {
   std::vector<std::vector<double>> samples(candidates.size());
   for (int round = 0; round < kTimingRounds; ++round) {
     for (size_t i = 0; i < candidates.size(); ++i) {

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "core/dtype.h"
+#include "core/requantize.h"
 #include "passes/passes.h"
 
 namespace minim {
@@ -20,14 +21,6 @@ bool SameConstant(const Graph& graph, ValueId a, ValueId b) {
   return left != nullptr && right != nullptr && left->dtype() == right->dtype() &&
          left->size() == right->size() &&
          std::memcmp(left->data(), right->data(), left->bytes()) == 0;
-}
-
-int64_t Lowest(DType dtype) {
-  return Visit(dtype, []<typename T>() -> int64_t {
-    if constexpr (std::is_integral_v<T>)
-      return static_cast<int64_t>(std::numeric_limits<T>::lowest());
-    return 0;
-  });
 }
 
 class QdqFuser {
@@ -117,29 +110,48 @@ class QdqFuser {
                        [](std::byte b) { return b == std::byte{0}; });
   }
 
-  // The Q that alone reads `id`, possibly behind a Relu that its zero point makes redundant. The
-  // Relu is marked gone only when `commit` is called.
+  // The Q that alone reads `id`, possibly behind a Relu or Clip that its saturation makes
+  // redundant.
   struct Tail {
     int q = -1;
-    int relu = -1;
+    int activation = -1;
   };
   Tail FindTail(ValueId id) {
     Tail tail{.q = SoleReader(id)};
-    if (tail.q >= 0 && graph_.nodes[tail.q].Is("Relu")) {
-      tail.relu = tail.q;
-      tail.q = SoleReader(graph_.nodes[tail.relu].output(0));
+    if (tail.q >= 0 && (graph_.nodes[tail.q].Is("Relu") || graph_.nodes[tail.q].Is("Clip"))) {
+      tail.activation = tail.q;
+      tail.q = SoleReader(graph_.nodes[tail.activation].output(0));
     }
     if (tail.q < 0 || !graph_.nodes[tail.q].Is("QuantizeLinear")) return {};
     const Node& q = graph_.nodes[tail.q];
     if (!ScalarConstant(q.input(1)) || (q.input(2) != kNoValue && !Constant(q.input(2)))) return {};
     const DType dtype = graph_.type(q.output(0)).dtype;
     if (dtype != DType::u8 && dtype != DType::i8) return {};
-    if (tail.relu < 0) return tail;
-    const int64_t zero =
+    return tail.activation < 0 || SaturationActs(graph_.nodes[tail.activation], q) ? tail : Tail{};
+  }
+
+  // Rounding is monotone: if the bounds of the activation become the least and the greatest byte,
+  // every value beyond them does too.
+  bool SaturationActs(const Node& activation, const Node& q) const {
+    const bool relu = activation.Is("Relu");
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    const auto bound = [&](int input, float none) -> std::optional<float> {
+      if (activation.input(input) == kNoValue) return none;
+      if (!ScalarConstant(activation.input(input))) return std::nullopt;
+      return graph_.constant(activation.input(input))->as<float>()[0];
+    };
+    const std::optional<float> low = relu ? 0.0f : bound(1, -kInfinity);
+    const std::optional<float> high = relu ? kInfinity : bound(2, kInfinity);
+    const DType dtype = graph_.type(q.output(0)).dtype;
+    const int32_t least = dtype == DType::u8 ? 0 : -128;
+    const float scale = graph_.constant(q.input(1))->as<float>()[0];
+    const int32_t zero =
         q.input(2) == kNoValue
             ? 0
-            : Converted(graph_.constant(q.input(2))->view(), DType::i64).as<int64_t>()[0];
-    return zero == Lowest(dtype) ? tail : Tail{};
+            : static_cast<int32_t>(
+                  Converted(graph_.constant(q.input(2))->view(), DType::i64).as<int64_t>()[0]);
+    return low && high && Requantize(*low / scale, zero, least, least + 255) == least &&
+           Requantize(*high / scale, zero, least, least + 255) == least + 255;
   }
 
   // The int32 constant behind a DQ with scale s_x * s_w; kNoValue with ok = true when there is
@@ -170,7 +182,7 @@ class QdqFuser {
     fused.outputs = {tail.q >= 0 ? graph_.nodes[tail.q].output(0) : graph_.nodes[index].output(0)};
     graph_.nodes[index] = std::move(fused);
     if (tail.q >= 0) gone_[tail.q] = true;
-    if (tail.relu >= 0) gone_[tail.relu] = true;
+    if (tail.activation >= 0) gone_[tail.activation] = true;
     producers_[graph_.nodes[index].output(0)] = static_cast<int>(index);
   }
 
@@ -226,15 +238,43 @@ class QdqFuser {
     Node *x = PerTensorDq(matmul.input(0)),
          *w = WeightDq(matmul.input(1), wt.ranked() ? wt.rank() - 1 : 1);
     const Tail tail = FindTail(matmul.output(0));
-    if (x == nullptr || w == nullptr || tail.q < 0) return false;
-    const Node &xn = *x, &wn = *w, &q = graph_.nodes[tail.q];
+    if (x == nullptr || w == nullptr) return false;
+    const Node &xn = *x, &wn = *w;
     const Params xp = ParamsOf(xn, graph_.type(xn.input(0)).dtype), wp = ParamsOf(wn, DType::i8);
+    if (tail.q < 0) return FuseFloatMatMul(index, xn.input(0), xp, wn.input(0), wp);
+    const Node& q = graph_.nodes[tail.q];
     const Params yp = ParamsOf(q, graph_.type(q.output(0)).dtype);
     Node fused{.op = "QLinearMatMul"};
     fused.inputs = {xn.input(0), xp.scale, xp.zero,  wn.input(0),
                     wp.scale,    wp.zero,  yp.scale, yp.zero};
     Replace(index, std::move(fused), tail);
     return true;
+  }
+
+  // A product whose result stays float, with the bias that a following Add brings.
+  bool FuseFloatMatMul(size_t index, ValueId a, const Params& ap, ValueId b, const Params& bp) {
+    if (!context_.has_kernel("MatMulIntegerToFloat") || !graph_.type(b).Static()) return false;
+    Node fused{.op = "MatMulIntegerToFloat", .domain = std::string(kMicrosoftDomain)};
+    fused.inputs = {a, b, ap.scale, bp.scale, ap.zero, bp.zero};
+    const int add = SoleReader(graph_.nodes[index].output(0));
+    const ValueId bias =
+        add >= 0 ? BiasOf(graph_.nodes[add], graph_.nodes[index].output(0)) : kNoValue;
+    if (bias != kNoValue &&
+        graph_.constant(bias)->dims() == Dims{graph_.type(b).dims()[graph_.type(b).rank() - 1]}) {
+      fused.inputs.push_back(bias);
+      graph_.nodes[index].outputs = graph_.nodes[add].outputs;
+      gone_[add] = true;
+    }
+    Replace(index, std::move(fused), {});
+    return true;
+  }
+
+  // The f32 constant that an Add adds to `id`.
+  ValueId BiasOf(const Node& add, ValueId id) const {
+    if (!add.Is("Add")) return kNoValue;
+    const ValueId other = add.input(add.input(0) == id ? 1 : 0);
+    const Tensor* bias = graph_.constant(other);
+    return bias != nullptr && bias->dtype() == DType::f32 ? other : kNoValue;
   }
 
   // DQ -> op -> Q with equal parameters around an op that only moves or selects elements.
@@ -247,7 +287,7 @@ class QdqFuser {
       return false;
     const Node* dq = PerTensorDq(node.input(0));
     const Tail tail = FindTail(node.output(0));
-    if (dq == nullptr || tail.q < 0 || tail.relu >= 0) return false;
+    if (dq == nullptr || tail.q < 0 || tail.activation >= 0) return false;
     const Node& q = graph_.nodes[tail.q];
     if (graph_.type(dq->input(0)).dtype != graph_.type(q.output(0)).dtype) return false;
     if (!SameConstant(graph_, dq->input(1), q.input(1))) return false;

@@ -154,6 +154,51 @@ TEST(FuseQdqTest, IslandsBecomeIntegerKernels) {
             Ops({"QuantizeLinear", "QLinearMatMul", "DequantizeLinear"}));
 }
 
+// A product between DQ and Q with an activation in the middle.
+Graph ActivatedProduct(const char* activation, const char* scale) {
+  return Parse(fmt::format(R"(graph "g"(x: f32[2,3]) -> (y) {{
+    const xs: f32 = [0.01]
+    const xz: u8 = [128]
+    const wq: i8[3,2] = [1, 2, 3, 4, 5, -6]
+    const ws: f32[2] = [0.02, 0.03]
+    const low: f32 = [0]
+    const high: f32 = [6]
+    const ys: f32 = [{}]
+    const yz: u8 = [0]
+    q = QuantizeLinear(x, xs, xz)
+    d = DequantizeLinear(q, xs, xz)
+    w = DequantizeLinear(wq, ws) {{axis=1}}
+    m = MatMul(d, w)
+    r = {}
+    y = QuantizeLinear(r, ys, yz) }})",
+                           scale, activation));
+}
+
+TEST(FuseQdqTest, AnActivationThatSaturationMakesIsDropped) {
+  // 255 steps of 0.0235 end at 5.99: the last step still holds 6; of 0.03, at 7.65.
+  EXPECT_EQ(OpsOf(Apply(FuseQdq, ActivatedProduct("Clip(m, low, high)", "0.0235"), 1)),
+            Ops({"QuantizeLinear", "QLinearMatMul"}));
+  EXPECT_EQ(OpsOf(Apply(FuseQdq, ActivatedProduct("Clip(m, low, high)", "0.03"), 1)),
+            Ops({"QuantizeLinear", "MatMulIntegerToFloat", "Clip", "QuantizeLinear"}));
+  EXPECT_EQ(OpsOf(Apply(FuseQdq, ActivatedProduct("Clip(m, low)", "0.03"), 1)),
+            Ops({"QuantizeLinear", "QLinearMatMul"}));
+}
+
+TEST(FuseQdqTest, AProductWithoutAQuantizerEndsInFloatsWithItsBias) {
+  const Graph graph = Parse(R"(graph "g"(x: f32[4,2,3]) -> (y) {
+    const xs: f32 = [0.01]
+    const xz: u8 = [128]
+    const wq: i8[3,2] = [1, 2, 3, 4, 5, -6]
+    const ws: f32[2] = [0.02, 0.03]
+    const b: f32[2] = [1, 2]
+    q = QuantizeLinear(x, xs, xz)
+    d = DequantizeLinear(q, xs, xz)
+    w = DequantizeLinear(wq, ws) {axis=1}
+    m = MatMul(d, w)
+    y = Add(b, m) })");
+  EXPECT_EQ(OpsOf(Apply(FuseQdq, graph, 1e-5)), Ops({"QuantizeLinear", "MatMulIntegerToFloat"}));
+}
+
 TEST(ExpandFunctionsTest, NamesakesInOtherDomainsHaveNoKernel) {
   const Graph graph = Parse(R"(graph "g"(x: f32[2,3]) -> (y) {
     const s: f32 = [0.5]

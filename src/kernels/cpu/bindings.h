@@ -74,6 +74,8 @@ BindResult QLinearMatMulAvx2(const KernelRequest& request);
 BindResult QLinearMatMulPortable(const KernelRequest& request);
 BindResult QGemmAvx2(const KernelRequest& request);
 BindResult QGemmPortable(const KernelRequest& request);
+BindResult MatMulIntegerToFloatAvx2(const KernelRequest& request);
+BindResult MatMulIntegerToFloatPortable(const KernelRequest& request);
 BindResult RowQuantizedMatMulAvx2(const KernelRequest& request);
 BindResult RowQuantizedMatMulPortable(const KernelRequest& request);
 BindResult ConvIntegerAvx2(const KernelRequest& request);

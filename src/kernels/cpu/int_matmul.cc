@@ -20,6 +20,8 @@ constexpr Roles kQLinearMatMul{0, 3, 2, 5, 1, 4, 6, 7, kAbsent};
 constexpr Roles kQGemm{0, 3, 2, 5, 1, 4, 7, 8, 6};
 constexpr Roles kRowQuantized{0, 1, kAbsent, kAbsent, kAbsent, 2, kAbsent, kAbsent, 3};
 
+constexpr Roles kIntegerToFloat{0, 1, 4, 5, 2, 3, kAbsent, kAbsent, 6};
+
 enum class Result8 { kSums, kQuantized, kFloat, kRowFloat };
 
 struct Plan {
@@ -30,6 +32,7 @@ struct Plan {
   DType a_dtype = DType::u8, b_dtype = DType::i8, y_dtype = DType::i32, zero_dtype = DType::u8;
   int64_t a_zeros = 0, b_zeros = 0, b_scales = 0, bias_count = 0;
   float alpha = 1;
+  bool float_bias = false;
   std::shared_ptr<const std::byte> packed;
   size_t a_bytes = 0, pack_bytes = 0, sum_bytes = 0, scale_bytes = 0, row_bytes = 0;
 
@@ -123,7 +126,8 @@ void FinishRows(const Plan& p, const KernelArgs& args, int64_t batch, int32_t* s
   RequantizeRow columns{scales, p.b_scales > 1, 0};
   if (Given(args, p.roles.y_zero))
     columns.zero_point = ZeroPoints{args.inputs[p.roles.y_zero], p.zero_dtype, 1}.At(0);
-  const bool integer_bias = Given(args, p.roles.bias) && p.result != Result8::kRowFloat;
+  const bool integer_bias = Given(args, p.roles.bias) && !p.float_bias;
+  const float* bias = p.float_bias ? In<float>(args, p.roles.bias) : nullptr;
   args.threads.ParallelRange(
       s.m, 16384 / std::max<int64_t>(1, s.n) + 1, [&](int64_t first, int64_t last) {
         for (int64_t i = first; i < last; ++i) {
@@ -131,12 +135,10 @@ void FinishRows(const Plan& p, const KernelArgs& args, int64_t batch, int32_t* s
           if (integer_bias) AddBias(p, In<int32_t>(args, p.roles.bias), i, row);
           const int64_t at = (batch * s.m + i) * s.n;
           if (p.result == Result8::kRowFloat) {
-            p.level->dequantize_sums(
-                row, row_scales[i], columns,
-                Given(args, p.roles.bias) ? In<float>(args, p.roles.bias) : nullptr, s.n,
-                Out<float>(args, 0) + at);
+            p.level->dequantize_sums(row, row_scales[i], columns, bias, s.n,
+                                     Out<float>(args, 0) + at);
           } else if (p.result == Result8::kFloat) {
-            p.level->dequantize_sums(row, 1.0f, columns, nullptr, s.n, Out<float>(args, 0) + at);
+            p.level->dequantize_sums(row, 1.0f, columns, bias, s.n, Out<float>(args, 0) + at);
           } else if (p.y_dtype == DType::u8) {
             p.level->requantize_u8(row, columns, s.n, Out<uint8_t>(args, 0) + at);
           } else {
@@ -196,6 +198,7 @@ Status CheckParts(const KernelRequest& request, const Plan& p) {
   if (p.result == Result8::kQuantized && !IsByte(p.y_dtype))
     return Unsupported("result is {}", Name(p.y_dtype));
   const int64_t b = p.bias_count;
+  if (p.float_bias && b != p.s.n) return Unsupported("a float bias of {} values", b);
   if (b > 1 && b != p.s.n && b != p.s.m * p.s.n) return Unsupported("bias of {} values", b);
   return {};
 }
@@ -235,6 +238,7 @@ BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles
   p.b_zeros = CountOf(request, roles.b_zero);
   p.b_scales = CountOf(request, roles.b_scale);
   p.bias_count = CountOf(request, roles.bias);
+  p.float_bias = p.bias_count > 0 && request.inputs[roles.bias].dtype == DType::f32;
   if (CountOf(request, roles.y_zero)) p.zero_dtype = request.inputs[roles.y_zero].dtype;
   if (request.op == "QGemm") p.alpha = attributes.Float("alpha", 1);
   MINIM_TRY(CheckParts(request, p));
@@ -271,6 +275,12 @@ BindResult QLinearMatMulPortable(const KernelRequest& r) {
 }
 BindResult QGemmAvx2(const KernelRequest& r) { return BindQGemm(r, IntAvx2()); }
 BindResult QGemmPortable(const KernelRequest& r) { return BindQGemm(r, IntPortable()); }
+BindResult MatMulIntegerToFloatAvx2(const KernelRequest& r) {
+  return Bind(r, IntAvx2(), kIntegerToFloat, Result8::kFloat);
+}
+BindResult MatMulIntegerToFloatPortable(const KernelRequest& r) {
+  return Bind(r, IntPortable(), kIntegerToFloat, Result8::kFloat);
+}
 BindResult RowQuantizedMatMulAvx2(const KernelRequest& r) {
   return Bind(r, IntAvx2(), kRowQuantized, Result8::kRowFloat);
 }
