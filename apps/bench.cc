@@ -15,8 +15,9 @@ using Clock = std::chrono::steady_clock;
 
 struct Options {
   ModelOptions model;
-  std::vector<std::string> shapes;
+  std::vector<std::string> shapes, inputs;
   int64_t batch = 1;
+  uint64_t seed = 1;
   double seconds = 2;
   bool json = false;
   ServerBenchOptions server;
@@ -33,9 +34,10 @@ double Since(Clock::time_point start, double unit) {
   return std::chrono::duration<double>(Clock::now() - start).count() * unit;
 }
 
-std::vector<Tensor> RandomInputs(const Session& session, const std::vector<Dims>& dims) {
+std::vector<Tensor> RandomInputs(const Session& session, const std::vector<Dims>& dims,
+                                 uint64_t seed) {
   std::vector<Tensor> inputs;
-  const Philox rng(1);
+  const Philox rng(seed);
   uint64_t drawn = 0;
   for (size_t i = 0; i < dims.size(); ++i) {
     Tensor values(DType::f32, dims[i]);
@@ -47,13 +49,18 @@ std::vector<Tensor> RandomInputs(const Session& session, const std::vector<Dims>
   return inputs;
 }
 
+Result<std::vector<Tensor>> Inputs(const Session& session, const Options& options) {
+  if (!options.inputs.empty()) return ReadInputs(session, options.inputs);
+  MINIM_TRY(const std::vector<Dims> dims, InputDims(session, options.shapes, options.batch));
+  return RandomInputs(session, dims, options.seed);
+}
+
 Result<Timing> Measure(const Options& options) {
   Timing timing;
   const auto load_start = Clock::now();
   MINIM_TRY(const std::shared_ptr<Session> session, LoadModel(options.model));
-  MINIM_TRY(const std::vector<Dims> dims, InputDims(*session, options.shapes, options.batch));
   timing.load_ms = Since(load_start, 1e3);
-  const std::vector<Tensor> inputs = RandomInputs(*session, dims);
+  MINIM_TRY(const std::vector<Tensor> inputs, Inputs(*session, options));
   std::vector<ConstView> views;
   for (const Tensor& input : inputs) views.push_back(input.view());
   const auto first_start = Clock::now();
@@ -63,7 +70,7 @@ Result<Timing> Measure(const Options& options) {
   for (Tensor& output : outputs) buffers.push_back(output.view());
   MINIM_TRY(session->RunInto(views, buffers));
   std::vector<double> samples;
-  for (const auto start = Clock::now(); Since(start, 1) < options.seconds || samples.size() < 5;) {
+  for (const auto start = Clock::now(); Since(start, 1) < options.seconds || samples.size() < 3;) {
     const auto run_start = Clock::now();
     MINIM_TRY(session->RunInto(views, buffers));
     samples.push_back(Since(run_start, 1e6));
@@ -119,6 +126,8 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
   AddModelOptions(*verb, o->model);
   verb->add_option("--batch", o->batch, "Size of a symbolic leading dim")->capture_default_str();
   verb->add_option("--shape", o->shapes, "NAME=1x3x224x224");
+  verb->add_option("--seed", o->seed, "Of the random inputs")->capture_default_str();
+  verb->add_option("--input", o->inputs, "[NAME=]FILE instead of random inputs, as in run");
   verb->add_option("--seconds", o->seconds, "How long to measure")->capture_default_str();
   verb->add_flag("--json", o->json, "One JSON object instead of text");
   ServerBenchOptions& s = o->server;

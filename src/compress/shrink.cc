@@ -17,7 +17,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Progress = std::function<void(double, const std::string&)>;
 
-constexpr int kTimingRounds = 60;
+constexpr int kTimingRounds = 60, kLeastRounds = 2, kWarmRounds = 1;
+constexpr std::chrono::seconds kTimingBudget{10};  // per batch size; large models get fewer rounds
 constexpr double kNoise = 0.03;  // a smaller difference of medians is no gain
 
 struct Candidate {
@@ -45,10 +46,12 @@ Result<double> TimeOnce(const Session& session, const Dataset& data, int64_t bat
 Status Time(std::vector<Candidate>& candidates, const Dataset& data, int64_t batch,
             double VariantReport::* field) {
   std::vector<std::vector<double>> samples(candidates.size());
+  const auto start = Clock::now();
   for (int round = 0; round < kTimingRounds; ++round) {
+    if (round >= kLeastRounds && Clock::now() - start > kTimingBudget) break;
     for (size_t i = 0; i < candidates.size(); ++i) {
       MINIM_TRY(const double us, TimeOnce(*candidates[i].session, data, batch));
-      if (round >= 3) samples[i].push_back(us);
+      if (round >= kWarmRounds) samples[i].push_back(us);
     }
   }
   for (size_t i = 0; i < candidates.size(); ++i)

@@ -21,10 +21,11 @@ Result<std::vector<int64_t>> Classify(const Session& session, const Dataset& dat
     const ConstView views[] = {batch.samples.view()};
     MINIM_TRY(const std::vector<Tensor> outputs, session.Run(views));
     const Tensor scores = Converted(outputs[0].view(), DType::f32);
-    if (scores.dims().rank() != 2 || scores.dims()[0] != count)
+    const Dims& dims = scores.dims();  // [rows, classes] or, unflattened, [rows, classes, 1, 1]
+    if (dims.rank() < 2 || dims[0] != count || dims[0] * dims[1] != scores.size())
       return InvalidArgument("the model's first output has shape {}, expected [{},classes]",
-                             scores.dims().ToString(), count);
-    const int64_t width = scores.dims()[1];
+                             dims.ToString(), count);
+    const int64_t width = dims[1];
     for (int64_t i = 0; i < count; ++i) {
       const auto row = scores.as<float>().subspan(i * width, width);
       classes.push_back(std::max_element(row.begin(), row.end()) - row.begin());
