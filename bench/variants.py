@@ -1,0 +1,103 @@
+"""Low-precision files of a suite model: by `minim shrink` and by ONNX Runtime's own quantizer."""
+import json
+import os
+import shutil
+import subprocess
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.quantization import (
+    CalibrationDataReader, QuantFormat, QuantType, quant_pre_process, quantize_dynamic, quantize_static)
+
+CALIBRATION, TEST = 16, 32  # samples
+SEED = 11
+
+
+def draw(dims, count, seed):
+    """Inputs are standard normal, as after the usual standardisation."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    return rng.standard_normal((count, *dims)).astype(np.float32)
+
+
+def input_dims(path):
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.get_inputs()[0].shape[1:]
+
+
+def fp32_classes(path, x):
+    """Labels for minim's accuracy gate: what the FP32 model itself says."""
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    rows = [session.run(None, {"x": row[None]})[0].reshape(-1).argmax() for row in x]
+    return np.asarray(rows, np.int64)
+
+
+def shrink(minim, folder):
+    """bf16-minim.onnx, int8-minim.onnx and int8-dynamic-minim.onnx; returns why one is missing."""
+    source, work = f"{folder}/fp32.onnx", f"{folder}/shrink"
+    os.makedirs(work, exist_ok=True)
+    arguments = [minim, "shrink", source, "--out", work, "--max-loss", "1"]
+    for kind, count in (("test", TEST), ("calibration", CALIBRATION)):
+        x = draw(input_dims(source), count, SEED + count)
+        np.save(f"{work}/{kind}-x.npy", x)
+        np.save(f"{work}/{kind}-y.npy", fp32_classes(source, x))
+        arguments += [f"--{kind}-samples", f"{work}/{kind}-x.npy", f"--{kind}-labels", f"{work}/{kind}-y.npy"]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    reasons = [done.stderr.strip()] if done.returncode else keep(work, folder)
+    shutil.rmtree(work)
+    return reasons
+
+
+def keep(work, folder):
+    reasons = []
+    with open(f"{work}/1/report.json") as file:
+        variants = json.load(file)["variants"]
+    for variant in variants:
+        if variant["name"] == "fp32":
+            continue
+        if variant["kept"]:
+            shutil.move(f"{work}/1/{variant['file']}", f"{folder}/{variant['name']}-minim.onnx")
+        else:
+            reasons.append(f"{variant['name']}: {variant['reason']}")
+    return reasons
+
+
+class Reader(CalibrationDataReader):
+    def __init__(self, dims):
+        self.rows = iter(draw(dims, CALIBRATION, SEED + CALIBRATION))
+
+    def get_next(self):
+        row = next(self.rows, None)
+        return None if row is None else {"x": row[None]}
+
+
+def has_vnni():
+    with open("/proc/cpuinfo") as file:
+        return "vnni" in file.read()
+
+
+def ort_static(folder):
+    """QDQ, per channel; weights of 7 bits where products of 8 would saturate, as its guide says."""
+    prepared = f"{folder}/prepared.onnx"
+    quant_pre_process(f"{folder}/fp32.onnx", prepared, skip_symbolic_shape=True)
+    quantize_static(prepared, f"{folder}/int8-ort.onnx", Reader(input_dims(prepared)),
+                    quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
+                    weight_type=QuantType.QInt8, reduce_range=not has_vnni())
+    os.remove(prepared)
+
+
+def ort_dynamic(folder):
+    quantize_dynamic(f"{folder}/fp32.onnx", f"{folder}/int8-dynamic-ort.onnx", per_channel=True,
+                     reduce_range=not has_vnni())
+
+
+def make(minim, folder, forms):
+    """Makes the named forms; prints a line for each that cannot be made."""
+    reasons = shrink(minim, folder) if "minim" in forms else []
+    for form, function in (("ort-static", ort_static), ("ort-dynamic", ort_dynamic)):
+        if form not in forms:
+            continue
+        try:
+            function(folder)
+        except Exception as error:  # the quantizer's own limits
+            reasons.append(f"{form}: {str(error).splitlines()[0][:160]}")
+    return reasons
