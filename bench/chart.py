@@ -34,7 +34,8 @@ def grid(low, high, bottom):
 def legend(batches):
     out, x = "", LEFT
     for batch in batches:
-        out += f'<circle cx="{x}" cy="38" r="4" fill="{COLOURS.get(batch, OTHER)}"/>' + text(x + 8, 42, f"batch {batch}")
+        out += f'<circle cx="{x}" cy="38" r="4" fill="{COLOURS.get(batch, OTHER)}"/>'
+        out += text(x + 8, 42, f"batch {batch}")
         x += 80
     return out + text(x, 42, "filled: 1 thread, open: more")
 

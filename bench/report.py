@@ -59,7 +59,6 @@ class Table:
             json.dump(self.provenance, file, indent=1)
 
     def write(self):
-        self.write_data()
         with open(self.path("md"), "w") as file:
             file.write(f"# minim and its peers\n\n{self.origin()}\n\n{self.times()}\n{self.means()}\n"
                        f"{self.against_own_fp32()}\n{self.peers()}\n{self.notes()}")

@@ -1,5 +1,6 @@
 """Low-precision files of a suite model: by `minim shrink` and by ONNX Runtime's own quantizer."""
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import onnxruntime as ort
 from onnxruntime.quantization import (
     CalibrationDataReader, QuantFormat, QuantType, quant_pre_process, quantize_dynamic, quantize_static)
 
+logging.disable(logging.WARNING)  # the quantizer's advice, a line a weight
 CALIBRATION, TEST = 16, 32  # samples
 SEED = 11
 
