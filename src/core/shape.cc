@@ -28,8 +28,7 @@ std::string ToString(const Shape& shape) {
 std::optional<int64_t> ElementsOf(const Shape& shape) {
   int64_t product = 1;
   for (const Dim& dim : shape) {
-    if (!dim.known()) return std::nullopt;
-    product *= dim.value();
+    if (!dim.known() || __builtin_mul_overflow(product, dim.value(), &product)) return std::nullopt;
   }
   return product;
 }

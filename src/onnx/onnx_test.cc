@@ -92,6 +92,39 @@ TEST(OnnxTest, RefusesWhatItCannotRead) {
   for (size_t n = 0; n < good.size(); ++n) (void)ParseOnnx(good.substr(0, n));  // no crash
 }
 
+// Every byte of a file with weights, changed in each of its bits: an error or another model.
+TEST(OnnxTest, MutatedFilesDoNoHarm) {
+  auto model = ReluModel();
+  auto& w = *model.mutable_graph()->add_initializer();
+  w.set_name("w");
+  w.set_data_type(1);
+  w.add_dims(2);
+  w.set_raw_data(std::string(8, '\x3f'));
+  model.mutable_graph()->mutable_node(0)->set_op_type("Add");
+  model.mutable_graph()->mutable_node(0)->add_input("w");
+  const std::string good = model.SerializeAsString();
+  int refused = 0;
+  for (size_t at = 0; at < good.size(); ++at) {
+    for (int bit = 0; bit < 8; ++bit) {
+      std::string bad = good;
+      bad[at] = static_cast<char>(bad[at] ^ (1 << bit));
+      const auto graph = ParseOnnx(bad);
+      if (!graph.ok()) EXPECT_FALSE(graph.status().message().empty());
+      refused += graph.ok() ? 0 : 1;
+    }
+  }
+  EXPECT_GT(refused, static_cast<int>(good.size()));
+}
+
+TEST(OnnxTest, OutputsThatNobodyMakesOrThatRepeat) {
+  auto model = ReluModel();
+  for (int i = 0; i < 5000; ++i) model.mutable_graph()->add_output()->set_name("y");
+  const auto repeated = ParseOnnx(model.SerializeAsString());
+  if (repeated.ok()) EXPECT_EQ(repeated->outputs.size(), 5001u);
+  model.mutable_graph()->add_output()->set_name(std::string("y\0z", 3));
+  EXPECT_FALSE(ParseOnnx(model.SerializeAsString()).ok());
+}
+
 TEST(OnnxTest, LimitsHold) {
   auto model = ReluModel();
   for (int i = 0; i < 100; ++i) model.mutable_graph()->add_node();

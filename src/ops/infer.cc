@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/dtype.h"
+#include "core/memory_limit.h"
 
 namespace minim {
 
@@ -33,6 +34,9 @@ Status InferContext::SetOutput(int i, TensorType type) {
   if (i >= output_count()) return {};
   if (type.shape && type.shape->size() > static_cast<size_t>(kMaxRank))
     return Error("rank {} exceeds the limit of {}", type.shape->size(), kMaxRank);
+  if (type.is_tensor() && type.shape)
+    MINIM_TRY(
+        Annotate(CheckFits(*type.shape, type.dtype), fmt::format("{} '{}'", node_.op, node_.name)));
   outputs_[i] = std::move(type);
   return {};
 }

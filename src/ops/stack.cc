@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/dtype.h"
+#include "core/memory_limit.h"
 #include "ops/reference.h"
 
 namespace minim {
@@ -45,6 +46,11 @@ Status Stack::Push(const HostContext& op, const HostValue& value) {
       (tensor->dtype() != slices_[0].dtype() || !(tensor->dims() == slices_[0].dims())))
     return op.Error("scanned outputs have shapes {} and {}", slices_[0].dims().ToString(),
                     tensor->dims().ToString());
+  constexpr size_t kOverhead = 256;  // of a small tensor
+  bytes_ += tensor->bytes() + kOverhead;
+  if (bytes_ > LargestValue())
+    return ResourceExhausted("a loop gathered more than {} bytes, half of main memory",
+                             LargestValue());
   slices_.push_back(*tensor);
   return {};
 }

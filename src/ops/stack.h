@@ -15,13 +15,15 @@ Result<Tensor> SliceRange(const HostContext& op, const Tensor& tensor, int axis,
 /// Tensors of one shape that become one with a new axis.
 class Stack {
  public:
-  /// Errors: kInvalidArgument unless `value` is a tensor like those before it.
+  /// Errors: kInvalidArgument unless `value` is a tensor like those before it; kResourceExhausted
+  /// when they outgrow LargestValue().
   Status Push(const HostContext& op, const HostValue& value);
   /// Of no tensors at all: a tensor of `type` whose new axis and unknown dims are 0.
   Result<Tensor> Join(const HostContext& op, const TensorType& type, int axis, bool reversed) const;
 
  private:
   std::vector<Tensor> slices_;
+  size_t bytes_ = 0;
 };
 
 /// `tensors` joined along the existing `axis`, as Concat does.

@@ -1,5 +1,8 @@
 #include "minim/session.h"
 
+#include <new>
+#include <stdexcept>
+
 #include "exec/program.h"
 #include "onnx/onnx.h"
 #include "session/context_pool.h"
@@ -20,6 +23,18 @@ TensorInfo InfoOf(const Value& value) {
   return info;
 }
 
+// What a model or a request asks of memory and does not get is an error, not the end of the
+// process.
+template <typename F>
+auto WithinMemory(F&& f) -> decltype(f()) {
+  try {
+    return f();
+  } catch (const std::bad_alloc&) {
+  } catch (const std::length_error&) {
+  }
+  return ResourceExhausted("the model asks for more memory than this machine gives");
+}
+
 class SessionImpl final : public Session {
  public:
   SessionImpl(Graph graph, std::vector<PassReport> reports, std::shared_ptr<Runtime> runtime,
@@ -38,27 +53,28 @@ class SessionImpl final : public Session {
   const std::vector<TensorInfo>& outputs() const override { return outputs_; }
 
   Result<std::vector<Tensor>> Run(std::span<const ConstView> inputs) const override {
-    const ContextPool::Lease lease(pool_);
-    return program_.Run(*lease, inputs);
+    return WithinMemory([&] {
+      const ContextPool::Lease lease(pool_);
+      return program_.Run(*lease, inputs);
+    });
   }
 
   Result<std::vector<HostValue>> Run(std::span<const HostValue> inputs) const override {
-    const ContextPool::Lease lease(pool_);
-    return program_.Run(*lease, inputs);
+    return WithinMemory([&] {
+      const ContextPool::Lease lease(pool_);
+      return program_.Run(*lease, inputs);
+    });
   }
 
   Status RunInto(std::span<const ConstView> inputs, std::span<const View> outputs) const override {
-    const ContextPool::Lease lease(pool_);
-    return program_.RunInto(*lease, inputs, outputs);
+    return WithinMemory([&] {
+      const ContextPool::Lease lease(pool_);
+      return program_.RunInto(*lease, inputs, outputs);
+    });
   }
 
   Status Warm(std::span<const Dims> input_dims) const override {
-    std::vector<std::unique_ptr<ContextPool::Lease>> leases;  // all at once, so that all exist
-    for (int c = 0; c < contexts_; ++c) {
-      leases.push_back(std::make_unique<ContextPool::Lease>(pool_));
-      MINIM_TRY(program_.Prepare(**leases.back(), {input_dims.begin(), input_dims.end()}));
-    }
-    return {};
+    return WithinMemory([&] { return PrepareAll(input_dims); });
   }
 
   size_t arena_bytes() const override { return program_.arena_bytes(); }
@@ -74,6 +90,15 @@ class SessionImpl final : public Session {
   }
 
  private:
+  Status PrepareAll(std::span<const Dims> input_dims) const {
+    std::vector<std::unique_ptr<ContextPool::Lease>> leases;  // all at once, so that all exist
+    for (int c = 0; c < contexts_; ++c) {
+      leases.push_back(std::make_unique<ContextPool::Lease>(pool_));
+      MINIM_TRY(program_.Prepare(**leases.back(), {input_dims.begin(), input_dims.end()}));
+    }
+    return {};
+  }
+
   mutable Program program_;
   std::vector<PassReport> reports_;
   std::vector<TensorInfo> inputs_;
@@ -101,14 +126,18 @@ Result<std::shared_ptr<Session>> MakeSession(Graph graph, const SessionOptions& 
 }
 
 Result<std::shared_ptr<Session>> Session::Load(const std::string& path, SessionOptions options) {
-  MINIM_TRY(Graph graph, ImportOnnx(path));
-  return MakeSession(std::move(graph), options);
+  return WithinMemory([&]() -> Result<std::shared_ptr<Session>> {
+    MINIM_TRY(Graph graph, ImportOnnx(path));
+    return MakeSession(std::move(graph), options);
+  });
 }
 
 Result<std::shared_ptr<Session>> Session::FromBytes(std::string_view bytes,
                                                     SessionOptions options) {
-  MINIM_TRY(Graph graph, ParseOnnx(bytes));
-  return MakeSession(std::move(graph), options);
+  return WithinMemory([&]() -> Result<std::shared_ptr<Session>> {
+    MINIM_TRY(Graph graph, ParseOnnx(bytes));
+    return MakeSession(std::move(graph), options);
+  });
 }
 
 }  // namespace minim

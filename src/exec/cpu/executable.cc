@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/memory_limit.h"
 #include "ops/reference.h"
 
 namespace minim {
@@ -78,6 +79,10 @@ Result<std::unique_ptr<Executable>> Executable::Build(Graph graph, std::shared_p
         std::max(result->most_pointers_, node.inputs.size() + node.outputs.size());
   }
   result->plan_ = BuildPlan(std::move(graph), traits);
+  if (result->plan_.arena_bytes > PhysicalMemory())
+    return ResourceExhausted(
+        "one run needs {} bytes for what lies between its ops; main memory has {}",
+        result->plan_.arena_bytes, PhysicalMemory());
   result->constants_.assign(result->plan_.graph.values.size(), nullptr);
   for (const auto& [id, tensor] : result->plan_.graph.constants)
     result->constants_[id] = tensor.data();
