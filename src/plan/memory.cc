@@ -27,16 +27,11 @@ size_t PeakLiveBytes(const std::vector<BufferRequest>& requests) {
   return static_cast<size_t>(peak);
 }
 
-}  // namespace
-
-MemoryPlan PlanMemory(const std::vector<BufferRequest>& requests) {
+// Each request in `order` at the lowest offset that is free while it lives.
+MemoryPlan PlaceInOrder(const std::vector<BufferRequest>& requests,
+                        const std::vector<size_t>& order) {
   MemoryPlan plan;
   plan.offsets.assign(requests.size(), 0);
-  plan.live_bytes = PeakLiveBytes(requests);
-  std::vector<size_t> order(requests.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return requests[a].bytes > requests[b].bytes; });
   std::vector<size_t> placed;  // by offset
   for (size_t r : order) {
     const size_t bytes = Aligned(requests[r].bytes);
@@ -54,6 +49,56 @@ MemoryPlan PlanMemory(const std::vector<BufferRequest>& requests) {
     placed.insert(at, r);
   }
   return plan;
+}
+
+// What goes first: the largest is right for most graphs; long lives, areas and times win where
+// values of many sizes overlap, as under dense connections.
+using Weight = double (*)(const BufferRequest&);
+constexpr Weight kWeights[] = {
+    [](const BufferRequest& r) { return static_cast<double>(r.bytes); },
+    [](const BufferRequest& r) { return static_cast<double>(r.bytes) * (r.last - r.first + 1); },
+    [](const BufferRequest& r) { return static_cast<double>(r.last - r.first); },
+    [](const BufferRequest& r) { return -static_cast<double>(r.first); },
+    [](const BufferRequest& r) { return static_cast<double>(r.last); },
+};
+
+std::vector<size_t> OrderBy(const std::vector<BufferRequest>& requests, Weight weight) {
+  std::vector<size_t> order(requests.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    const double left = weight(requests[a]), right = weight(requests[b]);
+    return left != right ? left > right : requests[a].bytes > requests[b].bytes;
+  });
+  return order;
+}
+
+// What ends highest goes first the next time.
+void Promote(const std::vector<BufferRequest>& requests, const MemoryPlan& plan,
+             std::vector<size_t>& order) {
+  const auto highest = std::find_if(order.begin(), order.end(), [&](size_t r) {
+    return plan.offsets[r] + Aligned(requests[r].bytes) == plan.bytes;
+  });
+  std::rotate(order.begin(), highest, highest + 1);
+}
+
+constexpr int kPromotions = 16;
+
+}  // namespace
+
+MemoryPlan PlanMemory(const std::vector<BufferRequest>& requests) {
+  const size_t live_bytes = PeakLiveBytes(requests);
+  MemoryPlan best;
+  for (Weight weight : kWeights) {
+    std::vector<size_t> order = OrderBy(requests, weight);
+    for (int round = 0; round < kPromotions; ++round) {
+      MemoryPlan plan = PlaceInOrder(requests, order);
+      if (!requests.empty()) Promote(requests, plan, order);
+      if (best.offsets.empty() || plan.bytes < best.bytes) best = std::move(plan);
+      if (best.bytes == live_bytes) break;
+    }
+  }
+  best.live_bytes = live_bytes;
+  return best;
 }
 
 }  // namespace minim
