@@ -20,6 +20,7 @@ struct Options {
   uint64_t seed = 1;
   double seconds = 2;
   bool json = false;
+  bool profile = false;
   ServerBenchOptions server;
 };
 
@@ -28,6 +29,7 @@ struct Timing {
   double load_ms = 0, first_ms = 0;
   size_t arena_bytes = 0;
   size_t runs = 0;
+  std::string profile;
 };
 
 double Since(Clock::time_point start, double unit) {
@@ -80,6 +82,9 @@ Result<Timing> Measure(const Options& options) {
   timing.p10 = Percentile(samples, 0.1);
   timing.p90 = Percentile(samples, 0.9);
   timing.arena_bytes = session->arena_bytes();
+  if (options.profile) {
+    MINIM_TRY(timing.profile, session->Profile(views, std::min<int>(50, timing.runs)));
+  }
   return timing;
 }
 
@@ -111,6 +116,7 @@ int Bench(Options& options) {
              timing->p90, timing->runs);
   fmt::print("arena {} bytes, load {:.1f} ms, first run {:.1f} ms\n", timing->arena_bytes,
              timing->load_ms, timing->first_ms);
+  fmt::print("{}", timing->profile);
   return 0;
 }
 
@@ -130,6 +136,7 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
   verb->add_option("--input", o->inputs, "[NAME=]FILE instead of random inputs, as in run");
   verb->add_option("--seconds", o->seconds, "How long to measure")->capture_default_str();
   verb->add_flag("--json", o->json, "One JSON object instead of text");
+  verb->add_flag("--profile", o->profile, "Also a table of what each step takes");
   ServerBenchOptions& s = o->server;
   verb->add_option("--url", s.url, "Measure the server there; MODEL is its name on the server");
   verb->add_option("--tier", s.tier, "fp32, bf16, int8, ...; default: the server's choice");

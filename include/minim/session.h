@@ -74,6 +74,10 @@ class Session {
   virtual size_t arena_bytes() const = 0;
   /// Passes run, kernels chosen with reasons, memory: what `minim explain` prints.
   virtual std::string Explain() const = 0;
+  /// Runs the model `runs` times on these inputs and returns a table of its steps: median time,
+  /// share, arithmetic speed of products, implementation. Errors: those of Run; kUnsupported when
+  /// shapes depend on values.
+  virtual Result<std::string> Profile(std::span<const ConstView> inputs, int runs) const = 0;
 };
 
 }  // namespace minim

@@ -263,4 +263,23 @@ std::string Program::Explain() const {
   return text;
 }
 
+Result<std::string> Program::Profile(ExecContext& context, std::span<const ConstView> inputs,
+                                     int runs) {
+  MINIM_TRY(const Region* region, Find(context, {inputs}));
+  if (!region->whole())
+    return Unsupported("a model whose shapes depend on values runs in parts that have no profile");
+  const Executable& executable = region->executable();
+  std::vector<const void*> input_pointers;
+  for (int index : region->input_map()) input_pointers.push_back(inputs[index].data);
+  std::vector<Tensor> outputs;
+  std::vector<void*> output_pointers;
+  for (ValueId id : executable.graph().outputs) {
+    const TensorType& type = executable.graph().type(id);
+    outputs.emplace_back(type.dtype, type.dims());
+    output_pointers.push_back(outputs.back().data());
+  }
+  const ThreadBudget threads{&runtime_->pool(), options_.threads};
+  return executable.Profile(context, {input_pointers, output_pointers, {}, threads}, runs);
+}
+
 }  // namespace minim

@@ -58,6 +58,9 @@ class Program {
 
   size_t arena_bytes() const;
   std::string Explain() const;
+  /// A table of what each step takes: medians over `runs` runs on these inputs. Errors:
+  /// kUnsupported when shapes depend on values or a value is no array of numbers.
+  Result<std::string> Profile(ExecContext& context, std::span<const ConstView> inputs, int runs);
 
  private:
   struct Entry;

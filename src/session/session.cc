@@ -89,6 +89,11 @@ class SessionImpl final : public Session {
     return text + program_.Explain();
   }
 
+  Result<std::string> Profile(std::span<const ConstView> inputs, int runs) const override {
+    const ContextPool::Lease lease(pool_);
+    return program_.Profile(*lease, inputs, runs);
+  }
+
  private:
   Status PrepareAll(std::span<const Dims> input_dims) const {
     std::vector<std::unique_ptr<ContextPool::Lease>> leases;  // all at once, so that all exist

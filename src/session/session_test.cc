@@ -33,6 +33,18 @@ TEST(SessionTest, LoadsDescribesAndRuns) {
   EXPECT_NE((*session)->Explain().find("Relu"), std::string::npos);
 }
 
+TEST(SessionTest, ProfilesEachStep) {
+  const auto session = Session::FromBytes(ReluBytes()).value();
+  const Tensor x(DType::f32, {1, 2});
+  const ConstView views[] = {x.view()};
+  const auto table = session->Profile(views, 3);
+  ASSERT_TRUE(table.ok()) << table.status().message();
+  EXPECT_NE(table->find("GFLOP/s"), std::string::npos);
+  EXPECT_NE(table->find("Relu(f32[1,2])"), std::string::npos);
+  const ConstView wrong[] = {ConstView()};
+  EXPECT_FALSE(session->Profile(wrong, 3).ok());
+}
+
 TEST(SessionTest, ConcurrentCallersAgree) {
   const auto session = Session::FromBytes(ReluBytes()).value();
   std::vector<std::thread> callers;

@@ -1,8 +1,10 @@
 #include "exec/cpu/executable.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/memory_limit.h"
+#include "core/stats.h"
 #include "ops/reference.h"
 
 namespace minim {
@@ -41,6 +43,21 @@ StepTraits TraitsOf(const Node& node, const BoundStep& bound) {
     traits.in_place_input = [input](int output) { return output == 0 ? input : -1; };
   }
   return traits;
+}
+
+// Twice the multiply-adds of a product of `inputs[0]` with matrix or filter weights, else 0.
+double FlopsOf(const Graph& graph, int index) {
+  const Node& node = graph.nodes[index];
+  const bool conv = node.op == "Conv" || node.op == "FusedConv";
+  const bool product = node.op == "Gemm" || node.op == "FusedGemm" || node.op == "MatMul";
+  if (!conv && !product) return 0;
+  const Dims out = graph.type(node.output(0)).dims(), x = graph.type(node.input(0)).dims();
+  const Dims w = graph.type(node.input(1)).dims();
+  const bool across = product && node.attributes.Int("transA", 0) != 0;
+  const int64_t depth = conv            ? w.Elements(1, w.rank())
+                        : x.rank() == 0 ? 1
+                                        : x[across ? 0 : x.rank() - 1];
+  return 2.0 * static_cast<double>(out.Elements()) * static_cast<double>(depth);
 }
 
 }  // namespace
@@ -122,54 +139,86 @@ Status Executable::RunHost(const Step& step, void* const* inputs, void* const* o
   return {};
 }
 
+Status Executable::RunStep(const Step& step, std::byte* arena, void** pointers,
+                           const RunArgs& args) const {
+  if (step.kind == StepKind::kAlias) return {};
+  if (step.kind == StepKind::kCopy) {
+    const TensorType& type = plan_.graph.type(step.copy_from);
+    const size_t bytes = static_cast<size_t>(type.dims().Elements()) * SizeOf(type.dtype);
+    void* to = Resolve(step.copy_to, arena, args);
+    const void* from = Resolve(plan_.slots[step.copy_from], arena, args);
+    if (bytes > 0 && to != from) std::memcpy(to, from, bytes);
+    return {};
+  }
+  const Node& node = plan_.graph.nodes[step.node];
+  void** inputs = pointers;
+  void** outputs = pointers + node.inputs.size();
+  for (size_t i = 0; i < node.inputs.size(); ++i)
+    inputs[i] =
+        node.inputs[i] == kNoValue ? nullptr : Resolve(plan_.slots[node.inputs[i]], arena, args);
+  for (size_t i = 0; i < node.outputs.size(); ++i)
+    outputs[i] =
+        node.outputs[i] == kNoValue ? nullptr : Resolve(plan_.slots[node.outputs[i]], arena, args);
+  if (step.kind == StepKind::kHost) return RunHost(step, inputs, outputs);
+  bound_[step.node].kernel->Run({.inputs = {inputs, node.inputs.size()},
+                                 .outputs = {outputs, node.outputs.size()},
+                                 .scratch = arena + step.scratch_offset,
+                                 .threads = args.threads});
+  return {};
+}
+
 Status Executable::Run(ExecContext& context, const RunArgs& args) const {
+  using Clock = std::chrono::steady_clock;
   std::byte* arena = context.Arena(plan_.arena_bytes);
   void** pointers = context.Pointers(most_pointers_);
-  for (const Step& step : plan_.steps) {
-    if (step.kind == StepKind::kAlias) continue;
-    if (step.kind == StepKind::kCopy) {
-      const TensorType& type = plan_.graph.type(step.copy_from);
-      const size_t bytes = static_cast<size_t>(type.dims().Elements()) * SizeOf(type.dtype);
-      void* to = Resolve(step.copy_to, arena, args);
-      const void* from = Resolve(plan_.slots[step.copy_from], arena, args);
-      if (bytes > 0 && to != from) std::memcpy(to, from, bytes);
-      continue;
-    }
-    const Node& node = plan_.graph.nodes[step.node];
-    void** inputs = pointers;
-    void** outputs = pointers + node.inputs.size();
-    for (size_t i = 0; i < node.inputs.size(); ++i)
-      inputs[i] =
-          node.inputs[i] == kNoValue ? nullptr : Resolve(plan_.slots[node.inputs[i]], arena, args);
-    for (size_t i = 0; i < node.outputs.size(); ++i)
-      outputs[i] = node.outputs[i] == kNoValue ? nullptr
-                                               : Resolve(plan_.slots[node.outputs[i]], arena, args);
-    if (step.kind == StepKind::kHost) {
-      MINIM_TRY(RunHost(step, inputs, outputs));
-      continue;
-    }
-    bound_[step.node].kernel->Run({.inputs = {inputs, node.inputs.size()},
-                                   .outputs = {outputs, node.outputs.size()},
-                                   .scratch = arena + step.scratch_offset,
-                                   .threads = args.threads});
+  for (size_t i = 0; i < plan_.steps.size(); ++i) {
+    const auto start = args.step_times.empty() ? Clock::time_point() : Clock::now();
+    MINIM_TRY(RunStep(plan_.steps[i], arena, pointers, args));
+    if (!args.step_times.empty()) args.step_times[i] = Clock::now() - start;
   }
   return {};
 }
 
+std::string Executable::Describe(size_t index) const {
+  const Node& node = plan_.graph.nodes[index];
+  std::string text = node.op + "(";
+  for (size_t k = 0; k < node.inputs.size(); ++k)
+    text += (k ? ", " : "") +
+            (node.inputs[k] == kNoValue ? "_" : plan_.graph.type(node.inputs[k]).ToString());
+  text += ") -> ";
+  text += node.output(0) == kNoValue ? "_" : plan_.graph.type(node.output(0)).ToString();
+  return text + "  " + bound_[index].how + "\n";
+}
+
 std::string Executable::Explain() const {
   std::string text;
-  for (size_t i = 0; i < bound_.size(); ++i) {
-    const Node& node = plan_.graph.nodes[i];
-    text += node.op + "(";
-    for (size_t k = 0; k < node.inputs.size(); ++k)
-      text += (k ? ", " : "") +
-              (node.inputs[k] == kNoValue ? "_" : plan_.graph.type(node.inputs[k]).ToString());
-    text += ") -> ";
-    text += node.output(0) == kNoValue ? "_" : plan_.graph.type(node.output(0)).ToString();
-    text += "  " + bound_[i].how + "\n";
-  }
+  for (size_t i = 0; i < bound_.size(); ++i) text += Describe(i);
   return text + fmt::format("arena {} bytes (at least {} live at once)\n", plan_.arena_bytes,
                             plan_.live_bytes);
+}
+
+Result<std::string> Executable::Profile(ExecContext& context, RunArgs args, int runs) const {
+  const std::vector<Step>& steps = plan_.steps;
+  std::vector<std::vector<double>> samples(steps.size());
+  std::vector<std::chrono::nanoseconds> times(steps.size());
+  args.step_times = times;
+  for (int run = 0; run < runs; ++run) {
+    MINIM_TRY(Run(context, args));
+    for (size_t i = 0; i < steps.size(); ++i)
+      samples[i].push_back(static_cast<double>(times[i].count()) / 1e3);
+  }
+  std::vector<double> medians;
+  for (const auto& sample : samples) medians.push_back(Percentile(sample, 0.5));
+  const double total = std::accumulate(medians.begin(), medians.end(), 0.0);
+  std::string text = "        us      %  GFLOP/s  step\n";
+  for (size_t i = 0; i < steps.size(); ++i) {
+    if (steps[i].kind == StepKind::kAlias) continue;
+    const double flops = steps[i].node < 0 ? 0 : FlopsOf(plan_.graph, steps[i].node);
+    const std::string speed = flops > 0 ? fmt::format("{:.1f}", flops / medians[i] / 1e3) : "";
+    text += fmt::format("{:10.1f} {:6.2f} {:>8}  {}", medians[i], 100 * medians[i] / total, speed,
+                        steps[i].node < 0 ? "copy to an output\n" : Describe(steps[i].node));
+  }
+  return text + fmt::format("{:10.1f} 100.00\n", total);
 }
 
 }  // namespace minim

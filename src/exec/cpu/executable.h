@@ -2,6 +2,8 @@
 // Threads: Run may be called concurrently with distinct contexts and outputs.
 #pragma once
 
+#include <chrono>
+
 #include "exec/cpu/bind.h"
 #include "passes/pass.h"
 #include "plan/plan.h"
@@ -37,6 +39,8 @@ struct RunArgs {
   std::span<void* const> outputs;
   std::span<void* const> states;
   ThreadBudget threads;
+  /// If not empty: what each step of the plan took.
+  std::span<std::chrono::nanoseconds> step_times = {};
 };
 
 class Executable {
@@ -58,10 +62,15 @@ class Executable {
   const Graph& graph() const { return plan_.graph; }
   /// One line a step: op, types, implementation.
   std::string Explain() const;
+  /// The same after `runs` runs, each step with its median time, share of the whole, and arithmetic
+  /// speed where it multiplies matrices.
+  Result<std::string> Profile(ExecContext& context, RunArgs args, int runs) const;
 
  private:
   Executable(std::shared_ptr<Runtime> runtime) : runtime_(std::move(runtime)) {}
   void* Resolve(const Slot& slot, std::byte* arena, const RunArgs& args) const;
+  Status RunStep(const Step& step, std::byte* arena, void** pointers, const RunArgs& args) const;
+  std::string Describe(size_t node) const;
   Status RunHost(const Step& step, void* const* inputs, void* const* outputs) const;
 
   std::shared_ptr<Runtime> runtime_;

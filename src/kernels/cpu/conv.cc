@@ -1,48 +1,239 @@
-// FP32 convolution as a matrix product whose right side is packed straight from the image.
+// FP32 convolution as a product of packed filters with the pixels under their taps.
 #include <algorithm>
 
 #include "kernels/cpu/bindings.h"
+#include "kernels/cpu/filter_gemm.h"
 #include "kernels/cpu/image_pack.h"
+#include "kernels/cpu/image_stage.h"
 
 namespace minim {
 namespace {
 
-constexpr int64_t kPackBytes = 256 << 10;  // of packed pixels at a time
+constexpr int64_t kStageBytes = 512 << 10;  // of padded rows at a time, unless one row is larger
+constexpr int64_t kPackBytes = 256 << 10;   // of packed pixels at a time ...
+constexpr int64_t kLeastPanels = 4;         // ... but so many, as each reads all the filters
+constexpr int64_t kFewRows = 24;            // of filters: packing pixels would not pay
+
+// How the pixels become the right side of the product.
+enum class Pixels : uint8_t {
+  kInPlace,   // 1x1 and few filters: they lie as rows already
+  kRows,      // 1x1
+  kStaged,    // through padded rows
+  kGathered,  // three spatial axes
+};
 
 struct Plan {
   Window w;
-  const GemmLevel* level = nullptr;
-  int64_t groups = 1, m = 1, k = 1;  // m, k: per group
-  int64_t channels = 1;              // per group, of the image
-  int64_t panels = 1, block = 1;     // panels in all, and per block
+  const FilterLevel* level = nullptr;
+  const GemmLevel* finisher = nullptr;  // of activations that are no clamp
+  int64_t groups = 1, m = 1, k = 1;     // m, k: per group
+  int64_t channels = 1;                 // per group, of the image
+  Pixels pixels = Pixels::kStaged;
+  ImageStage stage;
+  int64_t panels = 1;       // of one image and group
+  int64_t unit_panels = 1;  // a unit of work: so many panels ...
+  int64_t parts = 1;        // ... of one of so many parts of the filters
+  int64_t pack_panels = 1;  // packed together
   Activation activation;
-  bool bias = false, residual = false;
-  size_t piece_bytes = 0;
+  bool residual = false;
+  std::shared_ptr<const std::byte> filters;                      // packed, if constant
+  int64_t stage_floats = 0, pack_floats = 0, filter_floats = 0;  // scratch
+
+  int64_t blocks() const { return (panels + unit_panels - 1) / unit_panels; }
+  int64_t units() const { return w.batch * groups * parts * blocks(); }
+  size_t piece_bytes() const { return AlignUp((stage_floats + pack_floats) * sizeof(float)); }
+  size_t filter_bytes() const { return AlignUp(filter_floats * sizeof(float)); }
+  /// Output rows that panels [first, last) touch.
+  TapRange RowsOf(int64_t first, int64_t last) const {
+    const int64_t width = w.out[2], pixels_end = std::min(last * kPanel, w.out_size());
+    return {first * kPanel / width, (pixels_end + width - 1) / width};
+  }
 };
 
-void RunBlock(const Plan& p, const KernelArgs& args, int64_t unit, float* pack) {
-  const int64_t blocks = (p.panels + p.block - 1) / p.block;
-  const int64_t image = unit / (blocks * p.groups), group = unit / blocks % p.groups;
-  const int64_t first = unit % blocks * p.block, last = std::min(p.panels, first + p.block);
-  const int64_t pixels = p.w.out_size(), plane = p.w.in_size();
-  const float* src = In<float>(args, 0) + (image * p.groups + group) * p.channels * plane;
-  PackPixels<float>(p.w, src, p.channels, first, last, 0, pack);
-  const int64_t at = ((image * p.groups + group) * p.m) * pixels + first * kPanel;
-  Epilogue epilogue{.activation = p.activation};
-  if (p.bias) epilogue.row_bias = In<float>(args, 2) + group * p.m;
-  if (p.residual) epilogue.residual = In<float>(args, 3) + at, epilogue.residual_stride = pixels;
-  p.level->multiply({.m = p.m,
-                     .n = std::min(last * kPanel, pixels) - first * kPanel,
-                     .k = p.k,
-                     .a = In<float>(args, 1) + group * p.m * p.k,
-                     .a_row = p.k,
-                     .packed = pack,
-                     .c = Out<float>(args, 0) + at,
-                     .c_row = pixels,
-                     .epilogue = &epilogue});
+void CopyPanelRow(const float* src, float* dst) { std::memcpy(dst, src, kPanel * sizeof(float)); }
+
+// Rows of 16 pixels from a plane that needs no padding.
+void PackRows(const Plan& p, const float* image, int64_t panel, float* packed) {
+  const int64_t plane = p.w.in_size(), columns = std::min(kPanel, plane - panel * kPanel);
+  const float* src = image + panel * kPanel;
+  for (int64_t c = 0; c < p.channels; ++c, src += plane, packed += kPanel) {
+    if (columns == kPanel)
+      CopyPanelRow(src, packed);
+    else
+      std::memcpy(packed, src, columns * sizeof(float));
+  }
 }
 
-BindResult Bind(const KernelRequest& request, const GemmLevel& level) {
+// The same under every tap of staged rows. A panel is cut where output rows end; each cut is copied
+// with 16 floats, and what is too much is overwritten by the next.
+void PackStaged(const Plan& p, const float* stage, int64_t stage_plane, int64_t first_row,
+                int64_t panel, float* packed) {
+  int64_t from[kPanel], lane[kPanel], cuts = 0;
+  const int64_t width = p.w.out[2], end = std::min((panel + 1) * kPanel, p.w.out_size());
+  for (int64_t pixel = panel * kPanel; pixel < end;) {
+    const int64_t y = pixel / width, x = pixel % width;
+    from[cuts] = (y - first_row) * p.stage.output_row() + x;
+    lane[cuts++] = pixel - panel * kPanel;
+    pixel += width - x;
+  }
+  for (int64_t c = 0; c < p.channels; ++c, stage += stage_plane) {
+    for (int64_t tap : p.stage.taps()) {
+      for (int64_t i = 0; i < cuts; ++i) CopyPanelRow(stage + tap + from[i], packed + lane[i]);
+      packed += kPanel;
+    }
+  }
+}
+
+struct Unit {
+  int64_t image, group, first, last;  // panels
+  int64_t row, rows;                  // of the filters
+};
+
+Unit UnitAt(const Plan& p, int64_t index) {
+  const int64_t blocks = p.blocks();
+  Unit u{};
+  u.image = index / (blocks * p.parts * p.groups);
+  u.group = index / (blocks * p.parts) % p.groups;
+  const int64_t part = index / blocks % p.parts;
+  u.first = index % blocks * p.unit_panels;
+  u.last = std::min(p.panels, u.first + p.unit_panels);
+  // Parts begin at whole tiles; the last takes what is left.
+  u.row = p.m / p.parts * part / 6 * 6;
+  u.rows = (part + 1 == p.parts ? p.m : p.m / p.parts * (part + 1) / 6 * 6) - u.row;
+  return u;
+}
+
+void Multiply(const Plan& p, const KernelArgs& args, const float* filters, const Unit& u,
+              int64_t first, int64_t last, const float* pixels, bool in_place) {
+  const int64_t size = p.w.out_size();
+  const int64_t row = u.group * p.m + u.row,
+                at = (u.image * p.groups * p.m + row) * size + first * kPanel;
+  FilterGemm gemm{.m = u.rows,
+                  .n = std::min(last * kPanel, size) - first * kPanel,
+                  .k = p.k,
+                  .a = filters + u.row * p.k,
+                  .b = pixels,
+                  .b_row = in_place ? size : kPanel,
+                  .b_panel = in_place ? kPanel : p.k * kPanel,
+                  .c = Out<float>(args, 0) + at,
+                  .c_row = size};
+  if (const float* bias = In<float>(args, 2)) gemm.bias = bias + row;
+  if (p.residual) gemm.residual = In<float>(args, 3) + at;
+  if (p.activation.kind == Activation::kRelu) gemm.low = 0;
+  if (p.activation.kind == Activation::kClip) gemm.low = p.activation.a, gemm.high = p.activation.b;
+  p.level->multiply(gemm);
+  if (p.finisher) {
+    const Epilogue epilogue{.activation = p.activation};
+    p.finisher->finish(epilogue, gemm.m, gemm.n, gemm.c, gemm.c_row);
+  }
+}
+
+void RunUnit(const Plan& p, const KernelArgs& args, const float* all_filters, const Unit& u,
+             float* stage) {
+  const int64_t plane = p.w.in_size();
+  const float* image = In<float>(args, 0) + (u.image * p.groups + u.group) * p.channels * plane;
+  const float* filters = all_filters + u.group * PackedFilterFloats(p.m, p.k);
+  float* packed = stage + p.stage_floats;
+  const TapRange rows = p.RowsOf(u.first, u.last);
+  const int64_t stage_plane = p.stage.row() * p.stage.RowsFor(rows.last - rows.first);
+  if (p.pixels == Pixels::kStaged) {
+    for (int64_t c = 0; c < p.channels; ++c)
+      p.stage.Fill(image + c * plane, rows.first, rows.last, 0, stage + c * stage_plane);
+  }
+  int64_t panel = u.first;
+  if (p.pixels == Pixels::kInPlace) {
+    panel = std::min(u.last, p.w.out_size() / kPanel);  // whole ones
+    if (panel > u.first)
+      Multiply(p, args, filters, u, u.first, panel, image + u.first * kPanel, true);
+  }
+  while (panel < u.last) {
+    const int64_t last = std::min(u.last, panel + p.pack_panels);
+    for (int64_t i = panel; i < last && p.pixels != Pixels::kGathered; ++i) {
+      float* to = packed + (i - panel) * p.k * kPanel;
+      p.pixels == Pixels::kStaged ? PackStaged(p, stage, stage_plane, rows.first, i, to)
+                                  : PackRows(p, image, i, to);
+    }
+    if (p.pixels == Pixels::kGathered)
+      PackPixels<float>(p.w, image, p.channels, panel, last, 0, packed);
+    Multiply(p, args, filters, u, panel, last, packed, false);
+    panel = last;
+  }
+}
+
+// A 1x1 convolution without padding does not care where rows end.
+Window Flattened(Window w) {
+  if (!w.pointwise()) return w;
+  w.in[2] = w.out[2] = w.in_size();
+  w.in[0] = w.in[1] = w.out[0] = w.out[1] = 1;
+  return w;
+}
+
+Pixels PixelsOf(const Window& w, int64_t m) {
+  if (w.pointwise()) return m <= kFewRows ? Pixels::kInPlace : Pixels::kRows;
+  return w.in[0] == 1 && w.out[0] == 1 && w.kernel[0] == 1 ? Pixels::kStaged : Pixels::kGathered;
+}
+
+// Cuts the work: enough units for every thread, none staging more than fits a cache.
+void CutWork(Plan& p, int threads) {
+  p.panels = PanelsOf(p.w.out_size());
+  int64_t most = std::max<int64_t>(1, p.panels);
+  if (p.pixels == Pixels::kStaged) {
+    int64_t rows = std::max<int64_t>(1, p.w.out[1]);
+    while (rows > 1 && p.stage.FloatsFor(p.channels, rows) * 4 > kStageBytes) --rows;
+    most = std::clamp<int64_t>(rows * p.w.out[2] / kPanel, 1, most);
+  }
+  const int64_t images = p.w.batch * p.groups;
+  const bool split = images % threads != 0 && images < 4 * threads;
+  if (split && p.panels < 8 * threads && p.m >= kFewRows * threads) p.parts = threads;
+  int64_t blocks = (p.panels + most - 1) / most;
+  if (split && p.parts == 1) blocks = (blocks + threads - 1) / threads * threads;
+  p.unit_panels = std::max<int64_t>(1, (p.panels + blocks - 1) / std::max<int64_t>(1, blocks));
+  const int64_t fit = kPackBytes / std::max<int64_t>(1, p.k * kPanel * 4);
+  p.pack_panels = std::min(std::max(fit, kLeastPanels), p.unit_panels);
+  if (p.pixels == Pixels::kInPlace) p.pack_panels = 1;
+  // One panel row more: copies of 16 floats run past the last.
+  p.pack_floats = (p.pack_panels * p.k + 1) * kPanel;
+  if (p.pixels != Pixels::kStaged || p.panels == 0) return;
+  const int64_t width = p.w.out[2];
+  const int64_t rows = std::min(p.w.out[1], (p.unit_panels * kPanel + width - 2) / width + 1);
+  p.stage_floats = p.stage.FloatsFor(p.channels, rows);
+}
+
+void PackAllFilters(const Plan& p, const float* filters, float* packed) {
+  for (int64_t g = 0; g < p.groups; ++g)
+    PackFilters(filters + g * p.m * p.k, p.m, p.k, packed + g * PackedFilterFloats(p.m, p.k));
+}
+
+void PlanFilters(Plan& p, const KernelRequest& request) {
+  const int64_t floats = p.groups * PackedFilterFloats(p.m, p.k);
+  if (request.inputs[1].constant == nullptr) {
+    p.filter_floats = floats;
+    return;
+  }
+  const auto* source = static_cast<const float*>(request.inputs[1].constant);
+  p.filters = request.packs->GetOrPack(
+      request.inputs[1].ConstantView(), fmt::format("filters.{}", p.groups), floats * sizeof(float),
+      [&](std::byte* to) { PackAllFilters(p, source, reinterpret_cast<float*>(to)); });
+}
+
+void Run(const Plan& p, const KernelArgs& args) {
+  auto* scratch = static_cast<std::byte*>(args.scratch);
+  const auto* filters = reinterpret_cast<const float*>(p.filters.get());
+  if (filters == nullptr) {
+    PackAllFilters(p, In<float>(args, 1), reinterpret_cast<float*>(scratch));
+    filters = reinterpret_cast<const float*>(scratch);
+    scratch += p.filter_bytes();
+  }
+  const int64_t units = p.units();
+  const int pieces = static_cast<int>(std::min<int64_t>(units, args.threads.threads));
+  args.threads.ParallelFor(pieces, [&](int i) {
+    auto* piece = reinterpret_cast<float*>(scratch + i * p.piece_bytes());
+    for (int64_t unit = units * i / pieces; unit < units * (i + 1) / pieces; ++unit)
+      RunUnit(p, args, filters, UnitAt(p, unit), piece);
+  });
+}
+
+BindResult Bind(const KernelRequest& request, const FilterLevel& level, const GemmLevel& gemm) {
   MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 4, DType::f32));
   const Attributes& attributes = AttributesOf(request);
@@ -56,35 +247,29 @@ BindResult Bind(const KernelRequest& request, const GemmLevel& level) {
   p.m = weights[0] / p.groups;
   p.channels = weights[1];
   p.k = p.channels * p.w.taps();
-  p.panels = PanelsOf(p.w.out_size());
-  const int64_t fit = std::max<int64_t>(1, kPackBytes / std::max<int64_t>(1, p.k * kPanel * 4));
-  // Several blocks per thread, so that batch 1 still splits.
-  const int64_t share = (p.panels + request.threads - 1) / std::max(1, request.threads);
-  p.block = std::clamp<int64_t>(std::min(fit, share), 1, std::max<int64_t>(1, p.panels));
+  p.pixels = PixelsOf(p.w, p.m);
+  p.w = Flattened(p.w);
+  if (p.pixels == Pixels::kStaged) p.stage = ImageStage(p.w, kPanel);
+  CutWork(p, std::max(1, request.threads));
   MINIM_TRY(p.activation, ActivationOf(attributes));
-  p.bias = HasInput(request, 2);
+  if (p.activation.kind > Activation::kRelu && p.activation.kind != Activation::kClip)
+    p.finisher = &gemm;
   p.residual = HasInput(request, 3);
-  p.piece_bytes = AlignUp(p.block * p.k * kPanel * sizeof(float));
-  const size_t scratch = p.piece_bytes * std::max(1, request.threads);
+  PlanFilters(p, request);
+  const size_t scratch = p.filter_bytes() + p.piece_bytes() * std::max(1, request.threads);
+  constexpr std::string_view kNames[] = {"in place", "packed", "staged", "gathered"};
   return MakeKernel(
-      fmt::format("conv as gemm {} 6x16", level.name),
-      [p](const KernelArgs& args) {
-        const int64_t blocks = (p.panels + p.block - 1) / p.block;
-        const int64_t units = p.w.batch * p.groups * blocks;
-        const int pieces = static_cast<int>(std::min<int64_t>(units, args.threads.threads));
-        args.threads.ParallelFor(pieces, [&](int i) {
-          auto* pack =
-              reinterpret_cast<float*>(static_cast<std::byte*>(args.scratch) + i * p.piece_bytes);
-          for (int64_t unit = units * i / pieces; unit < units * (i + 1) / pieces; ++unit)
-            RunBlock(p, args, unit, pack);
-        });
-      },
-      scratch);
+      fmt::format("conv as gemm {} 6x16, pixels {}", level.name, kNames[int(p.pixels)]),
+      [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 
 }  // namespace
 
-BindResult ConvAvx2(const KernelRequest& request) { return Bind(request, GemmAvx2()); }
-BindResult ConvPortable(const KernelRequest& request) { return Bind(request, GemmPortable()); }
+BindResult ConvAvx2(const KernelRequest& request) {
+  return Bind(request, FilterAvx2(), GemmAvx2());
+}
+BindResult ConvPortable(const KernelRequest& request) {
+  return Bind(request, FilterPortable(), GemmPortable());
+}
 
 }  // namespace minim

@@ -1,0 +1,48 @@
+#include "kernels/cpu/image_stage.h"
+
+#include <algorithm>
+
+namespace minim {
+
+ImageStage::ImageStage(const Window& w, int64_t slack) : window_(w), slack_(slack) {
+  const int64_t stride = w.stride[2];
+  for (int64_t k = 0; k < w.kernel[2]; ++k) phases_.push_back(k * w.dilation[2] % stride);
+  std::sort(phases_.begin(), phases_.end());
+  phases_.erase(std::unique(phases_.begin(), phases_.end()), phases_.end());
+  width_ = w.out[2] + (w.kernel[2] - 1) * w.dilation[2] / stride;
+  row_ = width_ * static_cast<int64_t>(phases_.size());
+  reach_ = (w.kernel[1] - 1) * w.dilation[1] + 1;
+  for (int64_t h = 0; h < w.kernel[1]; ++h) {
+    for (int64_t k = 0; k < w.kernel[2]; ++k) {
+      const int64_t column = k * w.dilation[2];
+      const auto slot = std::find(phases_.begin(), phases_.end(), column % stride);
+      taps_.push_back(h * w.dilation[1] * row_ + (slot - phases_.begin()) * width_ +
+                      column / stride);
+    }
+  }
+}
+
+void ImageStage::Fill(const float* image, int64_t first, int64_t last, float padding,
+                      float* stage) const {
+  const Window& w = window_;
+  const int64_t stride = w.stride[2], top = first * w.stride[1] - w.begin[1];
+  for (int64_t r = 0; r < RowsFor(last - first); ++r) {
+    const int64_t y = top + r;
+    const float* src = image + y * w.in[2];
+    for (int64_t phase : phases_) {
+      const int64_t column = phase - w.begin[2];
+      const TapRange valid =
+          y < 0 || y >= w.in[1] ? TapRange{0, 0} : ValidRange(column, stride, w.in[2], width_);
+      std::fill(stage, stage + valid.first, padding);
+      if (stride == 1 && valid.first < valid.last) {
+        std::copy(src + column + valid.first, src + column + valid.last, stage + valid.first);
+      } else {
+        for (int64_t i = valid.first; i < valid.last; ++i) stage[i] = src[column + i * stride];
+      }
+      std::fill(stage + valid.last, stage + width_, padding);
+      stage += width_;
+    }
+  }
+}
+
+}  // namespace minim
