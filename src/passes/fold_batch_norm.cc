@@ -46,36 +46,88 @@ Tensor ScaledBias(const Tensor* bias, const Affine& affine) {
   return result;
 }
 
-bool Fold(Graph& graph, Node& conv, const Node& norm) {
+// The values of a constant f32 [C,1,1] or [1,C,1,1] beside x, one per channel; empty if it is none.
+std::vector<double> PerChannel(const Graph& graph, ValueId x, ValueId id) {
+  const Tensor* tensor = graph.constant(id);
+  if (tensor == nullptr || tensor->dtype() != DType::f32 || !graph.type(x).ranked()) return {};
+  const int rank = graph.type(x).rank(), spatial = rank - 2;
+  const Dims& dims = tensor->dims();
+  const int axis = dims.rank() - 1 - spatial;  // of the channels
+  if (spatial < 1 || dims.rank() > rank || axis < 0 || dims[axis] != tensor->size()) return {};
+  return {tensor->as<float>().begin(), tensor->as<float>().end()};
+}
+
+// A node that only scales and shifts channels, and the value it does that to.
+struct Scaling {
+  ValueId x = kNoValue;
+  Affine affine;
+};
+
+std::optional<Scaling> ScalingOf(const Graph& graph, const Node& node) {
+  if (node.Is("BatchNormalization")) {
+    auto affine = AffineOf(graph, node);
+    if (!affine) return std::nullopt;
+    return Scaling{node.input(0), std::move(*affine)};
+  }
+  const bool mul = node.Is("Mul");
+  if (!mul && !node.Is("Add")) return std::nullopt;
+  for (int side = 0; side < 2; ++side) {
+    const ValueId x = node.input(side);
+    std::vector<double> values = PerChannel(graph, x, node.input(1 - side));
+    if (values.empty() || graph.constant(x) != nullptr) continue;
+    const size_t n = values.size();
+    if (mul) return Scaling{x, {std::move(values), std::vector<double>(n, 0)}};
+    return Scaling{x, {std::vector<double>(n, 1), std::move(values)}};
+  }
+  return std::nullopt;
+}
+
+bool FoldIntoConv(Graph& graph, Node& conv, const Affine& affine) {
   const Tensor* weights = graph.constant(conv.input(1));
   const Tensor* bias = conv.input(2) == kNoValue ? nullptr : graph.constant(conv.input(2));
   if (weights == nullptr || weights->dtype() != DType::f32) return false;
   if (conv.input(2) != kNoValue && (bias == nullptr || bias->dtype() != DType::f32)) return false;
-  const auto affine = AffineOf(graph, norm);
-  if (!affine || static_cast<int64_t>(affine->scale.size()) != weights->dims()[0]) return false;
-  Tensor new_weights = ScaledWeights(*weights, *affine), new_bias = ScaledBias(bias, *affine);
+  if (static_cast<int64_t>(affine.scale.size()) != weights->dims()[0]) return false;
+  Tensor new_weights = ScaledWeights(*weights, affine), new_bias = ScaledBias(bias, affine);
   conv.inputs.resize(3, kNoValue);
   conv.inputs[1] =
       graph.AddConstant(graph.value(conv.inputs[1]).name + "_bn", std::move(new_weights));
   conv.inputs[2] = graph.AddConstant("", std::move(new_bias));
-  conv.outputs[0] = norm.outputs[0];
+  return true;
+}
+
+// scale and bias of the normalization take over what follows it.
+bool FoldIntoNorm(Graph& graph, Node& norm, const Affine& affine) {
+  const Tensor *scale = graph.constant(norm.input(1)), *bias = graph.constant(norm.input(2));
+  if (norm.attributes.Int("training_mode", 0) != 0 || scale == nullptr || bias == nullptr ||
+      scale->dtype() != DType::f32 || bias->dtype() != DType::f32 ||
+      scale->size() != static_cast<int64_t>(affine.scale.size()))
+    return false;
+  Tensor new_scale = ScaledWeights(*scale, affine), new_bias = ScaledBias(bias, affine);
+  norm.inputs[1] = graph.AddConstant("", std::move(new_scale));
+  norm.inputs[2] = graph.AddConstant("", std::move(new_bias));
   return true;
 }
 
 }  // namespace
 
 Result<bool> FoldBatchNorm(Graph& graph, const PassContext&) {
-  const std::vector<int> producers = graph.Producers();
+  std::vector<int> producers = graph.Producers();
   const std::vector<int> uses = graph.UseCounts();
   std::vector<bool> gone(graph.nodes.size(), false);
   bool changed = false;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
-    const Node norm = graph.nodes[i];
-    if (!norm.Is("BatchNormalization") || uses[norm.input(0)] != 1) continue;
-    const int producer = producers[norm.input(0)];
-    if (producer < 0 || !graph.nodes[producer].Is("Conv")) continue;
-    gone[i] = Fold(graph, graph.nodes[producer], norm);
-    changed = changed || gone[i];
+    const Node node = graph.nodes[i];
+    const auto scaling = ScalingOf(graph, node);
+    if (!scaling || uses[scaling->x] != 1 || producers[scaling->x] < 0) continue;
+    Node& producer = graph.nodes[producers[scaling->x]];
+    gone[i] = producer.Is("Conv") ? FoldIntoConv(graph, producer, scaling->affine)
+                                  : producer.Is("BatchNormalization") &&
+                                        FoldIntoNorm(graph, producer, scaling->affine);
+    if (!gone[i]) continue;
+    changed = true;
+    producer.outputs[0] = node.outputs[0];
+    producers[node.outputs[0]] = producers[scaling->x];
   }
   size_t index = 0;
   graph.RemoveNodes([&](const Node&) { return gone[index++]; });

@@ -37,8 +37,11 @@ class Epilogue {
     bool changed = false;
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
       const Node node = graph_.nodes[i];
-      gone[i] = node.Is("Add") ? FuseBias(node) : FuseActivation(node);
-      if (!gone[i]) continue;
+      const bool sum = node.Is("Add") || (node.Is("Sum") && node.inputs.size() == 2);
+      gone[i] = sum ? FuseBias(node) : FuseActivation(node);
+      const int residual = sum && !gone[i] ? FuseResidual(graph_.nodes[i]) : -1;
+      if (residual >= 0) gone[residual] = true;
+      if (!gone[i] && residual < 0) continue;
       changed = true;
       break;  // producers and uses have moved
     }
@@ -96,12 +99,40 @@ class Epilogue {
     return true;
   }
 
+  // Add(Conv(x, W, b), z) becomes, in the place of the Add, a FusedConv that adds z itself. Returns
+  // the index of the Conv, or -1.
+  int FuseResidual(Node& add) {
+    if (!context_.has_kernel("FusedConv")) return -1;
+    for (int side = 0; side < 2; ++side) {
+      const ValueId y = add.input(side), z = add.input(1 - side);
+      const Node* conv = SoleProducer(y);
+      if (conv == nullptr || !conv->Is("Conv") || !Float(y) || !SameShape(y, z)) continue;
+      const int index = producers_[y];
+      Node fused = *conv;
+      fused.op = "FusedConv";
+      fused.domain = std::string(kMicrosoftDomain);
+      fused.inputs.resize(3, kNoValue);
+      fused.inputs.push_back(z);
+      fused.outputs = add.outputs;
+      add = std::move(fused);
+      return index;
+    }
+    return -1;
+  }
+
+  bool SameShape(ValueId a, ValueId b) const {
+    const TensorType &x = graph_.type(a), &y = graph_.type(b);
+    return x.ranked() && y.ranked() && *x.shape == *y.shape;
+  }
+
   bool FuseActivation(const Node& node) {
     std::vector<float> params;
     if (!ActivationParams(node, params)) return false;
     Node* producer = SoleProducer(node.input(0));
     if (producer == nullptr || !Float(node.input(0))) return false;
-    const bool conv = producer->Is("Conv"), gemm = producer->Is("Gemm");
+    const bool added = producer->Is("FusedConv", kMicrosoftDomain) &&
+                       producer->attributes.String("activation", "").empty();
+    const bool conv = added || producer->Is("Conv"), gemm = producer->Is("Gemm");
     const std::string_view fused = conv ? "FusedConv" : "FusedGemm";
     if ((!conv && !gemm) || !context_.has_kernel(fused)) return false;
     producer->op = std::string(fused);

@@ -20,11 +20,11 @@ Result<bool> InlineBranches(Graph& graph, const PassContext& context);
 /// Replaces ops that have no kernel but an expansion by their expansion.
 Result<bool> ExpandFunctions(Graph& graph, const PassContext& context);
 
-/// Removes Identity, Dropout in inference, and Casts to the same dtype.
+/// Removes Identity, Dropout in inference whose mask nothing reads, and Casts to the same dtype.
 Result<bool> RemoveNoOps(Graph& graph, const PassContext& context);
 
-/// Conv or ConvTranspose followed by an inference BatchNormalization with constant parameters
-/// becomes one convolution.
+/// What only scales or shifts channels by constants (inference BatchNormalization, Mul, Add) moves
+/// into the Conv or, a Mul or Add, into the BatchNormalization before it.
 Result<bool> FoldBatchNorm(Graph& graph, const PassContext& context);
 
 /// Q/DQ islands around matmul, gemm and convolution become QLinearConv, QLinearMatMul; DQ -> op ->
@@ -35,7 +35,8 @@ Result<bool> FuseQdq(Graph& graph, const PassContext& context);
 /// Mul) becomes RowQuantizedMatMul.
 Result<bool> FuseRowQuantized(Graph& graph, const PassContext& context);
 
-/// Bias Add and activation after Conv, Gemm or MatMul move into FusedConv and FusedGemm.
+/// Bias Add, Add of a value of the same shape, and activation after Conv, Gemm or MatMul move into
+/// FusedConv and FusedGemm.
 Result<bool> FuseEpilogue(Graph& graph, const PassContext& context);
 
 /// Trees of element-wise nodes become one FusedElementwise each.

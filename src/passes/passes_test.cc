@@ -113,6 +113,39 @@ TEST(FoldBatchNormTest, BecomesOneConvolution) {
   EXPECT_EQ(OpsOf(Apply(FoldBatchNorm, graph, 1e-6)), Ops({"Conv"}));
 }
 
+TEST(FoldBatchNormTest, ScalesAndShiftsOfChannelsFoldToo) {
+  const Graph conv = Parse(R"(graph "g"(x: f32[1,1,4,4]) -> (y) {
+    const w: f32[2,1,1,1] = [0.5, -2]
+    const k: f32[2,1,1] = [1.5, 0.5]
+    const a: f32[1,2,1,1] = [0.1, 0.2]
+    c = Conv(x, w) m = Mul(k, c) y = Add(m, a) })");
+  EXPECT_EQ(OpsOf(Apply(FoldBatchNorm, conv, 1e-6)), Ops({"Conv"}));
+  const Graph norm = Parse(R"(graph "g"(x: f32[1,2,2,2]) -> (y) {
+    const s: f32[2] = [1.5, 0.5]
+    const b: f32[2] = [0.1, 0.2]
+    const m: f32[2] = [0.3, -0.4]
+    const v: f32[2] = [1.0, 4.0]
+    const k: f32[2,1,1] = [1.5, 0.5]
+    n = BatchNormalization(x, s, b, m, v) o = Mul(n, k) y = Add(o, k) })");
+  EXPECT_EQ(OpsOf(Apply(FoldBatchNorm, norm, 1e-6)), Ops({"BatchNormalization"}));
+  const Graph columns = Parse(R"(graph "g"(x: f32[1,1,4,2]) -> (y) {
+    const w: f32[2,1,1,1] = [0.5, -2]
+    const k: f32[2] = [1.5, 0.5]
+    c = Conv(x, w) y = Mul(c, k) })");
+  EXPECT_EQ(OpsOf(Apply(FoldBatchNorm, columns, 1e-6)), Ops({"Conv", "Mul"}));
+}
+
+TEST(FuseEpilogueTest, AddedValuesMoveIntoConvolutions) {
+  const Graph graph = Parse(R"(graph "g"(x: f32[1,2,3,3]) -> (y) {
+    const w: f32[2,2,1,1] = [0.5, -2, 1, 3]
+    c = Conv(x, w) z = Neg(x) a = Add(z, c) y = Relu(a) })");
+  EXPECT_EQ(OpsOf(Apply(FuseEpilogue, graph, 1e-6)), Ops({"Neg", "FusedConv"}));
+  const Graph broadcast = Parse(R"(graph "g"(x: f32[1,2,3,3], z: f32[2,1,3]) -> (y) {
+    const w: f32[2,2,1,1] = [0.5, -2, 1, 3]
+    c = Conv(x, w) y = Add(c, z) })");
+  EXPECT_EQ(OpsOf(Apply(FuseEpilogue, broadcast)), Ops({"Conv", "Add"}));
+}
+
 TEST(FuseEpilogueTest, BiasAndActivationMoveIn) {
   const Graph graph = Parse(R"(graph "g"(x: f32[3,2]) -> (y) {
     const w: f32[2,2] = [1, 2, 3, 4]

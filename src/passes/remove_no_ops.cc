@@ -5,8 +5,10 @@
 namespace minim {
 namespace {
 
+// A mask that nothing reads is no reason to keep it.
 bool IsInferenceDropout(const Graph& graph, const Node& node) {
-  if (!node.Is("Dropout") || node.output(1) != kNoValue) return false;
+  if (!node.Is("Dropout")) return false;
+  if (node.output(1) != kNoValue && graph.UseCounts()[node.output(1)] > 0) return false;
   if (node.input(2) == kNoValue) return true;
   const Tensor* training = graph.constant(node.input(2));
   return training != nullptr && training->dtype() == DType::bool_ && !training->as<bool>()[0];

@@ -5,6 +5,7 @@
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/bindings.h"
 #include "kernels/cpu/dnnl_primitive.h"
+#include "kernels/cpu/gemm.h"
 #include "kernels/cpu/window.h"
 
 namespace minim {
@@ -124,8 +125,19 @@ struct Plan {
   int64_t chunk = 1, batch = 1;
   int64_t a_image = 0, b_image = 0, y_image = 0;  // elements per image; 0: not split
   bool bias = false;
+  bool residual = false;  // added, then activated, after the primitive
+  Activation activation;
+  int64_t pixels = 1;
   size_t piece_bytes = 0;
 };
+
+void AddResidual(const Plan& p, const KernelArgs& args, int64_t image, int64_t images) {
+  const int64_t at = image * p.y_image;
+  const Epilogue epilogue{
+      .residual = In<float>(args, 3) + at, .residual_stride = p.pixels, .activation = p.activation};
+  GemmAvx2().finish(epilogue, images * p.y_image / p.pixels, p.pixels, Out<float>(args, 0) + at,
+                    p.pixels);
+}
 
 void Run(const Plan& p, const KernelArgs& args) {
   const int pieces = static_cast<int>((p.batch + p.chunk - 1) / p.chunk);
@@ -142,6 +154,7 @@ void Run(const Plan& p, const KernelArgs& args) {
     pointers[n++] = static_cast<std::byte*>(args.scratch) + i * p.piece_bytes;
     const bool last = i + 1 == pieces;
     (last ? p.rest : p.whole)->Execute({pointers, static_cast<size_t>(n)});
+    if (p.residual) AddResidual(p, args, image, std::min(p.chunk, p.batch - image));
   });
 }
 
@@ -160,9 +173,11 @@ Status PackConstant(const KernelRequest& request, const Problem& problem,
   return status;
 }
 
-BindResult Bind(const KernelRequest& request, const Problem& problem) {
+BindResult Bind(const KernelRequest& request, const Problem& problem, Activation after = {}) {
   DnnlConfigure(request.isa);
-  Plan plan{.batch = problem.image[0], .bias = problem.bias};
+  Plan plan{.batch = problem.image[0], .bias = problem.bias, .activation = after};
+  plan.residual = problem.direction == Direction::kForward && HasInput(request, 3);
+  plan.pixels = problem.result.Elements(2, problem.result.rank());
   const int64_t pieces = problem.direction == Direction::kWeights
                              ? 1
                              : std::min<int64_t>(std::max(1, request.threads), plan.batch);
@@ -201,16 +216,16 @@ BindResult Bind(const KernelRequest& request, const Problem& problem) {
 
 BindResult ConvDnnl(const KernelRequest& request) {
   MINIM_TRY(RequireRowMajor(request));
-  MINIM_TRY(RequireInputs(request, 0, 3, DType::f32));
-  if (HasInput(request, 3)) return Unsupported("a residual operand");
+  MINIM_TRY(RequireInputs(request, 0, 4, DType::f32));
+  const bool residual = HasInput(request, 3);
   MINIM_TRY(Problem problem, ProblemOf(request, Direction::kForward, request.inputs[0].dims,
                                        request.inputs[1].dims, request.outputs[0].dims));
   MINIM_TRY(const Activation activation, ActivationOf(AttributesOf(request)));
-  if (activation.kind != Activation::kNone && activation.kind != Activation::kRelu)
+  if (!residual && activation.kind != Activation::kNone && activation.kind != Activation::kRelu)
     return Unsupported("this activation");
-  problem.relu = activation.kind == Activation::kRelu;
+  problem.relu = !residual && activation.kind == Activation::kRelu;
   problem.bias = HasInput(request, 2);
-  return Bind(request, problem);
+  return Bind(request, problem, activation);
 }
 
 BindResult ConvInputGradDnnl(const KernelRequest& request) {
