@@ -7,6 +7,7 @@ namespace minim {
 
 // Read top to bottom, this is the compiler.
 const Pipeline kLoadPipeline = {
+    {"eliminate-unread", EliminateDeadCode},
     {"remove-no-ops", RemoveNoOps},
     {"fuse-row-quantized", FuseRowQuantized},
     {"fuse-qdq", FuseQdq},

@@ -10,9 +10,11 @@ namespace minim {
 namespace {
 
 constexpr int64_t kStageBytes = 512 << 10;  // of padded rows at a time, unless one row is larger
-constexpr int64_t kPackBytes = 256 << 10;   // of packed pixels at a time ...
-constexpr int64_t kLeastPanels = 4;         // ... but so many, as each reads all the filters
-constexpr int64_t kFewRows = 24;            // of filters: packing pixels would not pay
+constexpr int64_t kPackBytes = 512 << 10;   // of packed pixels at a time ...
+constexpr int64_t kSmallPack = 64 << 10;    // ... or where filters fit a cache themselves
+constexpr int64_t kLeastPanels = 4;         // but so many, as each reads all the filters
+constexpr int64_t kSmallFilters = 192 << 10;
+constexpr int64_t kFewRows = 24;  // of filters: packing pixels would not pay
 
 // How the pixels become the right side of the product.
 enum class Pixels : uint8_t {
@@ -188,8 +190,9 @@ void CutWork(Plan& p, int threads) {
   int64_t blocks = (p.panels + most - 1) / most;
   if (split && p.parts == 1) blocks = (blocks + threads - 1) / threads * threads;
   p.unit_panels = std::max<int64_t>(1, (p.panels + blocks - 1) / std::max<int64_t>(1, blocks));
-  const int64_t fit = kPackBytes / std::max<int64_t>(1, p.k * kPanel * 4);
-  p.pack_panels = std::min(std::max(fit, kLeastPanels), p.unit_panels);
+  const bool small = p.m * p.k * 4 <= kSmallFilters;
+  const int64_t fit = (small ? kSmallPack : kPackBytes) / std::max<int64_t>(1, p.k * kPanel * 4);
+  p.pack_panels = std::min(std::max(fit, small ? 1 : kLeastPanels), p.unit_panels);
   if (p.pixels == Pixels::kInPlace) p.pack_panels = 1;
   // One panel row more: copies of 16 floats run past the last.
   p.pack_floats = (p.pack_panels * p.k + 1) * kPanel;

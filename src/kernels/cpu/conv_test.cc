@@ -111,6 +111,48 @@ TEST(ConvTest, ForwardWithBiasResidualAndActivation) {
   }
 }
 
+ConvCase RandomCase(uint64_t seed) {
+  const Philox random(seed);
+  uint64_t drawn = 0;
+  const auto draw = [&](int64_t low, int64_t high) {
+    return low + random.Below(drawn++, static_cast<uint32_t>(high - low + 1));
+  };
+  const bool depthwise = draw(0, 2) == 0;
+  const int64_t groups = depthwise ? draw(2, 6) : draw(1, 3), channels = depthwise ? 1 : draw(1, 9);
+  const int64_t m = groups * (depthwise ? draw(1, 2) : draw(1, 30));
+  const int64_t kh = draw(1, 4), kw = draw(1, 4), dh = draw(1, 2), dw = draw(1, 3);
+  const int64_t h = (kh - 1) * dh + draw(1, 19), w = (kw - 1) * dw + draw(1, 40);
+  return {"random",
+          {draw(1, 2), groups * channels, h, w},
+          {m, channels, kh, kw},
+          groups,
+          {draw(1, 3), draw(1, 3)},
+          {dh, dw},
+          {draw(0, 3), draw(0, 3), draw(0, 3), draw(0, 3)}};
+}
+
+// Whatever the shape: no element wrong, none written outside, the same bits on any budget.
+TEST(ConvTest, RandomShapes) {
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    const ConvCase c = RandomCase(seed);
+    const Dims out = OutDims(c);
+    const Tensor x = Uniform(c.x, 1), w = Uniform(c.w, 2), z = Uniform(out, 4);
+    std::vector<double> expected(z.as<float>().begin(), z.as<float>().end());
+    ForEachProduct(c, [&](int64_t i, int64_t j, int64_t k) {
+      expected[k] += double(x.as<float>()[i]) * w.as<float>()[j];
+    });
+    for (double& y : expected) y = std::clamp(y, -0.5, 2.0);
+    KernelCase test{.op = "FusedConv",
+                    .attributes = AttributesFor(c),
+                    .inputs = {x, w, Tensor(), z},
+                    .outputs = {Tensor(DType::f32, out)},
+                    .constants = {1}};
+    test.attributes.Set("activation", std::string("Clip"));
+    test.attributes.Set("activation_params", std::vector<float>{-0.5f, 2.0f});
+    ExpectAllLevels(test, expected, fmt::format("seed {}", seed));
+  }
+}
+
 TEST(ConvTest, Gradients) {
   for (const ConvCase& c : kCases) {
     const Tensor x = Uniform(c.x, 1), w = Uniform(c.w, 2), dy = Uniform(OutDims(c), 3);

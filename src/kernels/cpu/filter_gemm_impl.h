@@ -129,6 +129,8 @@ void RunPanel(const FilterTile& whole, int64_t columns) {
   if constexpr (kLanes >= 8) {
     if (columns <= kNarrow) return RunNarrow<rows>(whole, columns);
   }
+  if constexpr (2 * kLanes >= kPanel)
+    return columns > kLanes ? Tile<rows, 2>(whole, columns) : Tile<rows, 1>(whole, columns);
   FilterTile t = whole;
   for (int64_t left = columns; left > 0; left -= 2 * kLanes) {
     left > kLanes ? Tile<rows, 2>(t, left) : Tile<rows, 1>(t, left);

@@ -1,8 +1,28 @@
 #include "kernels/cpu/image_stage.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace minim {
+namespace {
+
+using Four = float __attribute__((vector_size(16)));
+using FourIndices = int32_t __attribute__((vector_size(16)));
+
+// Every `stride`th element.
+void CopyStrided(const float* src, int64_t stride, int64_t count, float* dst) {
+  int64_t i = 0;
+  for (; stride == 2 && i + 4 < count; i += 4) {
+    Four low, high;
+    std::memcpy(&low, src + 2 * i, sizeof(low));
+    std::memcpy(&high, src + 2 * i + 4, sizeof(high));
+    const Four even = __builtin_shuffle(low, high, FourIndices{0, 2, 4, 6});
+    std::memcpy(dst + i, &even, sizeof(even));
+  }
+  for (; i < count; ++i) dst[i] = src[i * stride];
+}
+
+}  // namespace
 
 ImageStage::ImageStage(const Window& w, int64_t slack) : window_(w), slack_(slack) {
   const int64_t stride = w.stride[2];
@@ -37,7 +57,8 @@ void ImageStage::Fill(const float* image, int64_t first, int64_t last, float pad
       if (stride == 1 && valid.first < valid.last) {
         std::copy(src + column + valid.first, src + column + valid.last, stage + valid.first);
       } else {
-        for (int64_t i = valid.first; i < valid.last; ++i) stage[i] = src[column + i * stride];
+        CopyStrided(src + column + valid.first * stride, stride, valid.last - valid.first,
+                    stage + valid.first);
       }
       std::fill(stage + valid.last, stage + width_, padding);
       stage += width_;

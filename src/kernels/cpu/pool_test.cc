@@ -61,6 +61,38 @@ TEST(PoolTest, AverageCountsPaddingWhenAsked) {
   EXPECT_THAT(test.outputs[0].as<float>(), ElementsAre(0.25, 1.25, 2.75, 7));
 }
 
+// Every level gives the portable row's values, and the same NaN, whatever the window.
+TEST(PoolTest, LevelsAgreeOnRandomWindows) {
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    const Philox random(seed);
+    const auto draw = [&](uint64_t i, int64_t low, int64_t high) {
+      return low + random.Below(i, static_cast<uint32_t>(high - low + 1));
+    };
+    const int64_t kh = draw(0, 1, 4), kw = draw(1, 1, 4), sh = draw(2, 1, 3), sw = draw(3, 1, 3);
+    const int64_t ph = draw(4, 0, kh - 1), pw = draw(5, 0, kw - 1);
+    const int64_t h = kh + draw(6, 0, 20), w = kw + draw(7, 0, 40);
+    Tensor x = Uniform({2, 3, h, w}, seed);
+    x.as<float>()[draw(8, 0, x.size() - 1)] = NAN;
+    const Dims out{2, 3, (h + ph - kh) / sh + 1, (w + pw - kw) / sw + 1};
+    for (const char* op : {"MaxPool", "AveragePool"}) {
+      KernelCase test{.op = op,
+                      .attributes = Pool({kh, kw}, {sh, sw}, {ph, pw, 0, 0}),
+                      .inputs = {x},
+                      .outputs = {Tensor(DType::f32, out)},
+                      .threads = 2};
+      if (op == std::string("AveragePool")) test.attributes.Set("count_include_pad", draw(9, 0, 1));
+      RunCase(test, Isa::kPortable);
+      const auto values = test.outputs[0].as<float>();
+      const std::vector<double> expected(values.begin(), values.end());
+      for (Isa isa : TestLevels()) {
+        RunCase(test, isa);
+        ExpectNear(test.outputs[0].as<float>(), expected, 1e-6, 1e-6,
+                   fmt::format("{} {}", op, seed));
+      }
+    }
+  }
+}
+
 TEST(PoolTest, Global) {
   KernelCase mean{
       .op = "GlobalAveragePool", .inputs = {kImage}, .outputs = {Tensor(DType::f32, {1, 1, 1, 1})}};
