@@ -66,24 +66,20 @@ void PackRows(const Plan& p, const float* image, int64_t panel, float* packed) {
   }
 }
 
-// The same under every tap of staged rows. A panel is cut where output rows end; each cut is copied
-// with 16 floats, and what is too much is overwritten by the next.
+// The same under every tap of staged rows, the first of which is for output row `first_row`.
 void PackStaged(const Plan& p, const float* stage, int64_t stage_plane, int64_t first_row,
                 int64_t panel, float* packed) {
-  int64_t from[kPanel], lane[kPanel], cuts = 0;
+  StagedPanel staged{.stage = stage, .plane = stage_plane, .channels = p.channels};
+  staged.taps = p.stage.taps().data();
+  staged.tap_count = static_cast<int64_t>(p.stage.taps().size());
   const int64_t width = p.w.out[2], end = std::min((panel + 1) * kPanel, p.w.out_size());
   for (int64_t pixel = panel * kPanel; pixel < end;) {
     const int64_t y = pixel / width, x = pixel % width;
-    from[cuts] = (y - first_row) * p.stage.output_row() + x;
-    lane[cuts++] = pixel - panel * kPanel;
+    staged.from[staged.cuts] = (y - first_row) * p.stage.output_row() + x;
+    staged.lane[staged.cuts++] = pixel - panel * kPanel;
     pixel += width - x;
   }
-  for (int64_t c = 0; c < p.channels; ++c, stage += stage_plane) {
-    for (int64_t tap : p.stage.taps()) {
-      for (int64_t i = 0; i < cuts; ++i) CopyPanelRow(stage + tap + from[i], packed + lane[i]);
-      packed += kPanel;
-    }
-  }
+  p.level->pack(staged, packed);
 }
 
 struct Unit {

@@ -23,9 +23,21 @@ struct FilterGemm {
   float high = std::numeric_limits<float>::infinity();
 };
 
+/// One panel of pixels under every tap of `channels` staged planes (image_stage.h). A panel is cut
+/// where output rows end: cut i is lanes from lane[i] on, read at from[i] past a tap.
+struct StagedPanel {
+  const float* stage = nullptr;
+  int64_t plane = 0, channels = 0;  // planes are `plane` floats apart
+  const int64_t* taps = nullptr;
+  int64_t tap_count = 0;
+  int64_t cuts = 0, lane[kPanel] = {}, from[kPanel] = {};
+};
+
 struct FilterLevel {
   std::string_view name;
   void (*multiply)(const FilterGemm& args);
+  /// Packs channels * tap_count rows of 16; writes up to 16 floats past them.
+  void (*pack)(const StagedPanel& panel, float* packed);
 };
 
 const FilterLevel& FilterPortable();

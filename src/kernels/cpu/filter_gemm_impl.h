@@ -193,10 +193,36 @@ void MultiplyFilters(const FilterGemm& g) {
   }
 }
 
+inline void CopyPanelRow(const float* src, float* dst) {
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < kPanel; i += kLanes) Store(dst + i, Load(src + i));
+}
+
+// Each cut is copied with 16 floats; what is too much is overwritten by the next. `fixed`: the
+// number of cuts, or 0 for any.
+template <int fixed>
+void PackCuts(const StagedPanel& panel, float* packed) {
+  const StagedPanel p = panel;
+  const float* stage = p.stage;
+  for (int64_t c = 0; c < p.channels; ++c, stage += p.plane) {
+    for (int64_t t = 0; t < p.tap_count; ++t, packed += kPanel) {
+      const float* src = stage + p.taps[t];
+      const int64_t cuts = fixed > 0 ? fixed : p.cuts;
+#pragma GCC unroll 2
+      for (int64_t i = 0; i < cuts; ++i) CopyPanelRow(src + p.from[i], packed + p.lane[i]);
+    }
+  }
+}
+
+void PackStaged(const StagedPanel& panel, float* packed) {
+  if (panel.cuts == 1) return PackCuts<1>(panel, packed);
+  panel.cuts == 2 ? PackCuts<2>(panel, packed) : PackCuts<0>(panel, packed);
+}
+
 }  // namespace
 
 const FilterLevel& MINIM_FILTER() {
-  static constexpr FilterLevel kLevel = {MINIM_FILTER_NAME, MultiplyFilters};
+  static constexpr FilterLevel kLevel = {MINIM_FILTER_NAME, MultiplyFilters, PackStaged};
   return kLevel;
 }
 
