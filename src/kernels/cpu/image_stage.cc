@@ -12,6 +12,8 @@ using FourIndices = int32_t __attribute__((vector_size(16)));
 // Every `stride`th element.
 void CopyStrided(const float* src, int64_t stride, int64_t count, float* dst) {
   int64_t i = 0;
+  // Rows are short: a call of memcpy would cost more than the copy.
+  for (; stride == 1 && i + 4 <= count; i += 4) std::memcpy(dst + i, src + i, sizeof(Four));
   for (; stride == 2 && i + 4 < count; i += 4) {
     Four low, high;
     std::memcpy(&low, src + 2 * i, sizeof(low));
@@ -54,12 +56,8 @@ void ImageStage::Fill(const float* image, int64_t first, int64_t last, float pad
       const TapRange valid =
           y < 0 || y >= w.in[1] ? TapRange{0, 0} : ValidRange(column, stride, w.in[2], width_);
       std::fill(stage, stage + valid.first, padding);
-      if (stride == 1 && valid.first < valid.last) {
-        std::copy(src + column + valid.first, src + column + valid.last, stage + valid.first);
-      } else {
-        CopyStrided(src + column + valid.first * stride, stride, valid.last - valid.first,
-                    stage + valid.first);
-      }
+      CopyStrided(src + column + valid.first * stride, stride, valid.last - valid.first,
+                  stage + valid.first);
       std::fill(stage + valid.last, stage + width_, padding);
       stage += width_;
     }
