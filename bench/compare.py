@@ -22,6 +22,7 @@ from net import Net
 
 # The largest error, relative to the largest output, that a precision may show.
 BOUNDS = {"fp32": 1e-3, "bf16": 5e-2, "int8": 0.5}
+PATIENCE = 20  # seconds for trying a second file of minim's, when the first one worked
 LONGEST = 40  # seconds of rounds in a cell
 INT8_FORMS = ("int8-minim", "int8-dynamic-minim", "int8-ort", "int8-dynamic-ort")
 
@@ -30,7 +31,7 @@ def files(engine, model, precision):
     """(form, path) of each file an engine may use for a precision; it is judged by its fastest."""
     if precision == "fp32" or engine == "torch" or (precision == "bf16" and engine != "minim"):
         return [("fp32", suite.path_of(model.name))]
-    forms = ("fp32", "bf16-minim") if precision == "bf16" else INT8_FORMS
+    forms = ("bf16-minim", "fp32") if precision == "bf16" else INT8_FORMS
     return [(form, suite.path_of(model.name, form)) for form in forms
             if os.path.exists(suite.path_of(model.name, form))]
 
@@ -75,7 +76,8 @@ class Cell:
         for form, path in choice:
             try:
                 one.load(path, self.precision, self.input)
-                timed.append((one.time(self.options.seconds / 4), form, path))
+                limit = PATIENCE if timed else None
+                timed.append((one.time(self.options.seconds / 4, limit), form, path))
             except harness.Failed as error:
                 reasons.append(f"{engine} {form}: {error}")
         if not timed:

@@ -33,6 +33,7 @@ class Reweigher:
     def build(self):
         self.model.ir_version = 8  # from 4 on, weights need not be inputs
         self.model = version_converter.convert_version(self.model, OPSET)
+        self.restore_softmax()
         self.unpack_weights()
         self.free_batch()
         self.weights = {w.name: numpy_helper.to_array(w) for w in self.model.graph.initializer}
@@ -40,6 +41,19 @@ class Reweigher:
         self.store_weights()
         onnx.checker.check_model(self.model)
         return onnx.shape_inference.infer_shapes(self.model)
+
+    def restore_softmax(self):
+        """The converter wraps an old Softmax in Shape, Flatten and Reshape; over [N,C,1,1] it needs none."""
+        nodes = self.model.graph.node
+        made = {node.output[0]: node for node in nodes}
+        for reshape in [n for n in nodes if n.op_type == "Reshape"]:
+            shape, softmax = made.get(reshape.input[1]), made.get(reshape.input[0])
+            if shape is None or shape.op_type != "Shape":
+                continue
+            flatten = made[softmax.input[0]]
+            softmax.CopyFrom(helper.make_node("Softmax", [flatten.input[0]], [reshape.output[0]], axis=1))
+            for extra in (shape, flatten, reshape):
+                nodes.remove(extra)
 
     def unpack_weights(self):
         """ConstantOfShape nodes become initializers, so that they can be replaced."""
