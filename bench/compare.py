@@ -51,9 +51,9 @@ class Cell:
         source = suite.path_of(self.model.name)
         np.save(self.input, variants.draw(variants.input_dims(source), self.batch, 5))
         contenders, reasons = {}, []
-        for engine in ["minim", *self.options.peers]:
-            self.enter(engine, contenders, reasons)
         try:
+            for engine in ["minim", *self.options.peers]:
+                self.enter(engine, contenders, reasons)
             if "minim" in contenders:
                 self.check(contenders["minim"])
             figures = harness.alternate(contenders, self.rounds(len(contenders)), self.options.seconds)
@@ -70,10 +70,10 @@ class Cell:
 
     def enter(self, engine, contenders, reasons):
         """Loads the engine with its fastest file; one that cannot take part leaves a reason."""
-        one = self.pool.get(engine, self.threads)
         choice = files(engine, self.model, self.precision)
         timed = []
         for form, path in choice:
+            one = self.pool.get(engine, self.threads)  # a new one if the last file ended its process
             try:
                 one.load(path, self.precision, self.input)
                 limit = PATIENCE if timed else None
@@ -86,6 +86,7 @@ class Cell:
             return
         us, form, path = min(timed)
         self.probed += us / 1e6
+        one = self.pool.get(engine, self.threads)
         if len(choice) > 1:
             one.load(path, self.precision, self.input)
         contenders[engine] = one

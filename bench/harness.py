@@ -84,7 +84,8 @@ class Peer:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise Failed("its process ended")
+            code = self.process.wait()
+            raise Failed(f"its process ended ({code})")
         reply = json.loads(line)
         if "unavailable" in reply:
             raise Failed(reply["unavailable"])
@@ -105,8 +106,9 @@ class Peer:
         return self.process.poll() is None
 
     def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+        if self.alive():
+            self.process.stdin.close()
+            self.process.wait()
 
 
 class Pool:
