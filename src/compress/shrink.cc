@@ -19,7 +19,7 @@ using Progress = std::function<void(double, const std::string&)>;
 
 constexpr int kTimingRounds = 60, kLeastRounds = 2, kWarmRounds = 1;
 constexpr std::chrono::seconds kTimingBudget{10};  // per batch size; large models get fewer rounds
-constexpr double kNoise = 0.03;  // a smaller difference of medians is no gain
+constexpr double kNoise = 0.03;                    // a smaller difference of medians is no gain
 
 struct Candidate {
   VariantReport report;
