@@ -19,8 +19,10 @@ class HostContext;
 struct UpgradeContext;
 
 /// How autocast treats an op: computed in the lower precision, always in FP32, in the widest of
-/// its inputs, or on integers only.
-enum class PrecisionClass { kLower, kFp32, kWidest, kInteger };
+/// its inputs, or on integers only. kLowerWeights is kLower, except that where the weights (inputs
+/// 1 and 2) are constant only they are lowered: their bytes bind a recurrent step, and its state
+/// stays FP32.
+enum class PrecisionClass { kLower, kLowerWeights, kFp32, kWidest, kInteger };
 
 /// What the planner and the fuser may assume about an op.
 enum class OpTrait : unsigned {

@@ -129,7 +129,7 @@ void LstmStep(const Stepper& s, const std::vector<Activation>& act, int64_t d, i
     const double f = coupled ? 1 - i : act[0](s.Clip(gate(2) + s.Peephole(d, 2, k) * row.c[k]));
     next.c[k] = f * row.c[k] + i * act[1](s.Clip(gate(3)));
     const double o = act[0](s.Clip(gate(1) + s.Peephole(d, 1, k) * next.c[k]));
-    next.h[k] = o * act[2](next.c[k]);
+    next.h[k] = o * act[2](s.Clip(next.c[k]));
   }
   row = std::move(next);
 }
@@ -284,7 +284,7 @@ OpDef Define(std::string name, std::vector<int> since, int gates, int max_inputs
             u.node.attributes.Erase("output_sequence");
             return {};
           },
-          .precision = PrecisionClass::kLower,
+          .precision = PrecisionClass::kLowerWeights,
           .flops =
               [](const std::vector<TensorType>& inputs, const std::vector<TensorType>&,
                  const Attributes&) {
@@ -316,7 +316,14 @@ std::vector<OpDef> RecurrentOps() {
           "GRU", {1, 3, 7, 14, 22}, 3, 6, GruStep, {"sigmoid", "tanh"},
           "y, h = GRU(x: f32[3,2,4], w: f32[1,9,4], r: f32[1,9,3], b: f32[1,18]) {hidden_size=3}\n"
           "y, h = GRU(x: f32[2,3,4], w: f32[2,9,4], r: f32[2,9,3]) {hidden_size=3, layout=1, "
-          "direction=\"bidirectional\", linear_before_reset=1}\n"),
+          "direction=\"bidirectional\", linear_before_reset=1}\n"
+          "y, h = GRU(x: f32[3,2,4], w: f32[1,57,4], r: f32[1,57,19] = uniform(-0.3,0.3), b: "
+          "f32[1,114], l: i32[2] = [3,1], h0: f32[1,2,19]) {hidden_size=19, "
+          "direction=\"reverse\", clip=0.7}\n"
+          "y, h = GRU(x: f32[3,2,4], w: f32[1,57,4], r: f32[1,57,19] = uniform(-0.3,0.3), b: "
+          "f32[1,114]) {hidden_size=19, linear_before_reset=1}\n"
+          "y, h = GRU(x: bf16[3,1,4], w: bf16[1,57,4], r: bf16[1,57,19] = uniform(-0.3,0.3), b: "
+          "bf16[1,114]) {hidden_size=19}\n"),
       Define(
           "RNN", {1, 7, 14, 22}, 1, 6, RnnStep, {"tanh"},
           "y, h = RNN(x: f32[3,2,4], w: f32[1,3,4], r: f32[1,3,3], b: f32[1,6]) {hidden_size=3}\n"

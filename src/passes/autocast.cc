@@ -19,8 +19,15 @@ class Caster {
  private:
   Status Rewrite(Node node) {
     const OpDef* def = FindOp(node);
-    const bool lower = def != nullptr && def->precision == PrecisionClass::kLower &&
-                       !node.outputs.empty() && graph_.type(node.output(0)).dtype == DType::f32;
+    const PrecisionClass precision = def ? def->precision : PrecisionClass::kWidest;
+    const bool weighs = precision == PrecisionClass::kLowerWeights;
+    const bool lower = (weighs || precision == PrecisionClass::kLower) && !node.outputs.empty() &&
+                       DTypeOfResult(node) == DType::f32;
+    if (lower && weighs && graph_.constant(node.input(1)) && graph_.constant(node.input(2))) {
+      for (int i : {1, 2}) node.inputs[i] = builder_.Cast(Lowered(node.inputs[i]), DType::f32);
+      graph_.nodes.push_back(std::move(node));
+      return {};
+    }
     if (!lower) {
       graph_.nodes.push_back(std::move(node));
       return {};
@@ -40,6 +47,13 @@ class Caster {
       graph_.AddNode("Cast", {node.outputs[i]}, 0, to_f32).outputs = {wide[i]};
     }
     return {};
+  }
+
+  // Of the first output that is there: a recurrent layer may leave out Y.
+  DType DTypeOfResult(const Node& node) const {
+    for (ValueId id : node.outputs)
+      if (id != kNoValue) return graph_.type(id).dtype;
+    return DType::bool_;
   }
 
   // One cast per value, however many readers.

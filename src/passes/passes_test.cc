@@ -280,6 +280,22 @@ TEST(AutocastTest, ProductsRunLowAndTheRestStays) {
   EXPECT_EQ(graph.type(graph.outputs[0]).dtype, DType::f32);
 }
 
+TEST(AutocastTest, ARecurrentLayerLowersItsConstantWeightsOnly) {
+  Graph graph = Parse(R"(graph "g"(x: f32[2,1,3], w: f32[1,6,3], r: f32[1,6,2]) -> (y) {
+    y = GRU(x, w, r) {hidden_size=2}
+  })");
+  for (int i : {1, 2})
+    graph.constants.emplace(graph.inputs[i],
+                            Tensor(DType::f32, graph.type(graph.inputs[i]).dims()));
+  graph.inputs.resize(1);
+  ASSERT_TRUE(Autocast(graph, DType::bf16).ok());
+  EXPECT_EQ(OpsOf(graph), Ops({"Cast", "Cast", "Cast", "Cast", "GRU"}));
+  const Node& gru = graph.nodes.back();
+  EXPECT_EQ(gru.inputs[0], graph.inputs[0]);
+  for (int i : {1, 2}) EXPECT_EQ(graph.type(gru.inputs[i]).dtype, DType::f32);
+  EXPECT_EQ(graph.type(gru.outputs[0]).dtype, DType::f32);
+}
+
 TEST(SpecializeTest, SymbolsMustAgree) {
   const Graph graph = Parse(R"(graph "g"(x: f32[N,2], y: f32[N,2]) -> (z) { z = Add(x, y) })");
   EXPECT_EQ(Specialize(graph, {{3, 2}, {3, 2}})->type(graph.outputs[0]).ToString(), "f32[3,2]");

@@ -68,6 +68,16 @@ std::vector<KernelCase> Cases() {
       {.op = "LSTM",
        .inputs = {Uniform({3, 2, 4}, 1), Uniform({1, 20, 4}, 2), Uniform({1, 20, 5}, 3)},
        .outputs = {Output({3, 1, 2, 5}), Output({1, 2, 5}), Output({1, 2, 5})}},
+      {.op = "GRU",
+       .inputs = {Uniform({3, 2, 4}, 1), Uniform({1, 15, 4}, 2), Uniform({1, 15, 5}, 3)},
+       .outputs = {Output({3, 1, 2, 5}), Output({1, 2, 5})},
+       .constants = {1, 2}},
+      {.op = "DynamicQuantizeLSTM",
+       .inputs = {Uniform({3, 2, 4}, 1), Integers<int8_t>({1, 4, 20}, 2, -9, 9),
+                  Integers<int8_t>({1, 5, 20}, 3, -9, 9), Tensor(), Tensor(), Tensor(), Tensor(),
+                  Tensor(), one, zs, one, zs},
+       .outputs = {Output({3, 1, 2, 5})},
+       .constants = {1, 2, 8, 9, 10, 11}},
   };
 }
 

@@ -13,6 +13,7 @@ GemmArgs GemmBlock(const GemmArgs& args, int64_t row, int64_t rows, int64_t pane
   block.a += row * args.a_row;
   block.panel_stride = args.panel_stride ? args.panel_stride : args.k * kPanel;
   if (block.packed) block.packed += panel * block.panel_stride;
+  if (block.packed_bf16) block.packed_bf16 += panel * block.panel_stride;
   if (block.b) block.b += column;
   block.c += row * args.c_row + column;
   if (args.epilogue) {

@@ -9,13 +9,15 @@ namespace minim {
 inline constexpr int64_t kPanel = 16;  // columns of B packed together
 
 /// C[m,n] = A * B (+ C if accumulate), then the epilogue. A has strides (a_row, a_column). B is
-/// packed (ceil(n/16) panels of k x 16) or, when `packed` is null, row-major with stride b_row.
+/// packed (ceil(n/16) panels of k x 16), packed as BF16 (columns by Bf16Place) or, when neither is
+/// given, row-major with stride b_row.
 struct GemmArgs {
   int64_t m = 0, n = 0, k = 0;
   const float* a = nullptr;
   int64_t a_row = 0, a_column = 1;
   const float* packed = nullptr;
-  int64_t panel_stride = 0;  // floats between packed panels; k * 16 unless stated
+  const uint16_t* packed_bf16 = nullptr;
+  int64_t panel_stride = 0;  // values between packed panels; k * 16 unless stated
   const float* b = nullptr;
   int64_t b_row = 0;
   float* c = nullptr;
@@ -42,6 +44,10 @@ inline int64_t PanelsOf(int64_t n) { return (n + kPanel - 1) / kPanel; }
 inline size_t PackedFloats(int64_t k, int64_t n) {
   return static_cast<size_t>(PanelsOf(n) * kPanel * k);
 }
+
+/// Where column j of 16 stands in a packed row of BF16: a 32-bit word holds columns i and i + 8, so
+/// that a shift widens one half and a mask the other.
+inline int64_t Bf16Place(int64_t j) { return j % 8 * 2 + j / 8; }
 
 /// multiply(), cut into at most threads.threads pieces along columns or rows.
 void ParallelGemm(const GemmLevel& level, const GemmArgs& args, const ThreadBudget& threads);

@@ -78,13 +78,14 @@ struct TileArea {
   const float* a;
   int64_t a_row, a_column;
   const float* b;
+  const uint16_t* bf16;  // instead of b
   int64_t b_row, panel_stride, k;
   float* c;
   int64_t c_row;
   bool accumulate;
 };
 
-template <int rows, int panels>
+template <int rows, int panels, bool bf16>
 struct Tile;
 
 }  // namespace
@@ -96,15 +97,15 @@ namespace minim {
 namespace {
 
 // A tile whose last panel has fewer than 16 columns goes through a buffer.
-template <int rows, int panels>
+template <int rows, int panels, bool bf16>
 void RunTile(const TileArea& area, int64_t columns) {
-  if (columns == panels * kPanel) return Tile<rows, panels>::Run(area);
+  if (columns == panels * kPanel) return Tile<rows, panels, bf16>::Run(area);
   alignas(64) float buffer[rows * panels * kPanel];
   TileArea edge = area;
   edge.c = buffer;
   edge.c_row = panels * kPanel;
   edge.accumulate = false;
-  Tile<rows, panels>::Run(edge);
+  Tile<rows, panels, bf16>::Run(edge);
   for (int i = 0; i < rows; ++i) {
     float* c = area.c + i * area.c_row;
     const float* from = buffer + i * edge.c_row;
@@ -116,14 +117,38 @@ void RunTile(const TileArea& area, int64_t columns) {
   }
 }
 
+template <bool bf16>
 void RunRows(const TileArea& area, int64_t rows, int64_t columns) {
   switch (rows) {
-    case 1: return RunTile<1, 1>(area, columns);
-    case 2: return RunTile<2, 1>(area, columns);
-    case 3: return RunTile<3, 1>(area, columns);
-    case 4: return RunTile<4, 1>(area, columns);
-    case 5: return RunTile<5, 1>(area, columns);
-    default: return RunTile<6, 1>(area, columns);
+    case 1: return RunTile<1, 1, bf16>(area, columns);
+    case 2: return RunTile<2, 1, bf16>(area, columns);
+    case 3: return RunTile<3, 1, bf16>(area, columns);
+    case 4: return RunTile<4, 1, bf16>(area, columns);
+    case 5: return RunTile<5, 1, bf16>(area, columns);
+    default: return RunTile<6, 1, bf16>(area, columns);
+  }
+}
+
+// Tiles of nearly equal height: a last tile of one or two rows would wait for its own sums.
+template <bool bf16>
+void RunTiles(const TileArea& area, int64_t rows, int64_t columns) {
+  const int64_t tiles = (rows + 5) / 6;
+  for (int64_t i = 0; i < tiles; ++i) {
+    const int64_t first = rows * i / tiles;
+    TileArea tile = area;
+    tile.a += first * area.a_row;
+    tile.c += first * area.c_row;
+    RunRows<bf16>(tile, rows * (i + 1) / tiles - first, columns);
+  }
+}
+
+// One or two rows need several panels at once, or their few sums wait for each other.
+template <int rows, bool bf16>
+void RunWide(const TileArea& area, int64_t panels, int64_t columns) {
+  switch (panels) {
+    case 2: return RunTile<rows, 2, bf16>(area, columns);
+    case 3: return RunTile<rows, 3, bf16>(area, columns);
+    default: return RunTile<rows, 4, bf16>(area, columns);
   }
 }
 
@@ -139,17 +164,20 @@ struct Block {
   bool accumulate, last;
 };
 
+template <bool bf16>
 void MultiplyPanels(const GemmArgs& args, const Block& block) {
   alignas(64) float narrow[kDepthBlock * kPanel];
   const int64_t stride = args.panel_stride ? args.panel_stride : args.k * kPanel;
   const int64_t panels = PanelsOf(args.n);
   for (int64_t p = 0; p < panels;) {
     const int64_t column = p * kPanel;
-    const bool wide = block.rows <= 2 && args.packed != nullptr && p + 4 <= panels;
-    const int64_t columns = std::min(args.n - column, wide ? 4 * kPanel : kPanel);
+    const bool packed = bf16 || args.packed != nullptr;
+    const int64_t together = block.rows <= 2 && packed ? std::min<int64_t>(4, panels - p) : 1;
+    const int64_t columns = std::min(args.n - column, together * kPanel);
     TileArea area{args.a + block.row * args.a_row + block.depth * args.a_column,
                   args.a_row,
                   args.a_column,
+                  nullptr,
                   nullptr,
                   kPanel,
                   stride,
@@ -157,7 +185,9 @@ void MultiplyPanels(const GemmArgs& args, const Block& block) {
                   args.c + block.row * args.c_row + column,
                   args.c_row,
                   block.accumulate};
-    if (args.packed) {
+    if (bf16) {
+      area.bf16 = args.packed_bf16 + p * stride + block.depth * kPanel;
+    } else if (args.packed) {
       area.b = args.packed + p * stride + block.depth * kPanel;
     } else if (columns < kPanel) {
       CopyNarrow(args.b + block.depth * args.b_row + column, args.b_row, block.k, columns, narrow);
@@ -166,19 +196,15 @@ void MultiplyPanels(const GemmArgs& args, const Block& block) {
       area.b = args.b + block.depth * args.b_row + column;
       area.b_row = args.b_row;
     }
-    if (wide) {
-      block.rows == 1 ? RunTile<1, 4>(area, columns) : RunTile<2, 4>(area, columns);
+    if (together > 1) {
+      block.rows == 1 ? RunWide<1, bf16>(area, together, columns)
+                      : RunWide<2, bf16>(area, together, columns);
     } else {
-      for (int64_t i = 0; i < block.rows; i += 6) {
-        TileArea rows = area;
-        rows.a += i * args.a_row;
-        rows.c += i * args.c_row;
-        RunRows(rows, std::min<int64_t>(6, block.rows - i), columns);
-      }
+      RunTiles<bf16>(area, block.rows, columns);
     }
     if (block.last && args.epilogue)
       Finish(args.epilogue->At(block.row, column), block.rows, columns, area.c, args.c_row);
-    p += wide ? 4 : 1;
+    p += together;
   }
 }
 
@@ -187,9 +213,13 @@ void Multiply(const GemmArgs& args) {
   for (int64_t row = 0; row < args.m; row += kRowBlock) {
     for (int64_t d = 0; d < depths; ++d) {
       const int64_t depth = d * kDepthBlock;
-      MultiplyPanels(
-          args, {row, std::min(kRowBlock, args.m - row), depth,
-                 std::min(kDepthBlock, args.k - depth), args.accumulate || d > 0, d + 1 == depths});
+      const Block block{row,
+                        std::min(kRowBlock, args.m - row),
+                        depth,
+                        std::min(kDepthBlock, args.k - depth),
+                        args.accumulate || d > 0,
+                        d + 1 == depths};
+      args.packed_bf16 ? MultiplyPanels<true>(args, block) : MultiplyPanels<false>(args, block);
     }
   }
 }

@@ -6,7 +6,23 @@
 namespace minim {
 namespace {
 
-template <int rows, int panels>
+struct PanelRow {
+  __m256 low, high;  // columns 0 to 7, 8 to 15
+};
+
+template <bool bf16>
+inline PanelRow LoadPanelRow(const TileArea& t, int64_t at) {
+  if constexpr (bf16) {
+    const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(t.bf16 + at));
+    const __m256i mask = _mm256_set1_epi32(static_cast<int>(0xFFFF0000u));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(words, 16)),
+            _mm256_castsi256_ps(_mm256_and_si256(words, mask))};
+  } else {
+    return {_mm256_loadu_ps(t.b + at), _mm256_loadu_ps(t.b + at + 8)};
+  }
+}
+
+template <int rows, int panels, bool bf16>
 struct Tile {
   static void Run(const TileArea& t) {
     __m256 sum[rows][panels * 2];
@@ -14,17 +30,15 @@ struct Tile {
       for (int j = 0; j < panels * 2; ++j) sum[i][j] = _mm256_setzero_ps();
     }
     const float* a = t.a;
-    const float* b = t.b;
-    for (int64_t k = 0; k < t.k; ++k, a += t.a_column, b += t.b_row) {
+    for (int64_t k = 0, at = 0; k < t.k; ++k, a += t.a_column, at += t.b_row) {
 #pragma GCC unroll 8
       for (int p = 0; p < panels; ++p) {
-        const __m256 b0 = _mm256_loadu_ps(b + p * t.panel_stride);
-        const __m256 b1 = _mm256_loadu_ps(b + p * t.panel_stride + 8);
+        const PanelRow b = LoadPanelRow<bf16>(t, at + p * t.panel_stride);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; ++i) {
           const __m256 x = _mm256_broadcast_ss(a + i * t.a_row);
-          sum[i][2 * p] = _mm256_fmadd_ps(x, b0, sum[i][2 * p]);
-          sum[i][2 * p + 1] = _mm256_fmadd_ps(x, b1, sum[i][2 * p + 1]);
+          sum[i][2 * p] = _mm256_fmadd_ps(x, b.low, sum[i][2 * p]);
+          sum[i][2 * p + 1] = _mm256_fmadd_ps(x, b.high, sum[i][2 * p + 1]);
         }
       }
     }

@@ -21,6 +21,16 @@ struct IntGemmArgs {
   int64_t c_row = 0;
 };
 
+/// c[0, panels * 16) = a * B for one row, bound by B's bytes, so B stays 8 bits wide: panels of 16
+/// columns, per quad of rows 16 x 4 values. Both operands are in +-127, which keeps the 16-bit sums
+/// of two products exact; `a` is filled up with zeros to RowBytes.
+struct IntRowArgs {
+  const int8_t* a = nullptr;
+  const int8_t* packed = nullptr;
+  int64_t panels = 0, quads = 0;
+  int32_t* c = nullptr;
+};
+
 /// How a row of integer sums becomes 8-bit output: Requantize(sum * scale) per element.
 struct RequantizeRow {
   const float* scales = nullptr;  // one, or one per column
@@ -31,6 +41,7 @@ struct RequantizeRow {
 struct IntLevel {
   std::string_view name;
   void (*multiply)(const IntGemmArgs& args);
+  void (*multiply_row)(const IntRowArgs& args);
   /// dst[i] = src[i] - zero_point, 8-bit source.
   void (*widen_u8)(const uint8_t* src, int32_t zero_point, int64_t n, int16_t* dst);
   void (*widen_s8)(const int8_t* src, int32_t zero_point, int64_t n, int16_t* dst);
@@ -46,6 +57,7 @@ struct IntLevel {
   void (*dequantize_s8)(const int8_t* src, float scale, int32_t zero_point, int64_t n, float* dst);
   /// Symmetric to +-127; returns the scale, max|src| / 127.
   float (*quantize_row)(const float* src, int64_t n, int16_t* dst);
+  float (*quantize_row_s8)(const float* src, int64_t n, int8_t* dst);
   /// dst[j] = DequantizeSum(src[j], row_scale, scales[j]) + bias[j].
   void (*dequantize_sums)(const int32_t* src, float row_scale, const RequantizeRow& columns,
                           const float* bias, int64_t n, float* dst);
@@ -55,6 +67,8 @@ const IntLevel& IntPortable();
 const IntLevel& IntAvx2();
 
 inline int64_t PairsOf(int64_t k) { return (k + 1) / 2; }
+inline int64_t QuadsOf(int64_t k) { return (k + 3) / 4; }
+inline int64_t RowBytes(int64_t k) { return (k + 31) / 32 * 32; }
 inline size_t PackedInt16(int64_t k, int64_t n) {
   return static_cast<size_t>(PanelsOf(n) * kPanel * PairsOf(k) * 2);
 }

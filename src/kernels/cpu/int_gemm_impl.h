@@ -24,6 +24,8 @@ struct IntTileArea {
 
 template <int rows>
 struct IntTile;
+template <int panels>
+struct IntRow;
 
 }  // namespace
 }  // namespace minim
@@ -81,6 +83,22 @@ void IntMultiply(const IntGemmArgs& args) {
         }
       }
     }
+  }
+}
+
+void IntMultiplyRow(const IntRowArgs& args) {
+  IntRowArgs rest = args;
+  while (rest.panels > 0) {
+    const int64_t together = std::min<int64_t>(4, rest.panels);
+    switch (together) {
+      case 1: IntRow<1>::Run(rest); break;
+      case 2: IntRow<2>::Run(rest); break;
+      case 3: IntRow<3>::Run(rest); break;
+      default: IntRow<4>::Run(rest);
+    }
+    rest.panels -= together;
+    rest.packed += together * rest.quads * kPanel * 4;
+    rest.c += together * kPanel;
   }
 }
 
@@ -142,7 +160,7 @@ void Dequantize(const T* src, float scale, int32_t zero_point, int64_t n, float*
   for (int64_t i = 0; i < n; ++i) dst[i] = static_cast<float>(src[i] - zero_point) * scale;
 }
 
-float QuantizeRow(const float* src, int64_t n, int16_t* dst) {
+float LargestMagnitude(const float* src, int64_t n) {
   float lanes[16] = {};
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
@@ -152,16 +170,21 @@ float QuantizeRow(const float* src, int64_t n, int16_t* dst) {
     }
   }
   for (; i < n; ++i) lanes[0] = std::fabs(src[i]) > lanes[0] ? std::fabs(src[i]) : lanes[0];
-  float most = 0;
-  for (float lane : lanes) most = lane > most ? lane : most;
-  const float scale = most / 127.0f;
+  for (int64_t width = 8; width > 0; width /= 2)
+    for (int64_t j = 0; j < width; ++j)
+      lanes[j] = lanes[j + width] > lanes[j] ? lanes[j + width] : lanes[j];
+  return lanes[0];
+}
+
+template <typename T>
+float QuantizeRow(const float* src, int64_t n, T* dst) {
+  const float scale = LargestMagnitude(src, n) / 127.0f;
   if (scale == 0) {
-    std::fill_n(dst, n, int16_t{0});
+    std::fill_n(dst, n, T{0});
     return 0;
   }
 #pragma GCC ivdep
-  for (int64_t j = 0; j < n; ++j)
-    dst[j] = static_cast<int16_t>(RoundTo(src[j] / scale, 0, -127, 127));
+  for (int64_t j = 0; j < n; ++j) dst[j] = static_cast<T>(RoundTo(src[j] / scale, 0, -127, 127));
   return scale;
 }
 
@@ -186,11 +209,10 @@ void DequantizeSums(const int32_t* src, float row_scale, const RequantizeRow& co
 
 const IntLevel& MINIM_INT() {
   static constexpr IntLevel kLevel = {
-      MINIM_INT_NAME,         IntMultiply,        Widen<uint8_t>,
-      Widen<int8_t>,          Interleave,         RequantizeSums<uint8_t>,
-      RequantizeSums<int8_t>, Quantize<uint8_t>,  Quantize<int8_t>,
-      Dequantize<uint8_t>,    Dequantize<int8_t>, QuantizeRow,
-      DequantizeSums};
+      MINIM_INT_NAME,       IntMultiply,         IntMultiplyRow,          Widen<uint8_t>,
+      Widen<int8_t>,        Interleave,          RequantizeSums<uint8_t>, RequantizeSums<int8_t>,
+      Quantize<uint8_t>,    Quantize<int8_t>,    Dequantize<uint8_t>,     Dequantize<int8_t>,
+      QuantizeRow<int16_t>, QuantizeRow<int8_t>, DequantizeSums};
   return kLevel;
 }
 

@@ -25,5 +25,20 @@ struct IntTile {
   }
 };
 
+template <int panels>
+struct IntRow {
+  static void Run(const IntRowArgs& t) {
+    int32_t sum[panels * kPanel] = {};
+    for (int p = 0; p < panels; ++p) {
+      for (int64_t k = 0; k < t.quads; ++k) {
+        const int8_t* b = t.packed + (p * t.quads + k) * kPanel * 4;
+        for (int64_t j = 0; j < kPanel * 4; ++j)
+          sum[p * kPanel + j / 4] += t.a[4 * k + j % 4] * b[j];
+      }
+    }
+    std::copy_n(sum, panels * kPanel, t.c);
+  }
+};
+
 }  // namespace
 }  // namespace minim

@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "core/dtype.h"
 #include "kernels/cpu/test_support.h"
 
 namespace minim {
@@ -140,6 +143,141 @@ TEST(LstmTest, EveryAttribute) {
       }
     }
   }
+}
+
+// Layers of more than one block of units, with what each op may take.
+struct Layer {
+  const char* op;
+  int64_t gates;
+  Attributes attributes;
+  int64_t directions = 1;
+};
+
+std::vector<Layer> Layers() {
+  return {{"LSTM", 4, {{"direction", "bidirectional"}}, 2},
+          {"GRU", 3, {{"linear_before_reset", int64_t{1}}, {"direction", "bidirectional"}}, 2},
+          {"GRU", 3, {}},
+          {"RNN", 1, {{"activations", std::vector<std::string>{"Relu"}}, {"clip", 0.9f}}},
+          {"RNN", 1, {{"direction", "reverse"}}}};
+}
+
+KernelCase CaseOf(const Layer& layer, int64_t batch, int64_t hidden = 83) {
+  const int64_t t = 4, in = 7, d = layer.directions, g = layer.gates;
+  KernelCase test{.op = layer.op, .attributes = layer.attributes};
+  test.inputs = {Uniform({t, batch, in}, 1),
+                 Uniform({d, g * hidden, in}, 2),
+                 Uniform({d, g * hidden, hidden}, 3, -0.2f, 0.2f),
+                 Uniform({d, 2 * g * hidden}, 4),
+                 Tensor(),
+                 Uniform({d, batch, hidden}, 5)};
+  test.outputs = {Tensor(DType::f32, {t, d, batch, hidden}),
+                  Tensor(DType::f32, {d, batch, hidden})};
+  return test;
+}
+
+// The part of Y_h that is batch row `row` of the first direction.
+std::vector<float> RowOf(const Tensor& y_h, int64_t row) {
+  const int64_t hidden = y_h.dims()[2];
+  const auto values = y_h.as<float>().subspan(row * hidden, hidden);
+  return {values.begin(), values.end()};
+}
+
+TEST(RecurrentTest, NeitherThreadsNorNeighboursNorPackingMattersToARow) {
+  for (const Layer& layer : Layers()) {
+    for (Isa isa : TestLevels()) {
+      KernelCase many = CaseOf(layer, 9), threaded = CaseOf(layer, 9), one = CaseOf(layer, 1);
+      threaded.threads = 2;
+      threaded.constants = {1, 2};
+      for (int64_t step = 0; step < 4; ++step)
+        std::copy_n(many.inputs[0].as<float>().data() + (step * 9) * 7, 7,
+                    one.inputs[0].as<float>().data() + step * 7);
+      for (int64_t d = 0; d < layer.directions; ++d)
+        std::copy_n(many.inputs[5].as<float>().data() + d * 9 * 83, 83,
+                    one.inputs[5].as<float>().data() + d * 83);
+      RunCase(many, isa);
+      RunCase(threaded, isa);
+      RunCase(one, isa);
+      for (int i : {0, 1}) EXPECT_TRUE(SameBytes(many.outputs[i], threaded.outputs[i])) << layer.op;
+      EXPECT_EQ(RowOf(many.outputs[1], 0), RowOf(one.outputs[1], 0)) << layer.op;
+    }
+  }
+}
+
+TEST(RecurrentTest, WeightsThatBf16HoldsArePackedAsBf16WithoutLoss) {
+  for (const Layer& layer : Layers()) {
+    for (Isa isa : TestLevels()) {
+      for (int64_t batch : {1, 8}) {
+        KernelCase wide = CaseOf(layer, batch);
+        for (int i : {1, 2})
+          for (float& x : wide.inputs[i].as<float>()) x = static_cast<float>(BFloat16(x));
+        KernelCase narrow = wide;
+        narrow.constants = {1, 2};
+        narrow.outputs = {wide.outputs[0].Clone(), wide.outputs[1].Clone()};
+        RunCase(wide, isa);
+        RunCase(narrow, isa);
+        EXPECT_NE(BoundCase(narrow, isa).kernel().Describe().find("bf16"), std::string::npos);
+        EXPECT_TRUE(SameBytes(wide.outputs[0], narrow.outputs[0])) << layer.op;
+      }
+    }
+  }
+}
+
+// LSTM's weights as bytes, [D, k, rows], with the scale and zero point of each gate row.
+template <typename T>
+KernelCase Quantized(int64_t batch, int64_t low, int64_t high, T zero) {
+  const int64_t t = 6, in = 21, hidden = 45, rows = 4 * hidden;
+  KernelCase test{.op = "DynamicQuantizeLSTM"};
+  const Tensor zeros = Integers<T>({1, rows}, 9, zero, zero);
+  test.inputs = {Uniform({t, batch, in}, 1),
+                 Integers<T>({1, in, rows}, 2, low, high),
+                 Integers<T>({1, hidden, rows}, 3, low, high),
+                 Uniform({1, 2 * rows}, 4),
+                 Tensor(),
+                 Tensor(),
+                 Tensor(),
+                 Tensor(),
+                 Uniform({1, rows}, 5, 0.001f, 0.003f),
+                 zeros,
+                 Uniform({1, rows}, 6, 0.001f, 0.003f),
+                 zeros};
+  test.outputs = {Tensor(DType::f32, {t, 1, batch, hidden}), Tensor(DType::f32, {1, batch, hidden}),
+                  Tensor(DType::f32, {1, batch, hidden})};
+  return test;
+}
+
+// Weights unknown at binding are widened, which is the definition.
+template <typename T>
+void ExpectNearItsDefinition(KernelCase bytes, double error, const std::string& format) {
+  std::vector<Tensor> first;
+  for (Isa isa : TestLevels()) {
+    for (int threads : {1, 2}) {
+      KernelCase floats = bytes;
+      for (Tensor& output : floats.outputs) output = output.Clone();
+      bytes.constants = {1, 2, 8, 9, 10, 11};
+      bytes.threads = threads;
+      RunCase(floats, isa);
+      RunCase(bytes, isa);
+      EXPECT_NE(BoundCase(bytes, isa).kernel().Describe().find(format), std::string::npos);
+      const auto expected = floats.outputs[0].as<float>();
+      ExpectNear(bytes.outputs[0].as<float>(), {expected.begin(), expected.end()}, 0, error,
+                 format);
+      if (first.empty() || format != "int8") first = {bytes.outputs[0].Clone()};
+      EXPECT_TRUE(SameBytes(bytes.outputs[0], first[0])) << Name(isa);
+      bytes.constants.clear();
+    }
+  }
+}
+
+TEST(QuantizedLstmTest, BytesGiveTheSameBitsAtEveryLevel) {
+  for (int64_t batch : {1, 3}) {
+    ExpectNearItsDefinition<int8_t>(Quantized<int8_t>(batch, -127, 127, 0), 0.02, "int8");
+    ExpectNearItsDefinition<uint8_t>(Quantized<uint8_t>(batch, 1, 255, 128), 0.02, "int8");
+  }
+}
+
+TEST(QuantizedLstmTest, WeightsThatSignedBytesCannotHoldAreWidened) {
+  ExpectNearItsDefinition<uint8_t>(Quantized<uint8_t>(2, 0, 255, 3), 1e-6, "f32");
+  ExpectNearItsDefinition<int8_t>(Quantized<int8_t>(2, -128, 127, 0), 1e-6, "f32");
 }
 
 }  // namespace

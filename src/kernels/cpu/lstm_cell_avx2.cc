@@ -1,2 +1,0 @@
-#define MINIM_CELL LstmCellAvx2
-#include "kernels/cpu/lstm_cell_impl.h"

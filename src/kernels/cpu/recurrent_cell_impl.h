@@ -1,0 +1,146 @@
+// The bodies of CellLevel. Define MINIM_CELLS first.
+#pragma once
+
+#include "kernels/cpu/elementwise_functions.h"
+#include "kernels/cpu/recurrent_cell.h"
+
+namespace minim {
+namespace {
+
+inline float Bounded(float x, float limit) {  // NaN passes
+  return x < -limit ? -limit : (x > limit ? limit : x);
+}
+
+inline float Least(float a, float b) { return a < b ? a : b; }
+
+/// exp(-x) for |x| <= 80 or NaN, within 2e-7 of the larger of it and 1. Shorter than ExpF: a step
+/// waits for its whole chain, so sums are paired instead of nested.
+inline float ExpOfMinus(float x) {
+  const float t = x * -1.44269504f;
+  const float shifted = t + 12582912.0f;  // 1.5 * 2^23: the sum rounds to an integer
+  const float r = t - (shifted - 12582912.0f), r2 = r * r;
+  const float low =
+      (1.000000072f + 6.931469671e-1f * r) + (2.402211972e-1f + 5.550713275e-2f * r) * r2;
+  const float p = low + (9.675541331e-3f + 1.327647152e-3f * r) * (r2 * r2);
+  return p * std::bit_cast<float>((std::bit_cast<uint32_t>(shifted) << 23) + 0x3F800000u);
+}
+
+/// 1 / sigmoid(x). Past 40 a float sigmoid is 1, or too small to be missed in a sum of gates.
+inline float SigmoidInverse(float x, float clip) {
+  return 1.0f + ExpOfMinus(Bounded(x, Least(clip, 40.0f)));
+}
+
+/// tanh(x) = top / bottom within 3 ulp: left as a fraction, so that products of gates divide once.
+struct Fraction {
+  float top, bottom;
+};
+inline Fraction TanhFraction(float x, float clip) {
+  const float t = Bounded(x, Least(clip, 9.02f)), s = t * t, s2 = s * s, s4 = s2 * s2;
+  const float p =
+      ((9.999999790e-1f + 1.337972334e-1f * s) + (3.494040810e-3f + 2.058357744e-5f * s) * s2) +
+      1.331919175e-8f * s4;
+  const float q = ((1.0f + 4.671303859e-1f * s) + (2.587109739e-2f + 3.283102778e-4f * s) * s2) +
+                  7.762071377e-7f * s4;
+  return {t * p, q};
+}
+
+template <bool coupled, bool peephole>
+void LstmCell(const CellBlock& b) {
+  constexpr int64_t n = kPanel;
+  const float* in = b.input;
+  const float* rec = b.recurrent;
+  const float* p = b.extra;
+  float* c = b.c;
+  float* next = b.next;
+  const float clip = b.clip;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const float old = c[i];
+    float open = in[i] + rec[i], out = in[n + i] + rec[n + i],
+          keep = in[2 * n + i] + rec[2 * n + i];
+    if constexpr (peephole) {
+      open += p[i] * old;
+      keep += p[2 * n + i] * old;
+    }
+    const Fraction fresh = TanhFraction(in[3 * n + i] + rec[3 * n + i], clip);
+    const float opened = SigmoidInverse(open, clip);
+    const float kept = coupled ? 1.0f - 1.0f / opened : 1.0f / SigmoidInverse(keep, clip);
+    const float cell = kept * old + fresh.top / (opened * fresh.bottom);
+    if constexpr (peephole) out += p[n + i] * cell;
+    const Fraction shown = TanhFraction(cell, clip);
+    c[i] = cell;
+    next[i] = shown.top / (SigmoidInverse(out, clip) * shown.bottom);
+  }
+}
+
+void GruLinear(const CellBlock& b) {
+  constexpr int64_t n = kPanel;
+  const float *in = b.input, *rec = b.recurrent, *bias = b.extra, *h = b.h;
+  float* next = b.next;
+  const float clip = b.clip;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const float update = 1.0f / SigmoidInverse(in[i] + rec[i], clip);
+    const float reset = 1.0f / SigmoidInverse(in[n + i] + rec[n + i], clip);
+    const Fraction fresh = TanhFraction(in[2 * n + i] + reset * (rec[2 * n + i] + bias[i]), clip);
+    next[i] = (1.0f - update) * (fresh.top / fresh.bottom) + update * h[i];
+  }
+}
+
+void GruGates(const CellBlock& b) {
+  constexpr int64_t n = kPanel;
+  const float *in = b.input, *rec = b.recurrent, *h = b.h;
+  float *update = b.c, *next = b.next;
+  const float clip = b.clip;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    update[i] = 1.0f / SigmoidInverse(in[i] + rec[i], clip);
+    next[i] = h[i] / SigmoidInverse(in[n + i] + rec[n + i], clip);
+  }
+}
+
+void GruCandidate(const CellBlock& b) {
+  const float *in = b.input + 2 * kPanel, *rec = b.recurrent, *h = b.h, *update = b.c;
+  float* next = b.next;
+  const float clip = b.clip;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < kPanel; ++i) {
+    const Fraction fresh = TanhFraction(in[i] + rec[i], clip);
+    next[i] = (1.0f - update[i]) * (fresh.top / fresh.bottom) + update[i] * h[i];
+  }
+}
+
+template <bool relu>
+void Rnn(const CellBlock& b) {
+  const float *in = b.input, *rec = b.recurrent;
+  float* next = b.next;
+  const float clip = b.clip;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < kPanel; ++i) {
+    const float x = in[i] + rec[i];
+    if constexpr (relu) {
+      const float bounded = Bounded(x, clip);
+      next[i] = bounded < 0.0f ? 0.0f : bounded;
+    } else {
+      const Fraction y = TanhFraction(x, clip);
+      next[i] = y.top / y.bottom;
+    }
+  }
+}
+
+}  // namespace
+
+const CellLevel& MINIM_CELLS() {
+  static constexpr CellLevel kLevel = {LstmCell<false, false>,
+                                       LstmCell<false, true>,
+                                       LstmCell<true, false>,
+                                       LstmCell<true, true>,
+                                       GruLinear,
+                                       GruGates,
+                                       GruCandidate,
+                                       Rnn<false>,
+                                       Rnn<true>};
+  return kLevel;
+}
+
+}  // namespace minim
