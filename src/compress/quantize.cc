@@ -14,6 +14,28 @@ namespace {
 
 constexpr float kMaxBias = 2147483000.0f;  // safely inside int32 after rounding
 
+// Below this many units a step gains nothing from bytes.
+constexpr int64_t kLeastLstmUnits = 64;
+
+// LSTM, GRU or RNN whose weights are constant FP32.
+bool RecurrentWithWeights(const Graph& graph, const Node& node) {
+  if (!node.Is("LSTM") && !node.Is("GRU") && !node.Is("RNN")) return false;
+  const Tensor *w = graph.constant(node.input(1)), *r = graph.constant(node.input(2));
+  return w != nullptr && r != nullptr && w->dtype() == DType::f32 && r->dtype() == DType::f32;
+}
+
+bool LstmWorthBytes(const Graph& graph, const Node& node) {
+  return node.Is("LSTM") && RecurrentWithWeights(graph, node) &&
+         node.attributes.Int("layout", 0) == 0 &&
+         graph.constant(node.input(2))->dims()[2] >= kLeastLstmUnits;
+}
+
+// The inputs that are weights to store in fewer bytes.
+std::vector<int> WeightInputs(const Graph& graph, const Node& node) {
+  if (ChannelAxis(graph, node) >= 0) return {1};
+  return RecurrentWithWeights(graph, node) ? std::vector<int>{1, 2} : std::vector<int>{};
+}
+
 int64_t ChannelOf(int64_t flat, const Dims& dims, int axis) {
   const int64_t inner = dims.Elements(axis + 1, dims.rank());
   return flat / inner % dims[axis];
@@ -133,6 +155,11 @@ class DynamicQuantizer {
     graph_.nodes.clear();
     bool changed = false;
     for (const Node& node : nodes) {
+      if (LstmWorthBytes(graph_, node)) {
+        RewriteLstm(node);
+        changed = true;
+        continue;
+      }
       const int axis = node.Is("Conv") ? -1 : ChannelAxis(graph_, node);
       if (axis < 0) {
         graph_.nodes.push_back(node);
@@ -167,6 +194,39 @@ class DynamicQuantizer {
     ValueId y = builder_.Mul(builder_.Mul(sum, safe), w_scale);
     if (node.input(2) != kNoValue) y = builder_.Add(y, node.input(2));
     graph_.nodes.back().outputs = node.outputs;  // the last node writes the original value
+  }
+
+  // DynamicQuantizeLSTM takes [D, k, gates] with a scale and a zero point per direction and gate.
+  void RewriteLstm(const Node& node) {
+    Node lstm = node;
+    lstm.op = "DynamicQuantizeLSTM";
+    lstm.domain = std::string(kMicrosoftDomain);
+    lstm.inputs.resize(8, kNoValue);
+    for (int i : {1, 2}) {
+      const std::string name = graph_.value(node.input(i)).name;
+      const Tensor& weights = *graph_.constant(node.input(i));
+      const Dims dims = weights.dims();
+      const QuantizedWeights rows = QuantizeWeights(
+          Tensor::Copy({weights.data(), DType::f32, {dims[0] * dims[1], dims[2]}}), 0);
+      const Dims parameters = {dims[0], dims[1]};
+      lstm.inputs[i] = graph_.AddConstant(name + "_quantized", DirectionsTransposed(rows, dims));
+      lstm.inputs.push_back(graph_.AddConstant(
+          name + "_scale", Tensor::From<float>(parameters, std::span<const float>(rows.scales))));
+      lstm.inputs.push_back(
+          graph_.AddConstant(name + "_zero_point", Tensor(DType::i8, parameters)));
+    }
+    graph_.nodes.push_back(std::move(lstm));
+  }
+
+  static Tensor DirectionsTransposed(const QuantizedWeights& weights, const Dims& dims) {
+    Tensor result(DType::i8, {dims[0], dims[2], dims[1]});
+    const auto from = weights.values.as<int8_t>();
+    auto to = result.as<int8_t>();
+    for (int64_t d = 0; d < dims[0]; ++d)
+      for (int64_t row = 0; row < dims[1]; ++row)
+        for (int64_t k = 0; k < dims[2]; ++k)
+          to[(d * dims[2] + k) * dims[1] + row] = from[(d * dims[1] + row) * dims[2] + k];
+    return result;
   }
 
   static Tensor Transposed(const Tensor& matrix) {
@@ -227,7 +287,8 @@ Result<Graph> QuantizeStatic(const Graph& graph, const Dataset& calibration) {
 Result<Graph> QuantizeDynamic(const Graph& graph) {
   Graph result = graph;
   MINIM_TRY(const bool any, DynamicQuantizer(result).Run());
-  if (!any) return Unsupported("nothing to quantize: no Gemm or MatMul with constant weights");
+  if (!any)
+    return Unsupported("nothing to quantize: no Gemm, MatMul or LSTM with constant weights");
   DropUnused(result);
   MINIM_TRY(Verify(result));
   return result;
@@ -240,17 +301,18 @@ Result<Graph> StoreWeightsBf16(const Graph& graph) {
   result.nodes.clear();
   bool any = false;
   for (Node node : nodes) {
-    if (ChannelAxis(graph, node) >= 0) {
-      const Tensor stored = Converted(graph.constant(node.input(1))->view(), DType::bf16);
-      const std::string name = graph.value(node.input(1)).name + "_bf16";
-      node.inputs[1] = builder.Cast(result.AddConstant(name, stored), DType::f32);
+    for (int i : WeightInputs(graph, node)) {
+      const Tensor stored = Converted(graph.constant(node.input(i))->view(), DType::bf16);
+      const std::string name = graph.value(node.input(i)).name + "_bf16";
+      node.inputs[i] = builder.Cast(result.AddConstant(name, stored), DType::f32);
       any = true;
     }
     result.nodes.push_back(std::move(node));
   }
   MINIM_TRY(builder.status());
   if (!any)
-    return Unsupported("nothing to store in BF16: no Conv, Gemm or MatMul with constant weights");
+    return Unsupported(
+        "nothing to store in BF16: no Conv, Gemm, MatMul, LSTM, GRU or RNN with constant weights");
   DropUnused(result);
   MINIM_TRY(Verify(result));
   return result;

@@ -13,10 +13,11 @@ namespace minim {
 Result<Graph> QuantizeStatic(const Graph& graph, const Dataset& calibration);
 
 /// Dynamic INT8: Gemm and MatMul with constant weights quantize each row of their input at run
-/// time, symmetric s8. Convolutions stay FP32. Errors: kUnsupported if nothing can be quantized.
+/// time, symmetric s8; an LSTM of 64 units or more becomes DynamicQuantizeLSTM. Convolutions stay
+/// FP32. Errors: kUnsupported if nothing can be quantized.
 Result<Graph> QuantizeDynamic(const Graph& graph);
 
-/// Weights of Conv, Gemm and MatMul stored in BF16 behind a Cast.
+/// Weights of Conv, Gemm, MatMul and recurrent layers stored in BF16 behind a Cast.
 Result<Graph> StoreWeightsBf16(const Graph& graph);
 
 struct QuantizedWeights {

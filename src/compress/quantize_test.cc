@@ -101,6 +101,41 @@ TEST(QuantizeTest, DynamicRowsDoNotDependOnTheirNeighbours) {
   for (int64_t i = 0; i < 5; ++i) EXPECT_EQ(alone.as<float>()[i], together.as<float>()[5 * 5 + i]);
 }
 
+Graph LstmNet(int64_t hidden) {
+  const std::string h = std::to_string(hidden), gates = std::to_string(4 * hidden);
+  Graph graph = ParseText("graph \"g\"(x: f32[4,2,6], w: f32[1," + gates + ",6], r: f32[1," +
+                          gates + "," + h + "], b: f32[1," + std::to_string(8 * hidden) +
+                          "]) -> (y) { y = LSTM(x, w, r, b) {hidden_size=" + h + "} }")
+                    .value();
+  for (int i = 1; i < 4; ++i) {
+    Tensor values(DType::f32, graph.type(graph.inputs[i]).dims());
+    const Philox rng(static_cast<uint64_t>(i));
+    for (int64_t k = 0; k < values.size(); ++k)
+      values.as<float>()[k] = 0.4f * rng.Uniform(static_cast<uint64_t>(k)) - 0.2f;
+    graph.constants.emplace(graph.inputs[i], values);
+  }
+  graph.inputs.resize(1);
+  return graph;
+}
+
+TEST(QuantizeTest, RecurrentLayersShrinkAndStayClose) {
+  const Graph net = LstmNet(64);
+  Tensor x(DType::f32, {4, 2, 6});
+  for (int64_t i = 0; i < x.size(); ++i)
+    x.as<float>()[i] = 0.1f * static_cast<float>(i % 17) - 0.8f;
+  const Tensor y = RunGraph(net, x);
+  const Graph bytes = QuantizeDynamic(net).value(), halves = StoreWeightsBf16(net).value();
+  EXPECT_TRUE(bytes.nodes[0].Is("DynamicQuantizeLSTM", kMicrosoftDomain));
+  EXPECT_LT(RelativeError(RunGraph(bytes, x), y), 0.02);
+  EXPECT_LT(RelativeError(RunGraph(halves, x), y), 0.01);
+  for (const Graph& graph : {bytes, halves}) {
+    const auto again = ParseOnnx(SerializeOnnx(graph).value());
+    ASSERT_TRUE(again.ok()) << again.status().message();
+    EXPECT_EQ(RelativeError(RunGraph(*again, x), RunGraph(graph, x)), 0);
+  }
+  EXPECT_FALSE(QuantizeDynamic(LstmNet(32)).ok());
+}
+
 TEST(QuantizeTest, FilesHoldStandardOpsOnly) {
   const Graph net = SmallNet();
   const Dataset data = Noise(16);

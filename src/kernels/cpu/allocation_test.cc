@@ -73,10 +73,10 @@ std::vector<KernelCase> Cases() {
        .outputs = {Output({3, 1, 2, 5}), Output({1, 2, 5})},
        .constants = {1, 2}},
       {.op = "DynamicQuantizeLSTM",
-       .inputs = {Uniform({3, 2, 4}, 1), Integers<int8_t>({1, 4, 20}, 2, -9, 9),
-                  Integers<int8_t>({1, 5, 20}, 3, -9, 9), Tensor(), Tensor(), Tensor(), Tensor(),
+       .inputs = {Uniform({3, 2, 4}, 1), Integers<int8_t>({1, 4, 256}, 2, -9, 9),
+                  Integers<int8_t>({1, 64, 256}, 3, -9, 9), Tensor(), Tensor(), Tensor(), Tensor(),
                   Tensor(), one, zs, one, zs},
-       .outputs = {Output({3, 1, 2, 5})},
+       .outputs = {Output({3, 1, 2, 64})},
        .constants = {1, 2, 8, 9, 10, 11}},
   };
 }

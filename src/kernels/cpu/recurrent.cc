@@ -22,7 +22,6 @@ struct Scratch {
   float *x_scales, *h_scales;
 };
 constexpr int kFloatInputs[5] = {kX, kB, kH0, kC0, kP};
-
 struct Counts {
   int64_t in[5], out[3];
 };
@@ -203,7 +202,7 @@ void SetPacked(const RecurrentPack& pack, const std::byte* panels, GemmArgs* arg
   }
 }
 
-// Gates of all steps from the inputs: rows (step, batch), or (batch, step) when the batch is first.
+// Gates of all steps from the inputs, in rows as X has them.
 void InputGates(const Pass& pass) {
   const RecurrentPlan& p = pass.p;
   SpreadParameters(pass);
@@ -239,36 +238,42 @@ int64_t TimeOf(const Pass& pass, int64_t step, int64_t b) {
   return pass.backwards ? length - 1 - step : step;
 }
 
-void StoreOutput(const Pass& pass, int64_t t, int64_t b, int64_t block, const float* values) {
+// Null values stand for zeros.
+void StoreOutput(const Pass& pass, int64_t t, int64_t b, int64_t first, int64_t last,
+                 const float* values) {
   const RecurrentPlan& p = pass.p;
   if (pass.out[0] == nullptr) return;
   const int64_t row = p.batch_first ? (b * p.steps + t) * p.directions + pass.direction
                                     : (t * p.directions + pass.direction) * p.batch + b;
-  const int64_t unit = block * kPanel;
-  std::copy_n(values, std::min(kPanel, p.hidden - unit), pass.out[0] + row * p.hidden + unit);
+  const int64_t unit = first * kPanel, count = std::min(last * kPanel, p.hidden) - unit;
+  float* y = pass.out[0] + row * p.hidden + unit;
+  values ? std::copy_n(values, count, y) : std::fill_n(y, count, 0.0f);
 }
 
-// The cells of one batch row and block. `recurrent`: this block's products.
-void RunCell(const Pass& pass, const Phase& phase, int64_t b, int64_t block,
-             const float* recurrent) {
-  constexpr float kNothing[kPanel] = {};
+// The cells of one batch row and blocks [first, last). `recurrent`: the products of these blocks.
+void RunCells(const Pass& pass, const Phase& phase, int64_t b, int64_t first, int64_t last,
+              const float* recurrent) {
   const RecurrentPlan& p = pass.p;
-  const int64_t t = TimeOf(pass, phase.step, b), unit = b * p.padded() + block * kPanel;
+  const int64_t t = TimeOf(pass, phase.step, b), unit = b * p.padded() + first * kPanel;
   if (t < 0) {
     if (!phase.last) return;
-    std::copy_n(pass.s.h + unit, kPanel, phase.dst + unit);
-    return StoreOutput(pass, phase.step, b, block, kNothing);
+    std::copy_n(pass.s.h + unit, (last - first) * kPanel, phase.dst + unit);
+    return StoreOutput(pass, phase.step, b, first, last, nullptr);
   }
   const int64_t row = p.batch_first ? b * p.steps + t : t * p.batch + b;
   p.cells[pass.direction][phase.index](
-      {.clip = p.clip,
-       .input = pass.s.gates + row * p.columns() + block * p.gates * kPanel,
+      {.blocks = last - first,
+       .input_step = p.gates * kPanel,
+       .recurrent_step = p.r_pack.groups[phase.index].gates * kPanel,
+       .extra_step = p.extra_columns(),
+       .clip = p.clip,
+       .input = pass.s.gates + row * p.columns() + first * p.gates * kPanel,
        .recurrent = recurrent,
-       .extra = pass.s.extra + block * p.extra_columns(),
+       .extra = pass.s.extra + first * p.extra_columns(),
        .h = pass.s.h + unit,
        .c = pass.s.c + unit,
        .next = phase.dst + unit});
-  if (phase.last) StoreOutput(pass, t, b, block, phase.dst + unit);
+  if (phase.last) StoreOutput(pass, t, b, first, last, phase.dst + unit);
 }
 
 void MultiplyChunk(const Pass& pass, const Phase& phase, int64_t panel, int64_t panels,
@@ -300,9 +305,7 @@ void RunChunk(const Pass& pass, const Phase& phase, int64_t chunk, float* produc
   const int64_t panels = (last - first) * gates;
   MultiplyChunk(pass, phase, before + first * gates, panels, products);
   for (int64_t b = 0; b < p.batch; ++b)
-    for (int64_t block = first; block < last; ++block)
-      RunCell(pass, phase, b, block,
-              products + b * panels * kPanel + (block - first) * gates * kPanel);
+    RunCells(pass, phase, b, first, last, products + b * panels * kPanel);
 }
 
 void RunPhase(const Pass& pass, const Phase& phase) {
@@ -344,7 +347,7 @@ void RunDirection(Pass& pass) {
 
 const std::byte* PackedOf(const Pass& pass, const KernelArgs& args, Input input) {
   const RecurrentPlan& p = pass.p;
-  const RecurrentPack& pack = input == kW ? p.w_pack : p.r_pack;
+  const auto& pack = input == kW ? p.w_pack : p.r_pack;
   const auto& ready = input == kW ? p.w_packed : p.r_packed;
   if (ready) return ready.get() + pass.direction * pack.bytes();
   RecurrentWeights weights = input == kW ? p.w : p.r;
@@ -390,9 +393,8 @@ void RunRecurrent(const RecurrentPlan& p, const KernelArgs& args) {
     pass.r = PackedOf(pass, args, kR);
     RunDirection(pass);
   }
-  for (int i = 0; p.dtype != DType::f32 && i < 3; ++i) {
+  for (int i = 0; p.dtype != DType::f32 && i < 3; ++i)
     if (pass.out[i]) Narrow(pass.out[i], p.dtype, counts.out[i], args.outputs[i]);
-  }
 }
 
 }  // namespace minim

@@ -32,10 +32,11 @@ struct RecurrentPlan {
   int64_t padded() const { return blocks() * kPanel; }
   int64_t columns() const { return w_pack.panels() * kPanel; }
   bool quantized() const { return r_pack.format == WeightFormat::kS8; }
-  /// Blocks whose gates one product makes: four panels or a multiple keep enough sums in flight.
+  /// Blocks whose gates one product makes: four panels or a multiple keep enough sums in flight,
+  /// and a single row's cells run several blocks at a time.
   int64_t ChunkBlocks(int phase) const {
     const int64_t gates = r_pack.groups[phase].gates;
-    return gates == 4 ? 1 : gates == 2 ? 2 : 4;
+    return batch == 1 ? 4 : gates == 4 ? 1 : gates == 2 ? 2 : 4;
   }
   int64_t ChunkColumns() const;  // the most of any phase
   /// Per block in CellBlock::extra.

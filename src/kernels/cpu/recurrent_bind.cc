@@ -124,13 +124,16 @@ Status CheckTypes(const KernelRequest& request) {
   return {};
 }
 
-// The narrowest form that loses nothing of the weights as they are stored.
+constexpr int64_t kLeastBytes = 64;  // units; below, quantizing H costs more than bytes save
+
+// The narrowest form that loses nothing of the weights as they are stored and is no slower.
 WeightFormat FormatOf(const RecurrentPlan& p) {
   const bool known = p.w.view.data != nullptr && p.r.view.data != nullptr;
   if (p.w.view.dtype == DType::bf16) return WeightFormat::kBf16;
   if (!known || p.hidden == 0) return WeightFormat::kF32;
   if (ExactInBf16(p.w) && ExactInBf16(p.r)) return WeightFormat::kBf16;
-  if (FitsSymmetricInt8(p.w) && FitsSymmetricInt8(p.r)) return WeightFormat::kS8;
+  if (p.hidden >= kLeastBytes && FitsSymmetricInt8(p.w) && FitsSymmetricInt8(p.r))
+    return WeightFormat::kS8;
   return WeightFormat::kF32;
 }
 

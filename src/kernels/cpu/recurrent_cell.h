@@ -6,8 +6,10 @@
 
 namespace minim {
 
-/// A step of 16 units of one batch row. Gates stand in ONNX's order, 16 values each.
+/// A step of blocks of 16 units of one batch row. Gates stand in ONNX's order, 16 values each.
 struct CellBlock {
+  int64_t blocks = 1;
+  int64_t input_step = 0, recurrent_step = 0, extra_step = 0;  // values from block to block
   float clip = 0;                    // of what enters an activation; infinity: none
   const float* input = nullptr;      // every gate's W x and biases
   const float* recurrent = nullptr;  // R h of the gates of this phase

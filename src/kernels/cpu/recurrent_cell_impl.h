@@ -128,18 +128,33 @@ void Rnn(const CellBlock& b) {
   }
 }
 
+// One cell over every block.
+template <CellFunction cell>
+void Each(const CellBlock& all) {
+  CellBlock b = all;
+  for (int64_t i = 0; i < all.blocks; ++i) {
+    cell(b);
+    b.input += all.input_step;
+    b.recurrent += all.recurrent_step;
+    b.extra += all.extra_step;
+    b.h += kPanel;
+    b.c += kPanel;
+    b.next += kPanel;
+  }
+}
+
 }  // namespace
 
 const CellLevel& MINIM_CELLS() {
-  static constexpr CellLevel kLevel = {LstmCell<false, false>,
-                                       LstmCell<false, true>,
-                                       LstmCell<true, false>,
-                                       LstmCell<true, true>,
-                                       GruLinear,
-                                       GruGates,
-                                       GruCandidate,
-                                       Rnn<false>,
-                                       Rnn<true>};
+  static constexpr CellLevel kLevel = {Each<LstmCell<false, false>>,
+                                       Each<LstmCell<false, true>>,
+                                       Each<LstmCell<true, false>>,
+                                       Each<LstmCell<true, true>>,
+                                       Each<GruLinear>,
+                                       Each<GruGates>,
+                                       Each<GruCandidate>,
+                                       Each<Rnn<false>>,
+                                       Each<Rnn<true>>};
   return kLevel;
 }
 

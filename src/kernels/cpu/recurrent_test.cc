@@ -224,8 +224,8 @@ TEST(RecurrentTest, WeightsThatBf16HoldsArePackedAsBf16WithoutLoss) {
 
 // LSTM's weights as bytes, [D, k, rows], with the scale and zero point of each gate row.
 template <typename T>
-KernelCase Quantized(int64_t batch, int64_t low, int64_t high, T zero) {
-  const int64_t t = 6, in = 21, hidden = 45, rows = 4 * hidden;
+KernelCase Quantized(int64_t batch, int64_t low, int64_t high, T zero, int64_t hidden = 77) {
+  const int64_t t = 6, in = 21, rows = 4 * hidden;
   KernelCase test{.op = "DynamicQuantizeLSTM"};
   const Tensor zeros = Integers<T>({1, rows}, 9, zero, zero);
   test.inputs = {Uniform({t, batch, in}, 1),
@@ -275,7 +275,8 @@ TEST(QuantizedLstmTest, BytesGiveTheSameBitsAtEveryLevel) {
   }
 }
 
-TEST(QuantizedLstmTest, WeightsThatSignedBytesCannotHoldAreWidened) {
+TEST(QuantizedLstmTest, WeightsThatSignedBytesCannotHoldOrThatAreFewAreWidened) {
+  ExpectNearItsDefinition<int8_t>(Quantized<int8_t>(1, -127, 127, 0, 32), 1e-6, "f32");
   ExpectNearItsDefinition<uint8_t>(Quantized<uint8_t>(2, 0, 255, 3), 1e-6, "f32");
   ExpectNearItsDefinition<int8_t>(Quantized<int8_t>(2, -128, 127, 0), 1e-6, "f32");
 }
