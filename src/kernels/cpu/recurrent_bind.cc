@@ -124,7 +124,8 @@ Status CheckTypes(const KernelRequest& request) {
   return {};
 }
 
-constexpr int64_t kLeastBytes = 64;  // units; below, quantizing H costs more than bytes save
+// Units below which quantizing H costs more than bytes save; several rows share FP32's bytes.
+constexpr int64_t kLeastBytesOneRow = 64, kLeastBytes = 128;
 
 // The narrowest form that loses nothing of the weights as they are stored and is no slower.
 WeightFormat FormatOf(const RecurrentPlan& p) {
@@ -132,7 +133,8 @@ WeightFormat FormatOf(const RecurrentPlan& p) {
   if (p.w.view.dtype == DType::bf16) return WeightFormat::kBf16;
   if (!known || p.hidden == 0) return WeightFormat::kF32;
   if (ExactInBf16(p.w) && ExactInBf16(p.r)) return WeightFormat::kBf16;
-  if (p.hidden >= kLeastBytes && FitsSymmetricInt8(p.w) && FitsSymmetricInt8(p.r))
+  if (p.hidden >= (p.batch == 1 ? kLeastBytesOneRow : kLeastBytes) && FitsSymmetricInt8(p.w) &&
+      FitsSymmetricInt8(p.r))
     return WeightFormat::kS8;
   return WeightFormat::kF32;
 }

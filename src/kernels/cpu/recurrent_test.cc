@@ -224,7 +224,7 @@ TEST(RecurrentTest, WeightsThatBf16HoldsArePackedAsBf16WithoutLoss) {
 
 // LSTM's weights as bytes, [D, k, rows], with the scale and zero point of each gate row.
 template <typename T>
-KernelCase Quantized(int64_t batch, int64_t low, int64_t high, T zero, int64_t hidden = 77) {
+KernelCase Quantized(int64_t batch, int64_t low, int64_t high, T zero, int64_t hidden = 133) {
   const int64_t t = 6, in = 21, rows = 4 * hidden;
   KernelCase test{.op = "DynamicQuantizeLSTM"};
   const Tensor zeros = Integers<T>({1, rows}, 9, zero, zero);
