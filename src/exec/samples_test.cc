@@ -77,6 +77,7 @@ TEST_P(SamplesTest, KernelsAgreeWithTheReference) {
     ASSERT_TRUE(sample.ok()) << sample.status().message();
     Check(*sample, GetParam().isa);
     for (const Sample& variant : EmptyVariants(*sample)) Check(variant, GetParam().isa);
+    for (const Sample& variant : UnequalVariants(*sample)) Check(variant, GetParam().isa);
     for (const Sample& variant : SmallVariants(*sample)) Check(variant, GetParam().isa);
   }
 }

@@ -109,7 +109,7 @@ TEST(OnnxTest, MutatedFilesDoNoHarm) {
       std::string bad = good;
       bad[at] = static_cast<char>(bad[at] ^ (1 << bit));
       const auto graph = ParseOnnx(bad);
-      if (!graph.ok()) EXPECT_FALSE(graph.status().message().empty());
+      EXPECT_TRUE(graph.ok() || !graph.status().message().empty());
       refused += graph.ok() ? 0 : 1;
     }
   }
@@ -120,7 +120,7 @@ TEST(OnnxTest, OutputsThatNobodyMakesOrThatRepeat) {
   auto model = ReluModel();
   for (int i = 0; i < 5000; ++i) model.mutable_graph()->add_output()->set_name("y");
   const auto repeated = ParseOnnx(model.SerializeAsString());
-  if (repeated.ok()) EXPECT_EQ(repeated->outputs.size(), 5001u);
+  EXPECT_TRUE(!repeated.ok() || repeated->outputs.size() == 5001u);
   model.mutable_graph()->add_output()->set_name(std::string("y\0z", 3));
   EXPECT_FALSE(ParseOnnx(model.SerializeAsString()).ok());
 }

@@ -41,6 +41,15 @@ Status InferConvolution(InferContext& op, int x, int w, DType dtype) {
   return op.SetOutput(0, dtype, std::move(shape));
 }
 
+Status CheckConvBias(const InferContext& op, int bias) {
+  const TensorType& y = op.outputs()[0];
+  if (!op.has_input(bias) || !op.input(bias).ranked() || !y.ranked()) return {};
+  const Shape& shape = *op.input(bias).shape;
+  if (shape.size() == 1 && shape[0].Compatible((*y.shape)[1])) return {};
+  return op.Error("bias has shape {} for {} output channels", ToString(shape),
+                  (*y.shape)[1].ToString());
+}
+
 Convolution MakeConvolution(const Attributes& a, const Dims& x, const Dims& w, const Dims& y) {
   return {.window = MakeWindow(a, Spatial(w), Spatial(x)).value(),
           .x = x,
@@ -71,7 +80,8 @@ namespace {
 Status InferConv(InferContext& op) {
   for (int i = 1; i < op.input_count(); ++i)
     if (op.has_input(i)) MINIM_TRY(op.SameDType(0, i));
-  return InferConvolution(op, 0, 1, op.dtype(0));
+  MINIM_TRY(InferConvolution(op, 0, 1, op.dtype(0)));
+  return CheckConvBias(op, 2);
 }
 
 Status ConvReference(RefContext& op) {
@@ -215,7 +225,8 @@ Status InferConvTranspose(InferContext& op) {
     if (!t.ok()) return op.Error("{}", t.status().message());
     for (int i = 0; i < in->rank(); ++i) shape[2 + i] = Dim(t->out[i]);
   }
-  return op.SetOutput(0, x.dtype, std::move(shape));
+  MINIM_TRY(op.SetOutput(0, x.dtype, std::move(shape)));
+  return CheckConvBias(op, 2);
 }
 
 Status ConvTransposeReference(RefContext& op) {

@@ -7,6 +7,8 @@ namespace minim::ops {
 
 /// Type of a convolution of inputs `x` and `w`, in `dtype`.
 Status InferConvolution(InferContext& op, int x, int w, DType dtype);
+/// An error unless input `bias` holds one value per channel of output 0, which is inferred.
+Status CheckConvBias(const InferContext& op, int bias);
 /// The geometry; dims were checked by inference.
 Convolution MakeConvolution(const Attributes& attributes, const Dims& x, const Dims& w,
                             const Dims& y);

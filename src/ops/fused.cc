@@ -88,6 +88,7 @@ Status ExpandMatMul(ExpandContext& e) {
 
 Status InferFusedConv(InferContext& op) {
   MINIM_TRY(InferConvolution(op, 0, 1, op.dtype(0)));
+  MINIM_TRY(CheckConvBias(op, 2));
   const TensorType& y = op.outputs()[0];
   if (!op.has_input(3) || !op.input(3).ranked() || !y.ranked()) return {};
   const auto sum = BroadcastShapes(*y.shape, *op.input(3).shape);
@@ -273,6 +274,7 @@ std::vector<OpDef> FusedOps() {
   OpDef conv = Define("FusedConv", 2, 4, InferFusedConv, ExpandConv, lower,
                       "FusedConv(x: f32[1,2,4,4], w: f32[3,2,3,3], b: f32[3], z: f32[1,3,4,4]) "
                       "{pads=[1,1,1,1], activation=\"LeakyRelu\", activation_params=[0.25]}\n"
+                      "FusedConv(x: f32[1,2,4,4], w: f32[3,2,3,3], _, z: f32[3,1,1]) {}\n"
                       "FusedConv(x: f32[1,2,4], w: f32[3,2,3]) {activation=\"Relu\"}\n"
                       "FusedConv(x: f32[1,2,4], w: f32[3,2,3]) {activation=\"Clip\", "
                       "activation_params=[0.0,6.0]}\n");

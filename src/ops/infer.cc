@@ -60,6 +60,16 @@ Status InferContext::HasRank(int i, int rank) const {
   return Error("input {} has shape {}, expected rank {}", i, minim::ToString(*type.shape), rank);
 }
 
+Status InferContext::HasShape(int i, const Shape& shape) const {
+  const TensorType& type = input(i);
+  const auto fits = [](const Dim& have, const Dim& want) { return have.Compatible(want); };
+  if (!type.ranked() ||
+      std::equal(type.shape->begin(), type.shape->end(), shape.begin(), shape.end(), fits))
+    return {};
+  return Error("input {} has shape {}, expected {}", i, minim::ToString(*type.shape),
+               minim::ToString(shape));
+}
+
 Status InferSameAsFirst(InferContext& op) { return op.SetOutput(0, op.input(0)); }
 
 Status InferBroadcastAs(InferContext& op, DType dtype) {

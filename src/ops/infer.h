@@ -50,6 +50,8 @@ class InferContext {
   Status SameDType(int a, int b) const;
   /// An error unless input `i`, where its rank is known, has rank `rank`.
   Status HasRank(int i, int rank) const;
+  /// An error unless input `i`, where its rank is known, can have shape `shape`.
+  Status HasShape(int i, const Shape& shape) const;
 
   /// An error once an input whose integers a shape needs turned out to hold strings.
   const Status& status() const { return status_; }

@@ -81,7 +81,8 @@ Status InferQLinearConv(InferContext& op) {
   MINIM_TRY(CheckChannels(op, 3, {4, 5, 8}, 8));
   if (op.has_input(8) && op.dtype(8) != DType::i32)
     return op.Error("bias is {}, expected i32", Name(op.dtype(8)));
-  return InferConvolution(op, 0, 3, op.dtype(7));
+  MINIM_TRY(InferConvolution(op, 0, 3, op.dtype(7)));
+  return CheckConvBias(op, 8);
 }
 
 Status InferMatMulInteger(InferContext& op) {

@@ -16,10 +16,17 @@ Status InferGroups(InferContext& op, int groups) {
   if ((op.input_count() - 2) % groups != 0)
     return op.Error("{} tensors do not form {} equal groups", op.input_count() - 2, groups);
   const int n = TensorCount(op.input_count(), groups);
+  for (int i = 0; i < 2; ++i)
+    if (op.input(i).ranked() && ElementsOf(*op.input(i).shape).value_or(1) != 1)
+      return op.Error("input {} has shape {}, expected one element", i,
+                      ToString(*op.input(i).shape));
   int output = 0;
   for (int group = 0; group < groups; ++group) {
-    if (group == 1) continue;  // gradients
-    for (int i = 0; i < n; ++i) MINIM_TRY(op.SetOutput(output++, op.input(2 + group * n + i)));
+    for (int i = 0; i < n; ++i) {
+      const int input = 2 + group * n + i;
+      if (op.input(2 + i).ranked()) MINIM_TRY(op.HasShape(input, *op.input(2 + i).shape));
+      if (group != 1) MINIM_TRY(op.SetOutput(output++, op.input(input)));  // 1 holds gradients
+    }
   }
   return {};
 }

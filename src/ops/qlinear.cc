@@ -165,14 +165,14 @@ std::vector<OpDef> Singles() {
                  "yz: i8 = [-128]) {axis=1, opset=12}\n"),
       Pooled(
           "QLinearGlobalAveragePool", "GlobalAveragePool",
-          "QLinearGlobalAveragePool(x: u8[1,2,3,3], s: f32 = [0.1], z: u8 = [3], ys: f32 = [0.2], "
+          "QLinearGlobalAveragePool(x: u8[1,2,3,3], s: f32 = [0.1], z: u8 = [3], ys: f32 = [0.21], "
           "yz: u8 = [7])\n"
-          "QLinearGlobalAveragePool(x: i8[1,3,3,2], s: f32 = [0.1], z: i8 = [3], ys: f32 = [0.2], "
+          "QLinearGlobalAveragePool(x: i8[1,3,3,2], s: f32 = [0.1], z: i8 = [3], ys: f32 = [0.21], "
           "yz: i8 = [7]) {channels_last=1}\n"),
       Pooled("QLinearAveragePool", "AveragePool",
-             "QLinearAveragePool(x: u8[1,2,5,5], s: f32 = [0.1], z: u8 = [3], ys: f32 = [0.2], "
+             "QLinearAveragePool(x: u8[1,2,5,5], s: f32 = [0.1], z: u8 = [3], ys: f32 = [0.21], "
              "yz: u8 = [7]) {kernel_shape=[3,3], strides=[2,2], pads=[1,1,0,0]}\n"
-             "QLinearAveragePool(x: i8[1,5,2], s: f32 = [0.1], _, ys: f32 = [0.2]) "
+             "QLinearAveragePool(x: i8[1,5,2], s: f32 = [0.1], _, ys: f32 = [0.21]) "
              "{kernel_shape=[3], channels_last=1, count_include_pad=1, pads=[1,1]}\n"),
   };
 }
@@ -277,16 +277,24 @@ Status CheckLstm(InferContext& op) {
   return {};
 }
 
+// The types of the LSTM whose weights these are; its own checks hold for every other input.
 Status InferLstm(InferContext& op) {
   MINIM_TRY(CheckLstm(op));
-  const TensorType& x = op.input(0);
-  const Dims r = op.input(kRecurrence).dims();
-  MINIM_TRY(op.HasRank(0, 3));
-  const Shape in = x.ranked() ? *x.shape : Shape(3);
-  const Shape last = {Dim(r[0]), in[1], Dim(r[1])};
-  MINIM_TRY(op.SetOutput(0, x.dtype, Shape{in[0], Dim(r[0]), in[1], Dim(r[1])}));
-  MINIM_TRY(op.SetOutput(1, x.dtype, last));
-  return op.SetOutput(2, x.dtype, last);
+  Graph graph;
+  Node lstm{.op = "LSTM", .attributes = op.attributes()};
+  for (int i = 0; i < kWeightScale && i < op.input_count(); ++i) {
+    TensorType type = op.has_input(i) ? op.input(i) : TensorType{};
+    if (i == kWeight || i == kRecurrence) {
+      type.dtype = op.dtype(0);
+      std::swap((*type.shape)[1], (*type.shape)[2]);
+    }
+    lstm.inputs.push_back(op.has_input(i) ? graph.AddValue("", type) : kNoValue);
+  }
+  while (lstm.inputs.back() == kNoValue) lstm.inputs.pop_back();
+  for (int i = 0; i < 3; ++i) lstm.outputs.push_back(graph.AddValue("", {}));
+  MINIM_TRY(Annotate(InferNode(graph, lstm), "DynamicQuantizeLSTM"));
+  for (int i = 0; i < 3; ++i) MINIM_TRY(op.SetOutput(i, graph.type(lstm.outputs[i])));
+  return {};
 }
 
 // ONNX Runtime quantizes X and H on the way; minim leaves them float, which is nearer to the model

@@ -220,15 +220,8 @@ Status CheckOptionalInputs(const InferContext& op, const Sizes& s) {
                             state,
                             state,
                             {s.directions, times(s.hidden, 3)}};
-  for (int i = 3; i < 8; ++i) {
-    if (!op.has_input(i)) continue;
-    const Shape& shape = expected[i - 3];
-    MINIM_TRY(op.HasRank(i, static_cast<int>(shape.size())));
-    for (size_t k = 0; op.input(i).ranked() && k < shape.size(); ++k)
-      if (!(*op.input(i).shape)[k].Compatible(shape[k]))
-        return op.Error("input {} is {}, expected {}", i, ToString(*op.input(i).shape),
-                        ToString(shape));
-  }
+  for (int i = 3; i < 8; ++i)
+    if (op.has_input(i)) MINIM_TRY(op.HasShape(i, expected[i - 3]));
   return {};
 }
 

@@ -173,31 +173,43 @@ Result<Sample> ParseSample(const OpDef& op, std::string_view line, uint64_t seed
 
 namespace {
 
-// Which axes become 0 long, by the value, the axis and its length.
-using Emptied = std::function<bool(ValueId id, int axis, int64_t size)>;
+// How long an axis becomes, by the value, the axis and its length.
+using Resized = std::function<int64_t(ValueId id, int axis, int64_t size)>;
 
 // False if nothing changed.
-bool Empty(Graph& graph, ValueId id, const Emptied& emptied, Tensor& tensor) {
+bool Resize(Graph& graph, ValueId id, const Resized& resized, Tensor& tensor) {
   Dims dims = tensor.dims();
-  for (int axis = 0; axis < dims.rank(); ++axis)
-    if (emptied(id, axis, dims[axis])) dims[axis] = 0;
+  for (int axis = 0; axis < dims.rank(); ++axis) dims[axis] = resized(id, axis, dims[axis]);
   if (dims == tensor.dims()) return false;
   tensor = Tensor(tensor.dtype(), dims);
   graph.value(id).type = {tensor.dtype(), ToShape(dims)};
   return true;
 }
 
-void AddVariant(const Sample& sample, const Emptied& emptied, std::string_view what,
+void AddVariant(const Sample& sample, const Resized& resized, std::string_view what,
                 std::vector<Sample>& variants) {
   Sample variant = sample;
   bool changed = false;
   for (size_t i = 0; i < variant.inputs.size(); ++i)
-    changed |= Empty(variant.graph, variant.graph.inputs[i], emptied, variant.inputs[i]);
+    changed |= Resize(variant.graph, variant.graph.inputs[i], resized, variant.inputs[i]);
   for (auto& [id, tensor] : variant.graph.constants)
-    changed |= Empty(variant.graph, id, emptied, tensor);
+    changed |= Resize(variant.graph, id, resized, tensor);
   if (!changed || !InferNode(variant.graph, variant.graph.nodes[0]).ok()) return;
   variant.text += fmt::format(" with {}", what);
   variants.push_back(std::move(variant));
+}
+
+// Each axis of each input made `length` long, the others left as they are.
+void AddAxisVariants(const Sample& sample, int64_t length, std::vector<Sample>& variants) {
+  for (size_t i = 0; i < sample.inputs.size(); ++i) {
+    for (int axis = 0; axis < sample.inputs[i].dims().rank(); ++axis) {
+      const auto one = [&](ValueId id, int at, int64_t size) {
+        return id == sample.graph.inputs[i] && at == axis ? length : size;
+      };
+      AddVariant(sample, one, fmt::format("axis {} of input {} made {}", axis, i, length),
+                 variants);
+    }
+  }
 }
 
 std::set<int64_t> Lengths(const Sample& sample) {
@@ -215,22 +227,22 @@ std::vector<Sample> EmptyVariants(const Sample& sample) {
   if (!sample.graph.nodes[0].subgraphs.empty()) return variants;
   for (int64_t length : Lengths(sample)) {
     const std::string what = fmt::format("every {} made 0", length);
-    const auto every = [&](ValueId, int, int64_t size) { return size == length; };
+    const auto every = [&](ValueId, int, int64_t size) { return size == length ? 0 : size; };
     const auto of_inputs = [&](ValueId id, int, int64_t size) {
-      return size == length && sample.graph.constant(id) == nullptr;
+      return size == length && sample.graph.constant(id) == nullptr ? 0 : size;
     };
     AddVariant(sample, every, what, variants);
     if (!sample.graph.constants.empty())
       AddVariant(sample, of_inputs, what + " in inputs", variants);
   }
-  for (size_t i = 0; i < sample.inputs.size(); ++i) {
-    for (int axis = 0; axis < sample.inputs[i].dims().rank(); ++axis) {
-      const auto one = [&](ValueId id, int at, int64_t size) {
-        return id == sample.graph.inputs[i] && at == axis && size > 0;
-      };
-      AddVariant(sample, one, fmt::format("axis {} of input {} made 0", axis, i), variants);
-    }
-  }
+  AddAxisVariants(sample, 0, variants);
+  return variants;
+}
+
+std::vector<Sample> UnequalVariants(const Sample& sample) {
+  std::vector<Sample> variants;
+  if (!sample.graph.nodes[0].subgraphs.empty()) return variants;
+  for (int64_t length : {1, 2, 3, 7}) AddAxisVariants(sample, length, variants);
   return variants;
 }
 

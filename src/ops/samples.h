@@ -25,6 +25,9 @@ Result<Sample> ParseSample(const OpDef& op, std::string_view line, uint64_t seed
 /// axis of one length is (of inputs only, or of constants too). Those that inference refuses and
 /// ops with sub-graphs, which declare their shapes, are left out.
 std::vector<Sample> EmptyVariants(const Sample& sample);
+/// Copies of the sample in which one axis of one input has another length, all elements of that
+/// input zero. Those that inference refuses and ops with sub-graphs are left out.
+std::vector<Sample> UnequalVariants(const Sample& sample);
 /// Copies of the sample in which one input or constant has a small dtype. Those that inference
 /// refuses and ops with sub-graphs are left out.
 std::vector<Sample> SmallVariants(const Sample& sample);

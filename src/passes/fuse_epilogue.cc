@@ -122,7 +122,9 @@ class Epilogue {
 
   bool SameShape(ValueId a, ValueId b) const {
     const TensorType &x = graph_.type(a), &y = graph_.type(b);
-    return x.ranked() && y.ranked() && *x.shape == *y.shape;
+    if (!x.ranked() || !y.ranked()) return false;  // two dims that nobody named may still differ
+    return std::equal(x.shape->begin(), x.shape->end(), y.shape->begin(), y.shape->end(),
+                      [](const Dim& left, const Dim& right) { return left.Same(right); });
   }
 
   bool FuseActivation(const Node& node) {

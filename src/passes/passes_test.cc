@@ -178,6 +178,19 @@ TEST(FuseElementwiseTest, TreesBecomeOneNodeAndSharedValuesEndThem) {
   EXPECT_EQ(OpsOf(Apply(FuseElementwise, shared)), Ops({"Relu", "Exp", "Neg"}));
 }
 
+TEST(FuseEpilogueTest, DimsWithoutNamesMayDiffer) {
+  const auto ops = [](const char* shape) {
+    Graph graph = Parse(fmt::format(R"(graph "g"(x: f32[{0}], z: f32[{0}]) -> (y) {{
+      const w: f32[2,2,1,1] = [1, 2, 3, 4]
+      c = Conv(x, w) y = Add(c, z) }})",
+                                    shape));
+    EXPECT_TRUE(FuseEpilogue(graph, {}).ok());
+    return OpsOf(graph);
+  };
+  EXPECT_EQ(ops("1,2,?,?"), Ops({"Conv", "Add"}));
+  EXPECT_EQ(ops("N,2,3,4"), Ops({"FusedConv"}));
+}
+
 TEST(FuseQdqTest, IslandsBecomeIntegerKernels) {
   const Graph graph = Parse(R"(graph "g"(x: f32[2,3]) -> (y) {
     const xs: f32 = [0.01]

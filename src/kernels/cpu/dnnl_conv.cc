@@ -217,6 +217,7 @@ BindResult Bind(const KernelRequest& request, const Problem& problem, Activation
 BindResult ConvDnnl(const KernelRequest& request) {
   MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 4, DType::f32));
+  MINIM_TRY(RequireOutputDims(request, 3));
   const bool residual = HasInput(request, 3);
   MINIM_TRY(Problem problem, ProblemOf(request, Direction::kForward, request.inputs[0].dims,
                                        request.inputs[1].dims, request.outputs[0].dims));

@@ -7,7 +7,6 @@ namespace minim {
 namespace {
 
 using Four = float __attribute__((vector_size(16)));
-using FourIndices = int32_t __attribute__((vector_size(16)));
 
 // Every `stride`th element.
 void CopyStrided(const float* src, int64_t stride, int64_t count, float* dst) {
@@ -18,7 +17,7 @@ void CopyStrided(const float* src, int64_t stride, int64_t count, float* dst) {
     Four low, high;
     std::memcpy(&low, src + 2 * i, sizeof(low));
     std::memcpy(&high, src + 2 * i + 4, sizeof(high));
-    const Four even = __builtin_shuffle(low, high, FourIndices{0, 2, 4, 6});
+    const Four even = __builtin_shufflevector(low, high, 0, 2, 4, 6);
     std::memcpy(dst + i, &even, sizeof(even));
   }
   for (; i < count; ++i) dst[i] = src[i * stride];

@@ -101,4 +101,10 @@ Status RequireInputs(const KernelRequest& request, size_t first, size_t last, DT
   return {};
 }
 
+Status RequireOutputDims(const KernelRequest& request, size_t i) {
+  if (!HasInput(request, i) || request.inputs[i].dims == request.outputs[0].dims) return {};
+  return Unsupported("input {} has dims {}; expected {}", i, request.inputs[i].dims.ToString(),
+                     request.outputs[0].dims.ToString());
+}
+
 }  // namespace minim

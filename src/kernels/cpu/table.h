@@ -82,6 +82,9 @@ Status RequireRowMajor(const KernelRequest& request);
 /// Errors: kUnsupported unless inputs [first, last) that are present have `dtype`.
 Status RequireInputs(const KernelRequest& request, size_t first, size_t last, DType dtype);
 
+/// Errors: kUnsupported if input `i` is present and its dims are not those of output 0.
+Status RequireOutputDims(const KernelRequest& request, size_t i);
+
 inline size_t AlignUp(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 template <typename T>
