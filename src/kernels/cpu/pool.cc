@@ -78,7 +78,7 @@ void MaxChunk(const Window& w, const T* src, int64_t d, int64_t h, int64_t x, in
         best[i] = take ? value : best[i];
         at[i] = take ? static_cast<int32_t>(index + i * step) : at[i];
       } else {
-        best[i] = (value > best[i]) | (value != value) ? value : best[i];
+        best[i] = ((value > best[i]) | (value != value)) ? value : best[i];
       }
     }
   });
