@@ -16,7 +16,7 @@ Status CheckFits(const Shape& shape, DType dtype) {
   size_t bytes = SizeOf(dtype);
   bool fits = true;
   for (const Dim& dim : shape) {
-    if (!dim.known() || dim.value() <= 0) return {};
+    if (!dim.known() || dim.value() == 0) continue;
     fits = fits && !__builtin_mul_overflow(bytes, static_cast<size_t>(dim.value()), &bytes);
   }
   if (fits && bytes <= LargestValue()) return {};

@@ -12,8 +12,9 @@ size_t PhysicalMemory();
 /// The most bytes that one value may take: half of main memory.
 inline size_t LargestValue() { return PhysicalMemory() / 2; }
 
-/// Errors: kResourceExhausted if a tensor of known dims would take more than LargestValue(), also
-/// where the product of its dims wraps. Fine while a dim is unknown.
+/// Errors: kResourceExhausted if a tensor of the known dims would take more than LargestValue(),
+/// also where their product wraps. Dims that are unknown or 0 count as 1: the product of any of the
+/// dims is then a small number too.
 Status CheckFits(const Shape& shape, DType dtype);
 
 }  // namespace minim

@@ -11,6 +11,18 @@
 
 namespace minim {
 
+inline int64_t SaturatingTimes(int64_t a, int64_t b) {
+  int64_t product;
+  if (!__builtin_mul_overflow(a, b, &product)) return product;
+  return (a < 0) == (b < 0) ? INT64_MAX : INT64_MIN;
+}
+
+inline int64_t SaturatingPlus(int64_t a, int64_t b) {
+  int64_t sum;
+  if (!__builtin_add_overflow(a, b, &sum)) return sum;
+  return a < 0 ? INT64_MIN : INT64_MAX;
+}
+
 class Dim {
  public:
   Dim() = default;  // unknown
@@ -30,6 +42,13 @@ class Dim {
   template <typename F>
   Dim Map(F&& f) const {
     return known() ? Dim(f(value_)) : Dim();
+  }
+  /// Product and sum, held at the ends of int64_t: what a file asks for stays too much to fit.
+  Dim Times(int64_t n) const {
+    return Map([n](int64_t size) { return SaturatingTimes(size, n); });
+  }
+  Dim Plus(int64_t n) const {
+    return Map([n](int64_t size) { return SaturatingPlus(size, n); });
   }
   /// True if both are the same number or the same named symbol.
   bool Same(const Dim& other) const {

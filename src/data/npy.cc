@@ -52,8 +52,8 @@ Result<Dims> ParseShape(std::string_view text) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), size);
     if (error != std::errc() || size < 0) return DataLoss(".npy header: bad shape");
     if (dims.rank() == kMaxRank) return Unsupported(".npy: rank above {}", kMaxRank);
-    if (size > 0 && elements > (int64_t{1} << 40) / size) return DataLoss(".npy: shape overflows");
-    elements *= size;
+    elements = SaturatingTimes(elements, std::max<int64_t>(size, 1));
+    if (elements > int64_t{1} << 40) return DataLoss(".npy: shape overflows");
     dims.push_back(size);
     text.remove_prefix(static_cast<size_t>(end - text.data()));
   }

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "core/error.h"
+#include "core/memory_limit.h"
+
 namespace minim {
 
 std::string Graph::UniqueName(std::string_view wanted) {
@@ -107,7 +110,10 @@ class Verifier {
     if (defined_[id])
       return InvalidArgument("{}: value '{}' is defined twice", where, graph_.value(id).name);
     defined_[id] = true;
-    return {};
+    const TensorType& type = graph_.type(id);
+    if (!type.is_tensor() || !type.ranked()) return {};
+    return Annotate(CheckFits(*type.shape, type.dtype),
+                    fmt::format("{}: value '{}'", where, graph_.value(id).name));
   }
 
   Status DefineConstant(ValueId id, const Tensor& tensor) {

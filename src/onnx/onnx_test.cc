@@ -80,6 +80,10 @@ TEST(OnnxTest, RefusesWhatItCannotRead) {
   gap.mutable_graph()->mutable_node(0)->set_op_type("Max");
   gap.mutable_graph()->mutable_node(0)->add_input("");
   EXPECT_NE(message(gap).find("input 1 is missing"), std::string::npos);
+  auto mute = ReluModel();
+  mute.mutable_graph()->add_node()->set_op_type("Relu");
+  mute.mutable_graph()->mutable_node(1)->add_input("x");
+  EXPECT_NE(message(mute).find("no outputs"), std::string::npos);
   auto dangling = ReluModel();
   dangling.mutable_graph()->mutable_node(0)->set_input(0, "q");
   EXPECT_NE(message(dangling).find("'q'"), std::string::npos);

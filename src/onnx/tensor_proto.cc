@@ -23,9 +23,8 @@ Result<Dims> DimsOf(const TensorProto& proto) {
   for (int64_t size : proto.dims()) {
     if (size < 0) return DataLoss("tensor '{}': negative dim {}", proto.name(), size);
     dims.push_back(size);
-    if (size > 0 && elements > kMaxElements / size)
-      return DataLoss("tensor '{}': its dims overflow", proto.name());
-    elements *= size;
+    elements = SaturatingTimes(elements, std::max<int64_t>(size, 1));
+    if (elements > kMaxElements) return DataLoss("tensor '{}': its dims overflow", proto.name());
   }
   return dims;
 }

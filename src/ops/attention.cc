@@ -252,7 +252,7 @@ Status InferAttention(InferContext& op) {
   Shape y = {q[0], q[1], q[2], v[3]};
   if (op.input(0).rank() == 3) {
     const int64_t heads = op.attributes().Int("q_num_heads", 1);
-    y = {q[0], q[2], v[3].Map([heads](int64_t size) { return size * heads; })};
+    y = {q[0], q[2], v[3].Times(heads)};
   }
   MINIM_TRY(op.SetOutput(0, dtype, std::move(y)));
   MINIM_TRY(op.SetOutput(1, dtype, k));

@@ -198,7 +198,7 @@ Status InferHeads(InferContext& op) {
     }
   }
   if (op.has_input(6)) keys = Sum(keys, (*op.input(6).shape)[2]);
-  const Dim width = value_head.Map([&](int64_t size) { return size * heads; });
+  const Dim width = value_head.Times(heads);
   MINIM_TRY(op.SetOutput(0, op.dtype(0), Shape{q[0], q[1], width}));
   MINIM_TRY(op.SetOutput(1, op.dtype(0), Shape{q[0], Dim(heads), keys, head}));
   MINIM_TRY(op.SetOutput(2, op.dtype(0), Shape{q[0], Dim(heads), keys, value_head}));

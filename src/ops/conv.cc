@@ -17,7 +17,7 @@ Status InferConvolution(InferContext& op, int x, int w, DType dtype) {
   const int64_t group = op.attributes().Int("group", 1);
   if (group < 1) return op.Error("group is {}, expected 1 or more", group);
   const Dim& channels = (*data.shape)[1];
-  const Dim expected = (*weight.shape)[1].Map([&](int64_t c) { return c * group; });
+  const Dim expected = (*weight.shape)[1].Times(group);
   if (!channels.Compatible(expected))
     return op.Error("input has {} channels, the weight {} takes {} in {} groups",
                     channels.ToString(), ToString(*weight.shape), expected.ToString(), group);
@@ -217,7 +217,7 @@ Status InferConvTranspose(InferContext& op) {
   if (group < 1) return op.Error("group is {}, expected 1 or more", group);
   Shape shape(x.rank());
   shape[0] = (*x.shape)[0];
-  shape[1] = (*w.shape)[1].Map([&](int64_t m) { return m * group; });
+  shape[1] = (*w.shape)[1].Times(group);
   const auto kernel = ToDims(Shape(w.shape->begin() + 2, w.shape->end()));
   const auto in = ToDims(Shape(x.shape->begin() + 2, x.shape->end()));
   if (kernel && in) {

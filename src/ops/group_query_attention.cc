@@ -85,7 +85,7 @@ Status InferGrouped(InferContext& op) {
     return op.Error("the heads do not divide the width {}", q[2].value());
   const Dim size = q[2].known() ? Dim(heads.size) : Dim();
   MINIM_TRY(const Dim length, PresentLength(op, q[1]));
-  const Dim width = size.Map([&](int64_t n) { return n * heads.queries; });
+  const Dim width = size.Times(heads.queries);
   MINIM_TRY(op.SetOutput(0, dtype, Shape{q[0], q[1], width}));
   const Shape present = {q[0], Dim(heads.keys), length, size};
   MINIM_TRY(op.SetOutput(1, dtype, present));

@@ -236,13 +236,13 @@ Status InferBlocks(InferContext& op, bool to_space) {
   const TensorType& x = op.input(0);
   const int64_t b = op.attributes().Int("blocksize", 0);
   MINIM_TRY(op.HasRank(0, 4));
-  if (b < 1) return op.Error("blocksize is {}, expected 1 or more", b);
+  if (b < 1 || b > INT32_MAX) return op.Error("blocksize is {}, expected 1 to {}", b, INT32_MAX);
   const Shape in = x.ranked() ? *x.shape : Shape(4);
   for (int i = to_space ? 1 : 2; i < (to_space ? 2 : 4); ++i)
     if (in[i].known() && in[i].value() % (to_space ? b * b : b) != 0)
       return op.Error("axis {} of {} does not divide into blocks of {}", i, ToString(in), b);
   const auto scaled = [&](const Dim& dim, bool up, int64_t by) {
-    return dim.Map([&](int64_t size) { return up ? size * by : size / by; });
+    return dim.Map([&](int64_t size) { return up ? SaturatingTimes(size, by) : size / by; });
   };
   return op.SetOutput(0, x.dtype,
                       Shape{in[0], scaled(in[1], !to_space, b * b), scaled(in[2], to_space, b),

@@ -93,6 +93,8 @@ Status SameDTypes(const InferContext& op) {
 }
 
 Status CheckArity(const OpDef& def, const Node& node) {
+  if (node.outputs.empty())
+    return InvalidArgument("{} '{}': has no outputs, expected at least 1", node.op, node.name);
   const int count = static_cast<int>(node.inputs.size());
   if (count >= def.min_inputs && (def.max_inputs < 0 || count <= def.max_inputs)) return {};
   return InvalidArgument("{} '{}': has {} inputs, expected {}", node.op, node.name, count,

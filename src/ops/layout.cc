@@ -81,7 +81,7 @@ Status InferTile(InferContext& op) {
     const int64_t repeat = (*repeats)[i];
     if (repeat < 0) return op.Error("repeat {} is {}, expected 0 or more", i, repeat);
     const Dim& dim = (*x.shape)[i];
-    shape.push_back(repeat == 1 ? dim : dim.Map([&](int64_t size) { return size * repeat; }));
+    shape.push_back(repeat == 1 ? dim : dim.Times(repeat));
   }
   return op.SetOutput(0, x.dtype, std::move(shape));
 }

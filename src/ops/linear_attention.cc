@@ -43,11 +43,11 @@ Status InferLinear(InferContext& op) {
       return op.Error("the heads do not divide the width of input {}, {}", i, width.value());
   }
   const Shape &q = *op.input(0).shape, &v = *op.input(2).shape;
-  const Dim out = v[2].Map([=](int64_t width) { return width / heads * query_heads; });
-  MINIM_TRY(op.SetOutput(0, op.dtype(0), Shape{q[0], q[1], out}));
   const auto per_head = [](const Dim& width, int64_t count) {
     return width.Map([count](int64_t size) { return size / count; });
   };
+  const Dim out = per_head(v[2], heads).Times(query_heads);
+  MINIM_TRY(op.SetOutput(0, op.dtype(0), Shape{q[0], q[1], out}));
   return op.SetOutput(1, state,
                       Shape{q[0], Dim(heads), per_head(q[2], query_heads), per_head(v[2], heads)});
 }

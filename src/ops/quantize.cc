@@ -106,7 +106,7 @@ Status CheckScale(InferContext& op) {
     for (int i = 0; i < x.rank(); ++i) {
       const Dim blocks =
           i != axis ? (*x.shape)[i]
-                    : (*x.shape)[i].Map([&](int64_t n) { return (n + block - 1) / block; });
+                    : (*x.shape)[i].Map([&](int64_t n) { return n / block + (n % block != 0); });
       if (!blocks.Compatible((*scale.shape)[i]))
         return op.Error("scale {} does not fit {} in blocks of {}", ToString(*scale.shape),
                         ToString(*x.shape), block);

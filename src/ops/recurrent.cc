@@ -210,16 +210,13 @@ struct Sizes {
 
 // The optional inputs: biases, sequence lengths, first states and peepholes.
 Status CheckOptionalInputs(const InferContext& op, const Sizes& s) {
-  const auto times = [](const Dim& dim, int64_t k) {
-    return dim.Map([&](int64_t n) { return n * k; });
-  };
   const Shape state = s.batch_first ? Shape{s.batch, s.directions, s.hidden}
                                     : Shape{s.directions, s.batch, s.hidden};
-  const Shape expected[] = {{s.directions, times(s.gates_hidden, 2)},
+  const Shape expected[] = {{s.directions, s.gates_hidden.Times(2)},
                             {s.batch},
                             state,
                             state,
-                            {s.directions, times(s.hidden, 3)}};
+                            {s.directions, s.hidden.Times(3)}};
   for (int i = 3; i < 8; ++i)
     if (op.has_input(i)) MINIM_TRY(op.HasShape(i, expected[i - 3]));
   return {};
@@ -241,7 +238,7 @@ Status InferRecurrent(InferContext& op, int gates) {
                       ToString(*r.shape));
     hidden = stated;
   }
-  const Dim rows = hidden.Map([&](int64_t h) { return h * gates; });
+  const Dim rows = hidden.Times(gates);
   if (w.ranked() && (!(*w.shape)[0].Compatible(directions) || !(*w.shape)[1].Compatible(rows)))
     return op.Error("weight is {}, expected [{},{},...]", ToString(*w.shape), directions.ToString(),
                     rows.ToString());

@@ -178,10 +178,10 @@ Status InferPad(InferContext& op) {
   const std::vector<int64_t> full = FullPads(*pads, *axes, x.rank());
   Shape shape = *x.shape;
   for (int i = 0; i < x.rank(); ++i) {
-    const int64_t more = full[i] + full[x.rank() + i];
-    if (shape[i].known() && shape[i].value() + more < 0)
-      return op.Error("pads crop axis {} of {} by {}", i, ToString(*x.shape), -more);
-    if (more != 0) shape[i] = shape[i].Map([&](int64_t size) { return size + more; });
+    const int64_t more = SaturatingPlus(full[i], full[x.rank() + i]);
+    if (shape[i].known() && more < -shape[i].value())
+      return op.Error("pads crop axis {} of {} by {}", i, ToString(*x.shape), more);
+    if (more != 0) shape[i] = shape[i].Plus(more);
   }
   return op.SetOutput(0, x.dtype, std::move(shape));
 }

@@ -1,3 +1,5 @@
+#include "core/error.h"
+#include "core/memory_limit.h"
 #include "ops/infer.h"
 #include "passes/passes.h"
 
@@ -36,6 +38,8 @@ Result<Graph> Specialize(const Graph& graph, const std::vector<Dims>& input_dims
       MINIM_TRY(BindSymbols(value.name, *value.type.shape, input_dims[i], bound));
     }
     value.type.shape = ToShape(input_dims[i]);
+    MINIM_TRY(Annotate(CheckFits(*value.type.shape, value.type.dtype),
+                       fmt::format("input '{}'", value.name)));
   }
   MINIM_TRY(InferGraph(result));
   return result;

@@ -28,6 +28,17 @@ const Hostile kHostile[] = {
      "more than 2^64 bytes"},
     {"Tile", "const s: i64[1] = [1099511627776] e = Tile(x, s) y = ReduceSum(e) {keepdims=0}",
      "half of main memory"},
+    {"TileThatWraps",
+     "const s: i64[1] = [4611686018427387908] e = Tile(x, s) y = ReduceSum(e) {keepdims=0}",
+     "more than 2^64 bytes"},
+    {"PadThatWraps",
+     "const s: i64[2] = [9223372036854775807, 9223372036854775807] e = Pad(x, s) "
+     "y = ReduceSum(e) {keepdims=0}",
+     "more than 2^64 bytes"},
+    {"ZeroBesideHuge",
+     "const s: i64[3] = [0, 4611686018427387908, 4] r = ConstantOfShape(s) "
+     "e = ReduceSum(r) {keepdims=0} y = Add(x, e)",
+     "more than 2^64 bytes"},
     {"Pad", "const s: i64[2] = [1099511627776, 0] e = Pad(x, s) y = ReduceSum(e) {keepdims=0}",
      "half of main memory"},
     {"Range",
