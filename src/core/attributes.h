@@ -31,8 +31,8 @@ class Attributes {
   }
   const Map& items() const { return items_; }
 
-  /// The attribute, or `fallback` when absent or of another kind (the verifier reports wrong
-  /// kinds).
+  /// The attribute, or `fallback` when absent or of another kind, which Has() does not tell from
+  /// the right one.
   int64_t Int(std::string_view name, int64_t fallback) const { return Or(name, fallback); }
   float Float(std::string_view name, float fallback) const { return Or(name, fallback); }
   std::string String(std::string_view name, std::string fallback) const {
@@ -47,7 +47,7 @@ class Attributes {
   std::vector<std::string> Strings(std::string_view name) const {
     return Or(name, std::vector<std::string>());
   }
-  /// Undefined when absent.
+  /// Undefined when absent or of another kind.
   minim::Tensor Tensor(std::string_view name) const { return Or(name, minim::Tensor()); }
 
  private:

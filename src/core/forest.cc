@@ -210,7 +210,9 @@ class SplitReader {
  private:
   Status ReadLeaves() {
     const auto targets = a_.Ints("leaf_targetids");
-    const std::vector<double> weights = Doubles(a_.Tensor("leaf_weights"));
+    const Tensor given = a_.Tensor("leaf_weights");
+    if (!given.defined()) return InvalidArgument("leaf_weights must be given, as a tensor");
+    const std::vector<double> weights = Doubles(given);
     if (targets.size() != weights.size())
       return InvalidArgument("leaf_targetids has {} entries, leaf_weights {}", targets.size(),
                              weights.size());

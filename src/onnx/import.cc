@@ -312,10 +312,10 @@ class Importer {
   // Constant nodes with a tensor value become constants of the graph, under the same name.
   bool FoldConstantNode(const Node& node) {
     const std::string_view from = node.attributes.Has("value") ? "value" : "sparse_value";
-    if (!node.Is("Constant") || !node.attributes.Has(from)) return false;
+    const Tensor tensor = node.attributes.Tensor(from);
+    if (!node.Is("Constant") || !tensor.defined()) return false;
     const ValueId id = node.output(0);
     if (id == kNoValue) return true;
-    const Tensor tensor = node.attributes.Tensor(from);
     graph_.value(id).type = {tensor.dtype(), ToShape(tensor.dims())};
     graph_.constants.emplace(id, tensor);
     return true;

@@ -84,6 +84,13 @@ TEST(OnnxTest, RefusesWhatItCannotRead) {
   mute.mutable_graph()->add_node()->set_op_type("Relu");
   mute.mutable_graph()->mutable_node(1)->add_input("x");
   EXPECT_NE(message(mute).find("no outputs"), std::string::npos);
+  auto list = ReluModel();
+  auto& constant = *list.mutable_graph()->mutable_node(0);
+  constant.set_op_type("Constant");
+  constant.clear_input();
+  constant.add_attribute()->set_name("value");
+  constant.mutable_attribute(0)->set_type(6);  // FLOATS
+  EXPECT_NE(message(list).find("has none of value"), std::string::npos);
   auto dangling = ReluModel();
   dangling.mutable_graph()->mutable_node(0)->set_input(0, "q");
   EXPECT_NE(message(dangling).find("'q'"), std::string::npos);

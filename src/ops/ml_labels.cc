@@ -16,7 +16,7 @@ TensorType LikeFirst(const InferContext& op, DType dtype) { return {dtype, op.in
 // A list attribute under any of its names: NAMEs, NAME_floats, NAME_int64s, NAME_strings,
 // NAME_tensor. Undefined when none is given.
 Tensor ListOf(const Attributes& a, const std::string& name) {
-  if (a.Has(name + "_tensor")) return a.Tensor(name + "_tensor");
+  if (Tensor tensor = a.Tensor(name + "_tensor"); tensor.defined()) return tensor;
   const auto floats = a.Floats(name + "_floats");
   if (!floats.empty()) return Tensor::From<float>({static_cast<int64_t>(floats.size())}, floats);
   const auto ints = a.Ints(name + "_int64s");
@@ -87,7 +87,7 @@ Tensor LookUp(const Tensor& x, const std::map<Key, int64_t>& places, const Tenso
 }
 
 Tensor DefaultOf(const Attributes& a, DType dtype) {
-  if (a.Has("default_tensor")) return a.Tensor("default_tensor");
+  if (Tensor tensor = a.Tensor("default_tensor"); tensor.defined()) return tensor;
   if (dtype == DType::string)
     return Tensor::Scalar<std::string>(a.String("default_string", "_Unused"));
   if (dtype == DType::f32) return Tensor::Scalar<float>(a.Float("default_float", -0.0f));
@@ -96,7 +96,7 @@ Tensor DefaultOf(const Attributes& a, DType dtype) {
 }
 
 // The form of version 1: a list of strings and their indices, in either direction.
-bool IsOldEncoder(const Attributes& a) { return a.Has("classes_strings"); }
+bool IsOldEncoder(const Attributes& a) { return !a.Strings("classes_strings").empty(); }
 
 Status InferEncoder(InferContext& op) {
   const Attributes& a = op.attributes();

@@ -11,7 +11,7 @@ namespace {
 
 // The tensor that a Constant node means; undefined when no attribute gives it.
 Tensor ConstantValue(const Attributes& a) {
-  if (a.Has("value")) return a.Tensor("value");
+  if (Tensor value = a.Tensor("value"); value.defined()) return value;
   if (a.Has("value_float")) return Tensor::Scalar<float>(a.Float("value_float", 0));
   if (a.Has("value_int")) return Tensor::Scalar<int64_t>(a.Int("value_int", 0));
   if (a.Has("value_floats")) {
@@ -49,6 +49,7 @@ Tensor FillValue(const Attributes& a) {
 
 Status InferConstantOfShape(InferContext& op) {
   const Tensor value = FillValue(op.attributes());
+  if (!value.defined()) return op.Error("value is not a tensor");
   if (value.size() != 1) return op.Error("value has {} elements, expected 1", value.size());
   const auto dims = op.IntsInput(0);
   if (!dims) return op.SetUnknown(0, value.dtype());
