@@ -131,4 +131,4 @@ with tempfile.TemporaryDirectory() as work:
             failed |= close < 0.999
             print(f"{name}, {what}: {'ok' if close >= 0.999 else 'FAILED'}: {close:.3%} agree, largest "
                   f"difference {np.abs(a - b).max() / step:.3f} steps")
-sys.exit(failed)
+sys.exit(int(failed))
