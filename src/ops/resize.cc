@@ -2,11 +2,13 @@
 // output place is a weighted sum of a few input places.
 #include <algorithm>
 
+#include "core/resample.h"
 #include "ops/movement.h"
-#include "ops/resample.h"
 
 namespace minim::ops {
 namespace {
+
+using namespace resample;
 
 std::vector<double> Doubles(const Tensor& tensor) {
   const Tensor wide = Converted(tensor.view(), DType::f64);

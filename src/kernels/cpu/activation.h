@@ -1,6 +1,8 @@
 // The activations that matrix products and convolutions apply before they store.
 #pragma once
 
+#include <limits>
+
 #include "kernels/cpu/table.h"
 
 namespace minim {
@@ -9,6 +11,13 @@ struct Activation {
   enum Kind : uint8_t { kNone, kRelu, kLeakyRelu, kClip, kSigmoid, kTanh, kHardSigmoid, kElu };
   Kind kind = kNone;
   float a = 0, b = 0;
+
+  /// Whether it does no more than clamp to [low(), high()].
+  bool clamp() const { return kind == kNone || kind == kRelu || kind == kClip; }
+  float low() const {
+    return kind == kRelu ? 0 : (kind == kClip ? a : -std::numeric_limits<float>::infinity());
+  }
+  float high() const { return kind == kClip ? b : std::numeric_limits<float>::infinity(); }
 };
 
 /// FusedGemm: `activation`, `activation_alpha`, `activation_beta`; FusedConv: `activation`,

@@ -69,16 +69,10 @@ void PackRows(const Plan& p, const float* image, int64_t panel, float* packed) {
 // The same under every tap of staged rows, the first of which is for output row `first_row`.
 void PackStaged(const Plan& p, const float* stage, int64_t stage_plane, int64_t first_row,
                 int64_t panel, float* packed) {
-  StagedPanel staged{.stage = stage, .plane = stage_plane, .channels = p.channels};
-  staged.taps = p.stage.taps().data();
-  staged.tap_count = static_cast<int64_t>(p.stage.taps().size());
-  const int64_t width = p.w.out[2], end = std::min((panel + 1) * kPanel, p.w.out_size());
-  for (int64_t pixel = panel * kPanel; pixel < end;) {
-    const int64_t y = pixel / width, x = pixel % width;
-    staged.from[staged.cuts] = (y - first_row) * p.stage.output_row() + x;
-    staged.lane[staged.cuts++] = pixel - panel * kPanel;
-    pixel += width - x;
-  }
+  StagedPanel staged = CutPanel(p.w, p.stage, panel, first_row);
+  staged.stage = stage;
+  staged.plane = stage_plane;
+  staged.channels = p.channels;
   p.level->pack(staged, packed);
 }
 
@@ -95,9 +89,8 @@ Unit UnitAt(const Plan& p, int64_t index) {
   const int64_t part = index / blocks % p.parts;
   u.first = index % blocks * p.unit_panels;
   u.last = std::min(p.panels, u.first + p.unit_panels);
-  // Parts begin at whole tiles; the last takes what is left.
-  u.row = p.m / p.parts * part / 6 * 6;
-  u.rows = (part + 1 == p.parts ? p.m : p.m / p.parts * (part + 1) / 6 * 6) - u.row;
+  u.row = FilterPart(p.m, p.parts, part);
+  u.rows = FilterPart(p.m, p.parts, part + 1) - u.row;
   return u;
 }
 
@@ -117,8 +110,7 @@ void Multiply(const Plan& p, const KernelArgs& args, const float* filters, const
                   .c_row = size};
   if (const float* bias = In<float>(args, 2)) gemm.bias = bias + row;
   if (p.residual) gemm.residual = In<float>(args, 3) + at;
-  if (p.activation.kind == Activation::kRelu) gemm.low = 0;
-  if (p.activation.kind == Activation::kClip) gemm.low = p.activation.a, gemm.high = p.activation.b;
+  gemm.low = p.activation.low(), gemm.high = p.activation.high();
   p.level->multiply(gemm);
   if (p.finisher) {
     const Epilogue epilogue{.activation = p.activation};
@@ -252,8 +244,7 @@ BindResult Bind(const KernelRequest& request, const FilterLevel& level, const Ge
   if (p.pixels == Pixels::kStaged) p.stage = ImageStage(p.w, kPanel);
   CutWork(p, std::max(1, request.threads));
   MINIM_TRY(p.activation, ActivationOf(attributes));
-  if (p.activation.kind > Activation::kRelu && p.activation.kind != Activation::kClip)
-    p.finisher = &gemm;
+  if (!p.activation.clamp()) p.finisher = &gemm;
   p.residual = HasInput(request, 3);
   PlanFilters(p, request);
   const size_t scratch = p.filter_bytes() + p.piece_bytes() * std::max(1, request.threads);

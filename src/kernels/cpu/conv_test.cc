@@ -27,6 +27,8 @@ const ConvCase kCases[] = {
     {"1d", {3, 2, 50}, {4, 2, 5}, 1, {2}, {1}, {2, 2}},
     {"3d", {1, 2, 4, 5, 6}, {3, 2, 2, 3, 2}, 1, {1, 2, 1}, {1, 1, 2}, {1, 1, 1, 0, 1, 1}},
     {"large", {1, 40, 20, 20}, {24, 40, 3, 3}, 1, {1, 1}, {1, 1}, {1, 1, 1, 1}},
+    {"tiled", {2, 24, 19, 22}, {40, 24, 3, 3}, 1, {1, 1}, {1, 1}, {1, 1, 1, 1}},
+    {"tiled narrow", {1, 32, 17, 14}, {110, 32, 3, 3}, 1, {1, 1}, {1, 1}, {0, 1, 1, 0}},
     {"wide pad", {1, 1, 2, 2}, {1, 1, 3, 3}, 1, {1, 1}, {1, 1}, {4, 4, 4, 4}},
 };
 
@@ -111,12 +113,15 @@ TEST(ConvTest, ForwardWithBiasResidualAndActivation) {
   }
 }
 
-ConvCase RandomCase(uint64_t seed) {
-  const Philox random(seed);
-  uint64_t drawn = 0;
-  const auto draw = [&](int64_t low, int64_t high) {
-    return low + random.Below(drawn++, static_cast<uint32_t>(high - low + 1));
+// Whole numbers of [low, high], one after another.
+auto Draws(uint64_t seed) {
+  return [random = Philox(seed), drawn = uint64_t{0}](int64_t low, int64_t high) mutable {
+    return low + int64_t{random.Below(drawn++, static_cast<uint32_t>(high - low + 1))};
   };
+}
+
+ConvCase RandomCase(uint64_t seed) {
+  auto draw = Draws(seed);
   const bool depthwise = draw(0, 2) == 0;
   const int64_t groups = depthwise ? draw(2, 6) : draw(1, 3), channels = depthwise ? 1 : draw(1, 9);
   const int64_t m = groups * (depthwise ? draw(1, 2) : draw(1, 30));
@@ -131,26 +136,47 @@ ConvCase RandomCase(uint64_t seed) {
           {draw(0, 3), draw(0, 3), draw(0, 3), draw(0, 3)}};
 }
 
+// Sizes at which tiles of 4x4 pay: 3x3 kernels, enough channels and filters.
+ConvCase RandomTiledCase(uint64_t seed) {
+  auto draw = Draws(seed);
+  const int64_t groups = draw(1, 2), channels = draw(16, 24), m = draw(16, 40);
+  const int64_t h = draw(13, 22), w = draw(13, 40);
+  return {"tiled",
+          {draw(1, 3), groups * channels, h, w},
+          {groups * m, channels, 3, 3},
+          groups,
+          {1, 1},
+          {1, 1},
+          {draw(0, 2), draw(0, 2), draw(0, 2), draw(0, 2)}};
+}
+
+void ExpectClampedSums(const ConvCase& c, const std::string& what) {
+  const Dims out = OutDims(c);
+  const Tensor x = Uniform(c.x, 1), w = Uniform(c.w, 2), z = Uniform(out, 4);
+  std::vector<double> expected(z.as<float>().begin(), z.as<float>().end());
+  ForEachProduct(c, [&](int64_t i, int64_t j, int64_t k) {
+    expected[k] += double(x.as<float>()[i]) * w.as<float>()[j];
+  });
+  for (double& y : expected) y = std::clamp(y, -0.5, 2.0);
+  KernelCase test{.op = "FusedConv",
+                  .attributes = AttributesFor(c),
+                  .inputs = {x, w, Tensor(), z},
+                  .outputs = {Tensor(DType::f32, out)},
+                  .constants = {1}};
+  test.attributes.Set("activation", std::string("Clip"));
+  test.attributes.Set("activation_params", std::vector<float>{-0.5f, 2.0f});
+  ExpectAllLevels(test, expected, what);
+}
+
 // Whatever the shape: no element wrong, none written outside, the same bits on any budget.
 TEST(ConvTest, RandomShapes) {
-  for (uint64_t seed = 0; seed < 60; ++seed) {
-    const ConvCase c = RandomCase(seed);
-    const Dims out = OutDims(c);
-    const Tensor x = Uniform(c.x, 1), w = Uniform(c.w, 2), z = Uniform(out, 4);
-    std::vector<double> expected(z.as<float>().begin(), z.as<float>().end());
-    ForEachProduct(c, [&](int64_t i, int64_t j, int64_t k) {
-      expected[k] += double(x.as<float>()[i]) * w.as<float>()[j];
-    });
-    for (double& y : expected) y = std::clamp(y, -0.5, 2.0);
-    KernelCase test{.op = "FusedConv",
-                    .attributes = AttributesFor(c),
-                    .inputs = {x, w, Tensor(), z},
-                    .outputs = {Tensor(DType::f32, out)},
-                    .constants = {1}};
-    test.attributes.Set("activation", std::string("Clip"));
-    test.attributes.Set("activation_params", std::vector<float>{-0.5f, 2.0f});
-    ExpectAllLevels(test, expected, fmt::format("seed {}", seed));
-  }
+  for (uint64_t seed = 0; seed < 60; ++seed)
+    ExpectClampedSums(RandomCase(seed), fmt::format("seed {}", seed));
+}
+
+TEST(ConvTest, RandomTiledShapes) {
+  for (uint64_t seed = 0; seed < 8; ++seed)
+    ExpectClampedSums(RandomTiledCase(seed), fmt::format("tiled seed {}", seed));
 }
 
 TEST(ConvTest, Gradients) {
@@ -175,6 +201,49 @@ TEST(ConvTest, Gradients) {
     transpose.op = "ConvTranspose";
     ExpectAllLevels(transpose, dx, std::string(c.name) + " transpose");
   }
+}
+
+std::string BoundTo(const ConvCase& c, bool constant) {
+  KernelCase test{.op = "Conv",
+                  .attributes = AttributesFor(c),
+                  .inputs = {Uniform(c.x, 1), Uniform(c.w, 2)},
+                  .outputs = {Tensor(DType::f32, OutDims(c))}};
+  if (constant) test.constants = {1};
+  return BoundCase(test, Isa::kPortable).kernel().Describe();
+}
+
+TEST(ConvTest, TilesWhereTheyPay) {
+  ConvCase c{"", {1, 64, 28, 28}, {64, 64, 3, 3}, 1, {1, 1}, {1, 1}, {1, 1, 1, 1}};
+  EXPECT_NE(BoundTo(c, true).find("winograd"), std::string::npos) << BoundTo(c, true);
+  EXPECT_EQ(BoundTo(c, false).find("winograd"), std::string::npos);
+  c.strides = {2, 2};
+  EXPECT_EQ(BoundTo(c, true).find("winograd"), std::string::npos);
+  // One image of 7x7: four tiles would not repay reading 36 matrices instead of 9.
+  c = {"", {1, 64, 7, 7}, {64, 64, 3, 3}, 1, {1, 1}, {1, 1}, {1, 1, 1, 1}};
+  EXPECT_EQ(BoundTo(c, true).find("winograd"), std::string::npos);
+}
+
+// Against the direct product in units of a typical result: the points are chosen for this.
+TEST(ConvTest, TilesAreAboutAsAccurate) {
+  const ConvCase c{"", {1, 128, 28, 28}, {32, 128, 3, 3}, 1, {1, 1}, {1, 1}, {1, 1, 1, 1}};
+  const Tensor x = Uniform(c.x, 1), w = Uniform(c.w, 2);
+  std::vector<double> expected(OutDims(c).Elements());
+  ForEachProduct(c, [&](int64_t i, int64_t j, int64_t k) {
+    expected[k] += double(x.as<float>()[i]) * w.as<float>()[j];
+  });
+  const auto error = [&](bool constant, Isa isa) {
+    KernelCase test{.op = "Conv",
+                    .attributes = AttributesFor(c),
+                    .inputs = {x, w},
+                    .outputs = {Tensor(DType::f32, OutDims(c))}};
+    if (constant) test.constants = {1};
+    RunCase(test, isa);
+    double square = 0;
+    for (size_t i = 0; i < expected.size(); ++i)
+      square += std::pow(test.outputs[0].as<float>()[i] - expected[i], 2);
+    return std::sqrt(square / static_cast<double>(expected.size()));
+  };
+  for (Isa isa : TestLevels()) EXPECT_LT(error(true, isa), 4 * error(false, isa)) << Name(isa);
 }
 
 TEST(ConvTest, AutoPadAndEmptyBatch) {

@@ -27,8 +27,7 @@ void RunPlane(const Plan& p, const KernelArgs& args, int64_t plane, float* stage
   const float* residual = In<float>(args, 3);
   PlaneFilter f{.weights = In<float>(args, 1) + filter * p.w.taps()};
   if (bias) f.bias = bias[filter];
-  if (p.activation.kind == Activation::kRelu) f.low = 0;
-  if (p.activation.kind == Activation::kClip) f.low = p.activation.a, f.high = p.activation.b;
+  f.low = p.activation.low(), f.high = p.activation.high();
   float* dst = Out<float>(args, 0) + plane * size;
   ForEachPlaneBlock(p.w, p.stage, p.block, In<float>(args, 0) + input * p.w.in_size(), 0, staged,
                     dst, [&](const PlaneRows& rows, int64_t y) {
@@ -53,8 +52,7 @@ BindResult Bind(const KernelRequest& request, const PlaneLevel& level, const Gem
   p.stage = ImageStage(p.w, kPanel);
   p.block = PlaneBlock(p.stage, p.w.out[1]);
   MINIM_TRY(p.activation, ActivationOf(attributes));
-  if (p.activation.kind > Activation::kRelu && p.activation.kind != Activation::kClip)
-    p.finisher = &gemm;
+  if (!p.activation.clamp()) p.finisher = &gemm;
   p.piece_bytes = AlignUp(p.stage.FloatsFor(1, p.block) * sizeof(float));
   const size_t scratch = p.piece_bytes * std::max(1, request.threads);
   return MakeKernel(

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/image_stage.h"
 
 namespace minim {
 
@@ -32,6 +33,9 @@ struct StagedPanel {
   int64_t tap_count = 0;
   int64_t cuts = 0, lane[kPanel] = {}, from[kPanel] = {};
 };
+/// Panel `panel` of w's output pixels, to be read from rows staged for output rows from `first_row`
+/// on; stage, plane and channels are still to be set.
+StagedPanel CutPanel(const Window& w, const ImageStage& stage, int64_t panel, int64_t first_row);
 
 struct FilterLevel {
   std::string_view name;
@@ -46,6 +50,11 @@ const FilterLevel& FilterAvx2();
 /// Rows of the tile that starts `left` rows before the end: six, the last two evenly cut.
 inline int64_t TileRows(int64_t left) {
   return left >= 12 ? 6 : (left > 6 ? (left + 1) / 2 : left);
+}
+
+/// First row of part `part` of `parts`: whole tiles, so that parts are packed as the whole is.
+inline int64_t FilterPart(int64_t m, int64_t parts, int64_t part) {
+  return part == parts ? m : m / parts * part / 6 * 6;
 }
 
 /// Floats of m x k packed filters: tiles of rows, each k x rows; tile loads may read past the end.

@@ -1,4 +1,4 @@
-// Softmax, LogSoftmax, LayerNormalization, BatchNormalization, LRN.
+// Softmax, LogSoftmax, and the normalizations: layer, batch, instance, LRN.
 #include <algorithm>
 #include <cmath>
 
@@ -98,6 +98,27 @@ BindResult BindBatchNorm(const KernelRequest& request, const RowLevel& level) {
       0, 0);
 }
 
+BindResult BindInstanceNorm(const KernelRequest& request, const RowLevel& level) {
+  MINIM_TRY(CheckF32(request, 3));
+  const Dims& x = request.inputs[0].dims;
+  if (x.rank() < 2) return Unsupported("rank {}", x.rank());
+  const int64_t channels = x[1], planes = x[0] * x[1], plane = x.Elements(2, x.rank());
+  const float epsilon = AttributesOf(request).Float("epsilon", 1e-5f);
+  return MakeKernel(
+      fmt::format("instance norm {}", level.name), [=, &level](const KernelArgs& args) {
+        const float *scale = In<float>(args, 1), *bias = In<float>(args, 2);
+        args.threads.ParallelRange(
+            planes, 16384 / std::max<int64_t>(1, plane) + 1, [&](int64_t first, int64_t last) {
+              for (int64_t i = first; i < last; ++i) {
+                float* y = Out<float>(args, 0) + i * plane;
+                level.layer_norm(In<float>(args, 0) + i * plane, nullptr, nullptr, epsilon, plane,
+                                 y, nullptr, nullptr);
+                level.affine(y, scale[i % channels], bias[i % channels], plane, y);
+              }
+            });
+      });
+}
+
 BindResult BindLrn(const KernelRequest& request, const RowLevel& level) {
   MINIM_TRY(CheckF32(request, 1));
   const Attributes& attributes = AttributesOf(request);
@@ -147,6 +168,7 @@ MINIM_BOTH(Softmax, BindSoftmax(request, level, false))
 MINIM_BOTH(LogSoftmax, BindSoftmax(request, level, true))
 MINIM_BOTH(LayerNorm, BindLayerNorm(request, level))
 MINIM_BOTH(BatchNorm, BindBatchNorm(request, level))
+MINIM_BOTH(InstanceNorm, BindInstanceNorm(request, level))
 MINIM_BOTH(Lrn, BindLrn(request, level))
 #undef MINIM_BOTH
 

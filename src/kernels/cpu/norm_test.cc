@@ -38,6 +38,28 @@ TEST(NormTest, SoftmaxOnEveryAxis) {
   }
 }
 
+TEST(NormTest, InstanceNormOfEveryPlane) {
+  const Dims dims{2, 3, 5, 7};
+  const int64_t plane = 35;
+  const Tensor x = Uniform(dims, 1, 3, 9), scale = Uniform({3}, 2), bias = Uniform({3}, 3);
+  std::vector<double> expected;
+  for (int64_t i = 0; i < 6; ++i) {
+    const auto values = x.as<float>().subspan(i * plane, plane);
+    double mean = 0, square = 0;
+    for (float v : values) mean += v / double(plane);
+    for (float v : values) square += std::pow(v - mean, 2) / plane;
+    for (float v : values)
+      expected.push_back((v - mean) / std::sqrt(square + 0.01) * scale.as<float>()[i % 3] +
+                         bias.as<float>()[i % 3]);
+  }
+  KernelCase test{.op = "InstanceNormalization",
+                  .attributes = {{"epsilon", 0.01f}},
+                  .inputs = {x, scale, bias},
+                  .outputs = {Tensor(DType::f32, dims)},
+                  .threads = 2};
+  ExpectLevels(test, expected, 1e-5, 1e-6);
+}
+
 TEST(NormTest, LayerNormWithStatistics) {
   const int64_t rows = 5, n = 83;
   const Tensor x = Uniform({rows, n}, 1, 3, 9), scale = Uniform({n}, 2), bias = Uniform({n}, 3);

@@ -34,6 +34,12 @@ inline Vec Load(const float* src) {
   std::memcpy(&value, src, sizeof(value));
   return value;
 }
+/// `count` elements, then zeros.
+inline Vec LoadFirst(const float* src, int64_t count) {
+  Vec value = {};
+  std::memcpy(&value, src, static_cast<size_t>(count) * sizeof(float));
+  return value;
+}
 inline void Store(float* dst, Vec value) { std::memcpy(dst, &value, sizeof(value)); }
 inline void StoreFirst(float* dst, Vec value, int64_t count) {
   std::memcpy(dst, &value, static_cast<size_t>(count) * sizeof(float));

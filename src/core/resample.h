@@ -4,7 +4,7 @@
 #include "core/attributes.h"
 #include "minim/tensor.h"
 
-namespace minim::ops {
+namespace minim::resample {
 
 struct Tap {
   int64_t place;
@@ -38,4 +38,4 @@ std::vector<AxisPlan> ResizePlans(const Attributes& attributes, const Dims& x,
                                   const std::vector<Target>& targets,
                                   const std::vector<double>& roi);
 
-}  // namespace minim::ops
+}  // namespace minim::resample

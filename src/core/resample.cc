@@ -1,11 +1,9 @@
-#include "ops/resample.h"
+#include "core/resample.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "ops/movement.h"
-
-namespace minim::ops {
+namespace minim::resample {
 namespace {
 
 // The input coordinate of output place `at`; NaN where tf_crop_and_resize extrapolates.
@@ -86,7 +84,8 @@ AxisPlan PlanAxis(const Attributes& a, const Target& target, int64_t in, double 
 
 std::vector<int> ResizedAxes(const Attributes& a, int rank) {
   std::vector<int> axes;
-  for (int64_t axis : a.Ints("axes")) axes.push_back(Positive(axis, rank));
+  for (int64_t axis : a.Ints("axes"))
+    axes.push_back(static_cast<int>(axis < 0 ? axis + rank : axis));
   const bool all = axes.empty();
   for (int i = 0; all && i < rank; ++i) axes.push_back(i);
   return axes;
@@ -141,4 +140,4 @@ std::vector<AxisPlan> ResizePlans(const Attributes& a, const Dims& x,
   return plans;
 }
 
-}  // namespace minim::ops
+}  // namespace minim::resample

@@ -1,0 +1,42 @@
+// Winograd's minimal filtering F(4x4, 3x3): a 4x4 tile of outputs costs 36 products a channel
+// instead of 144. Y = A^T [(G g G^T) * (B^T d B)] A for a 6x6 tile d of the image and a filter g.
+// A. Lavin, S. Gray, "Fast Algorithms for Convolutional Neural Networks", 2015. The points are 0,
+// +-5/8, +-3/2 and infinity instead of the usual 0, +-1, +-2: errors are then about twice those of
+// the direct sum instead of four times (B. Barabasz et al., "Error analysis and improving the
+// accuracy of Winograd convolution", 2020). A NaN or infinity in a tile reaches all its outputs.
+#pragma once
+
+#include "kernels/cpu/gemm.h"
+
+namespace minim {
+
+constexpr int64_t kWinogradOut = 4, kWinogradIn = 6;
+constexpr int64_t kWinogradTaps = kWinogradIn * kWinogradIn;
+constexpr double kWinogradPoints[] = {5.0 / 8, 3.0 / 2};
+
+/// 16 tiles of one output plane, as 36 rows of 16 sums `tap` floats apart.
+struct WinogradTiles {
+  const float* sums = nullptr;
+  int64_t tap = 0;
+  float bias = 0;
+  Activation activation;
+  const GemmLevel* finisher = nullptr;  // of an activation that is no clamp
+  const float* residual = nullptr;      // laid out as the plane
+  float* plane = nullptr;
+  int64_t height = 0, width = 0;    // of the plane
+  int64_t first_tile = 0, row = 0;  // tiles in a row
+  int64_t count = 0;                // of tiles, at most 16
+};
+
+struct WinogradLevel {
+  std::string_view name;
+  /// B^T d B of 16 tiles of one channel: 36 rows of 16 to 36 rows of 16, `tap` floats apart.
+  void (*input)(const float* tiles, float* transformed, int64_t tap);
+  /// A^T m A, then bias, residual and activation. Writes nothing outside the plane.
+  void (*output)(const WinogradTiles& tiles);
+};
+
+const WinogradLevel& WinogradLevelPortable();
+const WinogradLevel& WinogradLevelAvx2();
+
+}  // namespace minim

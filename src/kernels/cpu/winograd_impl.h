@@ -1,0 +1,127 @@
+// The bodies of WinogradLevel. Define MINIM_WINOGRAD and MINIM_WINOGRAD_NAME first.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/cpu/simd.h"
+#include "kernels/cpu/winograd.h"
+
+namespace minim {
+namespace {
+
+constexpr float kA = kWinogradPoints[0], kB = kWinogradPoints[1];
+constexpr float kA2 = kA * kA, kB2 = kB * kB;  // exact, as are all constants of B and A
+
+inline Vec Scaled(Vec x, float factor) { return x * Broadcast(factor); }
+inline Vec Plus(Vec x, float factor, Vec y) { return MulAdd(Broadcast(factor), y, x); }
+
+// B^T x: the coefficients of the polynomials that vanish at all points but one.
+inline void TransformIn(const Vec (&x)[6], Vec (&y)[6]) {
+  y[0] = Plus(Plus(x[4], -(kA2 + kB2), x[2]), kA2 * kB2, x[0]);
+  y[5] = Plus(Plus(x[5], -(kA2 + kB2), x[3]), kA2 * kB2, x[1]);
+  const Vec even_a = Plus(x[4], -kB2, x[2]), odd_a = Plus(x[3], -kB2, x[1]);
+  y[1] = Plus(even_a, kA, odd_a);
+  y[2] = Plus(even_a, -kA, odd_a);
+  const Vec even_b = Plus(x[4], -kA2, x[2]), odd_b = Plus(x[3], -kA2, x[1]);
+  y[3] = Plus(even_b, kB, odd_b);
+  y[4] = Plus(even_b, -kB, odd_b);
+}
+
+// A^T x: the powers of the points.
+inline void TransformOut(const Vec (&x)[6], Vec (&y)[4]) {
+  const Vec even_a = x[1] + x[2], odd_a = x[1] - x[2], even_b = x[3] + x[4], odd_b = x[3] - x[4];
+  y[0] = x[0] + even_a + even_b;
+  y[1] = Plus(Scaled(odd_a, kA), kB, odd_b);
+  y[2] = Plus(Scaled(even_a, kA2), kB2, even_b);
+  y[3] = Plus(Plus(x[5], kA2 * kA, odd_a), kB2 * kB, odd_b);
+}
+
+void InputTiles(const float* tiles, float* transformed, int64_t tap) {
+  for (int64_t lane = 0; lane < kPanel; lane += kLanes) {
+    Vec columns[6][6];  // [row after the transform][column]
+    for (int c = 0; c < 6; ++c) {
+      Vec x[6], y[6];
+#pragma GCC unroll 6
+      for (int r = 0; r < 6; ++r) x[r] = Load(tiles + (r * 6 + c) * kPanel + lane);
+      TransformIn(x, y);
+#pragma GCC unroll 6
+      for (int r = 0; r < 6; ++r) columns[r][c] = y[r];
+    }
+    for (int r = 0; r < 6; ++r) {
+      Vec y[6];
+      TransformIn(columns[r], y);
+#pragma GCC unroll 6
+      for (int c = 0; c < 6; ++c) Store(transformed + (r * 6 + c) * tap + lane, y[c]);
+    }
+  }
+}
+
+// Writes lanes of four vectors as one row: lane 0 of each, then lane 1 of each, ...
+inline void StoreInterleaved(const Vec (&y)[4], float* dst) {
+#ifdef __AVX2__
+  const Vec a = _mm256_unpacklo_ps(y[0], y[1]), b = _mm256_unpacklo_ps(y[2], y[3]);
+  const Vec c = _mm256_unpackhi_ps(y[0], y[1]), d = _mm256_unpackhi_ps(y[2], y[3]);
+  const Vec r0 = _mm256_shuffle_ps(a, b, 0x44), r1 = _mm256_shuffle_ps(a, b, 0xEE);
+  const Vec r2 = _mm256_shuffle_ps(c, d, 0x44), r3 = _mm256_shuffle_ps(c, d, 0xEE);
+  Store(dst, _mm256_permute2f128_ps(r0, r1, 0x20));
+  Store(dst + 8, _mm256_permute2f128_ps(r2, r3, 0x20));
+  Store(dst + 16, _mm256_permute2f128_ps(r0, r1, 0x31));
+  Store(dst + 24, _mm256_permute2f128_ps(r2, r3, 0x31));
+#else
+  for (int lane = 0; lane < kLanes; ++lane)
+    Store(dst + 4 * lane, Vec{y[0][lane], y[1][lane], y[2][lane], y[3][lane]});
+#endif
+}
+
+// `count` pixels of one row of the plane, from pixel `at`; y may be read past them.
+inline void PutRow(const WinogradTiles& t, const float* y, int64_t at, int64_t count) {
+  const Vec bias = Broadcast(t.bias);
+  const Vec low = Broadcast(t.activation.low()), high = Broadcast(t.activation.high());
+  const float* residual = t.residual ? t.residual + at : nullptr;
+  float* dst = t.plane + at;
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int64_t left = std::min<int64_t>(kLanes, count - i);
+    Vec sum = Load(y + i) + bias;
+    if (residual) sum = sum + (left == kLanes ? Load(residual + i) : LoadFirst(residual + i, left));
+    sum = Min(high, Max(low, sum));
+    left == kLanes ? Store(dst + i, sum) : StoreFirst(dst + i, sum, left);
+  }
+  if (t.finisher) t.finisher->finish({.activation = t.activation}, 1, count, dst, count);
+}
+
+void OutputTiles(const WinogradTiles& t) {
+  float rows[kWinogradOut][kPanel * kWinogradOut + kLanes];
+  for (int64_t lane = 0; lane < kPanel; lane += kLanes) {
+    Vec columns[4][6];
+    for (int c = 0; c < 6; ++c) {
+      Vec x[6], y[4];
+#pragma GCC unroll 6
+      for (int r = 0; r < 6; ++r) x[r] = Load(t.sums + (r * 6 + c) * t.tap + lane);
+      TransformOut(x, y);
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) columns[r][c] = y[r];
+    }
+    for (int r = 0; r < 4; ++r) {
+      Vec y[4];
+      TransformOut(columns[r], y);
+      StoreInterleaved(y, rows[r] + lane * kWinogradOut);
+    }
+  }
+  for (int64_t i = 0; i < t.count;) {
+    const int64_t tile = t.first_tile + i, x = tile % t.row, y = tile / t.row * kWinogradOut;
+    const int64_t tiles = std::min(t.row - x, t.count - i), left = x * kWinogradOut;
+    const int64_t pixels = std::min(tiles * kWinogradOut, t.width - left);
+    for (int64_t r = 0; r < std::min(kWinogradOut, t.height - y); ++r)
+      PutRow(t, rows[r] + i * kWinogradOut, (y + r) * t.width + left, pixels);
+    i += tiles;
+  }
+}
+
+}  // namespace
+
+const WinogradLevel& MINIM_WINOGRAD() {
+  static constexpr WinogradLevel kLevel = {MINIM_WINOGRAD_NAME, InputTiles, OutputTiles};
+  return kLevel;
+}
+
+}  // namespace minim
