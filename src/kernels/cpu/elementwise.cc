@@ -15,6 +15,8 @@ void GatherRun(const std::byte* src, int64_t stride, std::byte* dst, int64_t n) 
   T* d = reinterpret_cast<T*>(dst);
   if (stride == 1) {
     std::memcpy(d, s, n * sizeof(T));
+  } else if (stride == 0) {
+    std::fill_n(d, n, *s);
   } else {
     for (int64_t i = 0; i < n; ++i) d[i] = s[i * stride];
   }

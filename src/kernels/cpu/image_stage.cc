@@ -24,9 +24,9 @@ void CopyStrided(const float* src, int64_t stride, int64_t count, float* dst) {
 }
 
 // Four phases of stride 4 at once: element i of phase p, at dst + p * phase, is src[4 * i + p].
-void CopyFourPhases(const float* src, int64_t count, float* dst, int64_t phase) {
-  int64_t i = 0;
-  for (; i + 4 <= count; i += 4) {
+// `i`: the first; returns the first that is left.
+int64_t CopyFourPhases(const float* src, int64_t i, int64_t end, float* dst, int64_t phase) {
+  for (; i + 4 <= end; i += 4) {
     Four x[4];
     std::memcpy(x, src + 4 * i, sizeof(x));
     const Four a = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5),
@@ -38,9 +38,7 @@ void CopyFourPhases(const float* src, int64_t count, float* dst, int64_t phase) 
         __builtin_shufflevector(c, d, 0, 1, 4, 5), __builtin_shufflevector(c, d, 2, 3, 6, 7)};
     for (int p = 0; p < 4; ++p) std::memcpy(dst + p * phase + i, &y[p], sizeof(Four));
   }
-  for (; i < count; ++i) {
-    for (int p = 0; p < 4; ++p) dst[p * phase + i] = src[4 * i + p];
-  }
+  return i;
 }
 
 }  // namespace
@@ -54,12 +52,6 @@ ImageStage::ImageStage(const Window& w, int64_t slack) : window_(w), slack_(slac
   columns.erase(std::unique(columns.begin(), columns.end()), columns.end());
   for (int64_t column : columns)
     phases_.push_back({column, ValidRange(column - w.begin[2], stride, w.in[2], width_)});
-  common_ = {0, stride == 4 && columns.size() == 4 ? width_ : 0};
-  for (const Phase& phase : phases_) {
-    common_.first = std::max(common_.first, phase.valid.first);
-    common_.last = std::min(common_.last, phase.valid.last);
-  }
-  common_.last = std::max(common_.first, common_.last);
   row_ = width_ * static_cast<int64_t>(phases_.size());
   reach_ = (w.kernel[1] - 1) * w.dilation[1] + 1;
   for (int64_t h = 0; h < w.kernel[1]; ++h) {
@@ -72,35 +64,47 @@ ImageStage::ImageStage(const Window& w, int64_t slack) : window_(w), slack_(slac
   }
 }
 
+// All four phases of a row whose column 0 is src[0]: what lies outside is padding.
+void ImageStage::FillFourPhases(const float* src, float padding, float* stage) const {
+  const int64_t begin = window_.begin[2], columns = window_.in[2];
+  const auto one_by_one = [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      for (int64_t p = 0; p < 4; ++p) {
+        const int64_t x = 4 * i + p - begin;
+        stage[p * width_ + i] = x >= 0 && x < columns ? src[x] : padding;
+      }
+    }
+  };
+  // Those that lie inside in every phase.
+  const int64_t first = std::min(phases_[0].valid.first, width_);
+  const int64_t last = std::max(first, phases_[3].valid.last);
+  one_by_one(0, first);
+  one_by_one(CopyFourPhases(src - begin, first, last, stage, width_), width_);
+}
+
+void ImageStage::FillPhases(const float* src, float padding, float* stage) const {
+  const int64_t stride = window_.stride[2];
+  for (const auto& [column, valid] : phases_) {
+    std::fill(stage, stage + valid.first, padding);
+    CopyStrided(src - window_.begin[2] + column + valid.first * stride, stride,
+                valid.last - valid.first, stage + valid.first);
+    std::fill(stage + valid.last, stage + width_, padding);
+    stage += width_;
+  }
+}
+
 void ImageStage::Fill(const float* image, int64_t first, int64_t last, float padding,
                       float* stage) const {
   const Window& w = window_;
-  const int64_t stride = w.stride[2], top = first * w.stride[1] - w.begin[1];
+  const bool four = w.stride[2] == 4 && phases_.size() == 4;
+  const int64_t top = first * w.stride[1] - w.begin[1];
   for (int64_t r = 0; r < RowsFor(last - first); ++r, stage += row_) {
     const int64_t y = top + r;
-    if (y < 0 || y >= w.in[1]) {
+    const float* src = image + y * w.in[2];
+    if (y < 0 || y >= w.in[1])
       std::fill(stage, stage + row_, padding);
-      continue;
-    }
-    const float* src = image + y * w.in[2] - w.begin[2];
-    if (common_.last > common_.first)
-      CopyFourPhases(src + common_.first * stride, common_.last - common_.first,
-                     stage + common_.first, width_);
-    float* dst = stage;
-    for (const auto& [column, valid] : phases_) {
-      std::fill(dst, dst + valid.first, padding);
-      const auto copy = [&](int64_t from, int64_t to) {
-        CopyStrided(src + column + from * stride, stride, to - from, dst + from);
-      };
-      if (common_.last > common_.first) {
-        copy(valid.first, common_.first);
-        copy(common_.last, valid.last);
-      } else {
-        copy(valid.first, valid.last);
-      }
-      std::fill(dst + valid.last, dst + width_, padding);
-      dst += width_;
-    }
+    else
+      four ? FillFourPhases(src, padding, stage) : FillPhases(src, padding, stage);
   }
 }
 

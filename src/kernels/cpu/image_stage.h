@@ -32,6 +32,9 @@ class ImageStage {
   void Fill(const float* image, int64_t first, int64_t last, float padding, float* stage) const;
 
  private:
+  void FillFourPhases(const float* src, float padding, float* stage) const;
+  void FillPhases(const float* src, float padding, float* stage) const;
+
   struct Phase {
     int64_t column;
     TapRange valid;  // that lie in the image
@@ -39,7 +42,6 @@ class ImageStage {
 
   Window window_;
   std::vector<Phase> phases_;  // columns modulo the stride that some tap meets
-  TapRange common_{0, 0};      // valid in all four phases of stride 4
   std::vector<int64_t> taps_;
   int64_t width_ = 0, row_ = 0, reach_ = 1, slack_ = 0;
 };

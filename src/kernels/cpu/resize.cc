@@ -139,9 +139,10 @@ BindResult ResizeF32(const KernelRequest& request) {
     return Unsupported("result {}, expected {}", request.outputs[0].dims.ToString(),
                        dims.ToString());
   const size_t scratch = plan.buffer * sizeof(float) * std::min<size_t>(2, plan.passes.size());
+  std::string name = fmt::format("resize, {} passes", plan.passes.size());
   return MakeKernel(
-      fmt::format("resize in {} passes", plan.passes.size()),
-      [plan = std::move(plan)](const KernelArgs& args) { Run(plan, args); }, scratch);
+      std::move(name), [plan = std::move(plan)](const KernelArgs& args) { Run(plan, args); },
+      scratch);
 }
 
 }  // namespace minim
