@@ -89,6 +89,8 @@ BindResult RowQuantizedMatMulAvx2(const KernelRequest& request);
 BindResult RowQuantizedMatMulPortable(const KernelRequest& request);
 BindResult ConvIntegerAvx2(const KernelRequest& request);
 BindResult ConvIntegerPortable(const KernelRequest& request);
+BindResult QLinearDepthwiseAvx2(const KernelRequest& request);
+BindResult QLinearDepthwisePortable(const KernelRequest& request);
 BindResult QLinearConvAvx2(const KernelRequest& request);
 BindResult QLinearConvPortable(const KernelRequest& request);
 BindResult QuantizeLinearAvx2(const KernelRequest& request);

@@ -74,19 +74,11 @@ void FinishBlock(const Plan& p, const KernelArgs& args, const float* scales, int
   if (Given(args, p.roles.y_zero))
     row.zero_point = ZeroPoints{args.inputs[p.roles.y_zero], p.y_dtype, 1}.At(0);
   for (int64_t i = 0; i < p.m; ++i) {
-    int32_t* line = sums + i * n;
     row.scales = scales + (p.w_scales > 1 ? channel + i : 0);
-    if (Given(args, p.roles.bias)) {
-      const auto bias = static_cast<uint32_t>(In<int32_t>(args, p.roles.bias)[channel + i]);
-      for (int64_t j = 0; j < n; ++j)
-        line[j] = static_cast<int32_t>(static_cast<uint32_t>(line[j]) + bias);
-    }
-    const int64_t to = at + i * p.w.out_size();
-    if (p.y_dtype == DType::u8) {
-      p.level->requantize_u8(line, row, n, Out<uint8_t>(args, 0) + to);
-    } else {
-      p.level->requantize_s8(line, row, n, Out<int8_t>(args, 0) + to);
-    }
+    const int32_t bias =
+        Given(args, p.roles.bias) ? In<int32_t>(args, p.roles.bias)[channel + i] : 0;
+    RequantizeChannel(*p.level, bias, row, n, sums + i * n, p.y_dtype,
+                      Out<std::byte>(args, 0) + at + i * p.w.out_size());
   }
 }
 

@@ -54,4 +54,14 @@ void ParallelIntGemm(const IntLevel& level, const IntGemmArgs& args, const Threa
   });
 }
 
+void RequantizeChannel(const IntLevel& level, int32_t bias, const RequantizeRow& row, int64_t n,
+                       int32_t* sums, DType dtype, void* dst) {
+  for (int64_t i = 0; bias != 0 && i < n; ++i)
+    sums[i] = static_cast<int32_t>(static_cast<uint32_t>(sums[i]) + static_cast<uint32_t>(bias));
+  if (dtype == DType::u8)
+    level.requantize_u8(sums, row, n, static_cast<uint8_t*>(dst));
+  else
+    level.requantize_s8(sums, row, n, static_cast<int8_t*>(dst));
+}
+
 }  // namespace minim

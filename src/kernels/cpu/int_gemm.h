@@ -87,6 +87,11 @@ struct ZeroPoints {
   }
 };
 
+/// One channel of sums to 8-bit results of `dtype`: adds the bias (wrapping; the sums are changed),
+/// then requantizes.
+void RequantizeChannel(const IntLevel& level, int32_t bias, const RequantizeRow& row, int64_t n,
+                       int32_t* sums, DType dtype, void* dst);
+
 /// Packs panels [first, last) of B (k x n, element strides row and column).
 void PackIntB(const void* b, DType dtype, int64_t row, int64_t column, int64_t k, int64_t n,
               const ZeroPoints& zero_points, int64_t first, int64_t last, int16_t* packed);

@@ -46,6 +46,18 @@ inline int64_t PlaneBlock(const ImageStage& stage, int64_t rows) {
   return rows;
 }
 
+/// `rows` output rows from those staged for them, to dst.
+inline PlaneRows RowsOf(const Window& w, const ImageStage& stage, int64_t rows, const float* staged,
+                        float* dst) {
+  return {staged,
+          stage.output_row(),
+          stage.taps().data(),
+          static_cast<int64_t>(stage.taps().size()),
+          rows,
+          w.out[2],
+          dst};
+}
+
 /// Calls f(block, first row) for each block of output rows of the plane at `image`; `stage` holds
 /// FloatsFor(1, block).
 template <typename F>
@@ -54,9 +66,7 @@ void ForEachPlaneBlock(const Window& w, const ImageStage& stage, int64_t block, 
   for (int64_t y = 0; y < w.out[1]; y += block) {
     const int64_t rows = block < w.out[1] - y ? block : w.out[1] - y;
     stage.Fill(image, y, y + rows, padding, staged);
-    f(PlaneRows{staged, stage.output_row(), stage.taps().data(),
-                static_cast<int64_t>(stage.taps().size()), rows, w.out[2], dst + y * w.out[2]},
-      y);
+    f(RowsOf(w, stage, rows, staged, dst + y * w.out[2]), y);
   }
 }
 

@@ -52,12 +52,6 @@ inline Vec OverTaps(const PlaneRows& p, const float* at, Vec start, F&& f) {
   return result;
 }
 
-inline Vec LoadUpTo(const float* src, int64_t count) {
-  float values[kLanes] = {};
-  std::copy_n(src, std::min<int64_t>(kLanes, count), values);
-  return Load(values);
-}
-
 template <int count>
 void FilterTaps(const PlaneRows& p, const PlaneFilter& f) {
   const Vec bias = Broadcast(f.bias), low = Broadcast(f.low), high = Broadcast(f.high);
@@ -70,7 +64,7 @@ void FilterTaps(const PlaneRows& p, const PlaneFilter& f) {
     if (f.residual) {
       const int64_t i = y * p.width + x;
       sum =
-          sum + (i + kLanes <= total ? Load(f.residual + i) : LoadUpTo(f.residual + i, total - i));
+          sum + (i + kLanes <= total ? Load(f.residual + i) : LoadFirst(f.residual + i, total - i));
     }
     return Min(high, Max(low, sum));
   });

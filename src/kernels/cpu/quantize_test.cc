@@ -167,7 +167,8 @@ struct IntConv {
 TEST(QuantizeTest, ConvolutionsPadWithTheZeroPoint) {
   const IntConv cases[] = {{{2, 3, 9, 11}, {5, 3, 3, 3}, 1, {1, 1}, {1, 1, 1, 1}},
                            {{1, 16, 6, 6}, {20, 16, 1, 1}, 1, {1, 1}, {0, 0, 0, 0}},
-                           {{1, 8, 13, 12}, {8, 1, 3, 3}, 8, {2, 2}, {0, 1, 2, 1}}};
+                           {{1, 8, 13, 12}, {8, 1, 3, 3}, 8, {2, 2}, {0, 1, 2, 1}},
+                           {{2, 3, 70, 61}, {6, 1, 5, 5}, 3, {1, 1}, {2, 2, 2, 2}}};
   for (const IntConv& c : cases) {
     const Attributes attributes{{"group", c.groups}, {"strides", c.strides}, {"pads", c.pads}};
     Dims out{c.x[0], c.w[0]};
@@ -214,6 +215,8 @@ TEST(QuantizeTest, ConvolutionsPadWithTheZeroPoint) {
                     .outputs = {Tensor(DType::i8, out)},
                     .constants = {3, 5}};
     ExpectSameAtEveryLevel(full, expected, "QLinearConv");
+    full.constants = {};
+    ExpectSameAtEveryLevel(full, expected, "QLinearConv of given filters");
   }
 }
 
