@@ -12,7 +12,7 @@ namespace minim {
 namespace {
 
 constexpr int64_t kMostPanels = 8;       // of tiles, transformed together ...
-constexpr int64_t kTileBytes = 1 << 20;  // ... or so many bytes of them and of their sums
+constexpr int64_t kTileBytes = 2 << 20;  // ... or so many bytes of them and of their sums
 constexpr int64_t kRows = 96;            // of filters whose sums are held together
 constexpr int64_t kTileFloats = kWinogradTaps * kPanel;
 
@@ -188,7 +188,7 @@ void PackTransformed(const Plan& p, const float* filters, float* packed) {
 
 // In multiply-adds: products, transforms, and the bytes of the filters.
 bool Pays(const Plan& p) {
-  constexpr double kIn = 320, kOut = 170, kPixel = 20, kWeight = 10;
+  constexpr double kIn = 320, kOut = 530, kPixel = 20, kWeight = 10;
   const double filters = double(p.m) * p.channels, images = double(p.w.batch);
   const int64_t rest = p.w.out_size() % kPanel;
   const double tiles = images * double(p.w.out_size() - rest + (rest > 4 ? kPanel : 2 * rest));
