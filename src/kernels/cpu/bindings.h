@@ -35,6 +35,8 @@ BindResult ConvWeightGradPortable(const KernelRequest& request);
 BindResult ConvTransposeAvx2(const KernelRequest& request);
 BindResult ConvTransposePortable(const KernelRequest& request);
 BindResult MaxPoolAvx2(const KernelRequest& request);
+BindResult MaxPoolU8Avx2(const KernelRequest& request);
+BindResult MaxPoolS8Avx2(const KernelRequest& request);
 BindResult AveragePoolAvx2(const KernelRequest& request);
 BindResult MaxPoolPortable(const KernelRequest& request);
 BindResult AveragePoolPortable(const KernelRequest& request);

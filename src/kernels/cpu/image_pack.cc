@@ -45,51 +45,43 @@ int64_t RowOffset(const Window& w, int64_t out_d, int64_t out_h, const Tap& tap)
   return (d * w.in[1] + h) * w.in[2];
 }
 
-template <typename T>
-void PackSegment(const Window& w, const Segment& s, const Tap& tap, const T* image,
-                 int64_t channels, T padding, T* packed) {
+void PackSegment(const Window& w, const Segment& s, const Tap& tap, const float* image,
+                 int64_t channels, float* packed) {
   const int64_t taps = w.taps(), plane = w.in_size(), stride = w.stride[2];
   const int64_t row = RowOffset(w, s.d, s.h, tap);
   const int64_t column = s.w * stride - w.begin[2] + tap.w;
   const TapRange valid = row < 0 ? TapRange{0, 0} : ValidRange(column, stride, w.in[2], s.count);
   const bool whole = valid.first == 0 && valid.last == s.count && stride == 1;
   for (int64_t c = 0; c < channels; ++c) {
-    T* dst = packed + (c * taps + tap.index) * kPanel + s.lane;
-    const T* src = image + c * plane + row + column;
+    float* dst = packed + (c * taps + tap.index) * kPanel + s.lane;
+    const float* src = image + c * plane + row + column;
     if (whole && s.count == kPanel) {
-      std::memcpy(dst, src, kPanel * sizeof(T));
+      std::memcpy(dst, src, kPanel * sizeof(float));
       continue;
     }
-    for (int64_t i = 0; i < valid.first; ++i) dst[i] = padding;
+    for (int64_t i = 0; i < valid.first; ++i) dst[i] = 0;
     for (int64_t i = valid.first; i < valid.last; ++i) dst[i] = src[i * stride];
-    for (int64_t i = valid.last; i < s.count; ++i) dst[i] = padding;
+    for (int64_t i = valid.last; i < s.count; ++i) dst[i] = 0;
   }
 }
 
 }  // namespace
 
-template <typename T>
-void PackPixels(const Window& w, const T* image, int64_t channels, int64_t first, int64_t last,
-                T padding, T* packed) {
+void PackPixels(const Window& w, const float* image, int64_t channels, int64_t first, int64_t last,
+                float* packed) {
   const int64_t rows = channels * w.taps();
   for (int64_t p = first; p < last; ++p, packed += rows * kPanel) {
     Segment segments[kPanel];
     const int count = Segments(w, p * kPanel, segments);
     const int64_t filled = segments[count - 1].lane + segments[count - 1].count;
     for (int64_t r = 0; filled < kPanel && r < rows; ++r)
-      std::fill(packed + r * kPanel + filled, packed + (r + 1) * kPanel, T{});
+      std::fill(packed + r * kPanel + filled, packed + (r + 1) * kPanel, 0.0f);
     for (int i = 0; i < count; ++i) {
-      ForEachTap(w, [&](const Tap& tap) {
-        PackSegment(w, segments[i], tap, image, channels, padding, packed);
-      });
+      ForEachTap(
+          w, [&](const Tap& tap) { PackSegment(w, segments[i], tap, image, channels, packed); });
     }
   }
 }
-
-template void PackPixels<float>(const Window&, const float*, int64_t, int64_t, int64_t, float,
-                                float*);
-template void PackPixels<int16_t>(const Window&, const int16_t*, int64_t, int64_t, int64_t, int16_t,
-                                  int16_t*);
 
 void PackTaps(const Window& w, const float* image, int64_t channels, int64_t column,
               int64_t first_pixel, int64_t pixels, float* packed) {

@@ -8,10 +8,9 @@
 namespace minim {
 
 /// Packs panels [first, last) of 16 output pixels of `channels` planes at `image`: panel p holds
-/// channels * taps rows of 16. T is float, or uint8_t with its own padding value.
-template <typename T>
-void PackPixels(const Window& w, const T* image, int64_t channels, int64_t first, int64_t last,
-                T padding, T* packed);
+/// channels * taps rows of 16; padding is 0.
+void PackPixels(const Window& w, const float* image, int64_t channels, int64_t first, int64_t last,
+                float* packed);
 
 /// Packs one panel of the transpose: `pixels` rows from pixel `first_pixel`, columns
 /// [column, column + 16) of (channel, tap), zero past channels * taps.

@@ -45,8 +45,11 @@ struct IntLevel {
   /// dst[i] = src[i] - zero_point, 8-bit source.
   void (*widen_u8)(const uint8_t* src, int32_t zero_point, int64_t n, int16_t* dst);
   void (*widen_s8)(const int8_t* src, int32_t zero_point, int64_t n, int16_t* dst);
-  /// Two rows of 16 to one of 16 pairs.
-  void (*interleave)(const int16_t* first, const int16_t* second, int16_t* dst);
+  /// Words of two 16-bit values, first[i] and second[i] less the zero point; no `second`: zeros.
+  void (*pair_u8)(const uint8_t* first, const uint8_t* second, int32_t zero_point, int64_t n,
+                  float* words);
+  void (*pair_s8)(const int8_t* first, const int8_t* second, int32_t zero_point, int64_t n,
+                  float* words);
   void (*requantize_u8)(const int32_t* src, const RequantizeRow& row, int64_t n, uint8_t* dst);
   void (*requantize_s8)(const int32_t* src, const RequantizeRow& row, int64_t n, int8_t* dst);
   /// dst[i] = Requantize(src[i] / scale, zero_point).

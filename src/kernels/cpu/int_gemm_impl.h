@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -108,11 +109,18 @@ void Widen(const T* src, int32_t zero_point, int64_t n, int16_t* dst) {
   for (int64_t i = 0; i < n; ++i) dst[i] = static_cast<int16_t>(src[i] - zero_point);
 }
 
-void Interleave(const int16_t* first, const int16_t* second, int16_t* dst) {
+template <typename T>
+void Pair(const T* first, const T* second, int32_t zero_point, int64_t n, float* words) {
+  const auto word = [=](T low, int32_t high) {
+    const auto bits = static_cast<uint32_t>(low - zero_point) & 0xFFFFu;
+    return std::bit_cast<float>(bits | static_cast<uint32_t>(high) << 16);
+  };
+  if (second == nullptr) {
 #pragma GCC ivdep
-  for (int64_t j = 0; j < kPanel; ++j) {
-    dst[2 * j] = first[j];
-    dst[2 * j + 1] = second[j];
+    for (int64_t i = 0; i < n; ++i) words[i] = word(first[i], 0);
+  } else {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) words[i] = word(first[i], second[i] - zero_point);
   }
 }
 
@@ -209,10 +217,10 @@ void DequantizeSums(const int32_t* src, float row_scale, const RequantizeRow& co
 
 const IntLevel& MINIM_INT() {
   static constexpr IntLevel kLevel = {
-      MINIM_INT_NAME,       IntMultiply,         IntMultiplyRow,          Widen<uint8_t>,
-      Widen<int8_t>,        Interleave,          RequantizeSums<uint8_t>, RequantizeSums<int8_t>,
-      Quantize<uint8_t>,    Quantize<int8_t>,    Dequantize<uint8_t>,     Dequantize<int8_t>,
-      QuantizeRow<int16_t>, QuantizeRow<int8_t>, DequantizeSums};
+      MINIM_INT_NAME,         IntMultiply,          IntMultiplyRow,      Widen<uint8_t>,
+      Widen<int8_t>,          Pair<uint8_t>,        Pair<int8_t>,        RequantizeSums<uint8_t>,
+      RequantizeSums<int8_t>, Quantize<uint8_t>,    Quantize<int8_t>,    Dequantize<uint8_t>,
+      Dequantize<int8_t>,     QuantizeRow<int16_t>, QuantizeRow<int8_t>, DequantizeSums};
   return kLevel;
 }
 

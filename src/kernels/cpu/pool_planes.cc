@@ -1,9 +1,10 @@
-// FP32 pools over one or two spatial axes, a vector of outputs at a time.
+// Pools over one or two spatial axes, a vector of outputs at a time: FP32, and the maximum of
+// bytes, which are exact in FP32.
 #include <algorithm>
 #include <limits>
 
 #include "kernels/cpu/bindings.h"
-#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/int_gemm.h"
 #include "kernels/cpu/plane_window.h"
 
 namespace minim {
@@ -16,9 +17,9 @@ struct Plan {
   size_t piece_bytes = 0;
 };
 
-Result<Plan> PlanOf(const KernelRequest& request) {
+Result<Plan> PlanOf(const KernelRequest& request, DType dtype) {
   MINIM_TRY(RequireRowMajor(request));
-  MINIM_TRY(RequireInputs(request, 0, 1, DType::f32));
+  MINIM_TRY(RequireInputs(request, 0, 1, dtype));
   if (HasOutput(request, 1)) return Unsupported("indices are asked for");
   const Dims& x = request.inputs[0].dims;
   if (x.rank() > 4) return Unsupported("three spatial axes");
@@ -30,19 +31,54 @@ Result<Plan> PlanOf(const KernelRequest& request) {
   return p;
 }
 
+// Calls f(plane, scratch) for every plane.
 template <typename F>
-void ForEachBlock(const Plan& p, const KernelArgs& args, float padding, F&& f) {
+void ForEachPlane(const Plan& p, const KernelArgs& args, F&& f) {
   const int64_t planes = p.w.batch * p.w.channels;
   const int64_t grain = 20000 / std::max<int64_t>(1, p.w.out_size() * p.w.taps()) + 1;
   const int64_t most = std::min<int64_t>((planes + grain - 1) / grain, args.threads.threads);
   const int pieces = static_cast<int>(most);
   args.threads.ParallelFor(pieces, [&](int i) {
-    auto* staged =
+    auto* scratch =
         reinterpret_cast<float*>(static_cast<std::byte*>(args.scratch) + i * p.piece_bytes);
     for (int64_t plane = planes * i / pieces; plane < planes * (i + 1) / pieces; ++plane)
-      ForEachPlaneBlock(p.w, p.stage, p.block, In<float>(args, 0) + plane * p.w.in_size(), padding,
-                        staged, Out<float>(args, 0) + plane * p.w.out_size(), f);
+      f(plane, scratch);
   });
+}
+
+template <typename F>
+void ForEachBlock(const Plan& p, const KernelArgs& args, float padding, F&& f) {
+  ForEachPlane(p, args, [&](int64_t plane, float* staged) {
+    ForEachPlaneBlock(p.w, p.stage, p.block, In<float>(args, 0) + plane * p.w.in_size(), padding,
+                      staged, Out<float>(args, 0) + plane * p.w.out_size(), f);
+  });
+}
+
+template <typename T>
+BindResult MaxPoolOfBytes(const KernelRequest& request) {
+  MINIM_TRY(Plan p, PlanOf(request, kDTypeOf<T>));
+  const int64_t staged = p.stage.FloatsFor(1, p.block), image = p.w.in_size();
+  p.piece_bytes = AlignUp((staged + image + p.w.out_size()) * sizeof(float));
+  const size_t scratch = p.piece_bytes * std::max(1, request.threads);
+  return MakeKernel(
+      "max pool of bytes avx2",
+      [p = std::move(p), staged, image](const KernelArgs& args) {
+        ForEachPlane(p, args, [&](int64_t plane, float* stage) {
+          float* wide = stage + staged;
+          float* result = wide + image;
+          const T* src = In<T>(args, 0) + plane * image;
+          if constexpr (std::is_same_v<T, uint8_t>)
+            IntAvx2().dequantize_u8(src, 1, 0, image, wide);
+          else
+            IntAvx2().dequantize_s8(src, 1, 0, image, wide);
+          ForEachPlaneBlock(p.w, p.stage, p.block, wide, std::numeric_limits<T>::min(), stage,
+                            result, [](const PlaneRows& rows, int64_t) { PlanesAvx2().max(rows); });
+          T* dst = Out<T>(args, 0) + plane * p.w.out_size();
+          for (int64_t i = 0; i < p.w.out_size(); ++i)
+            dst[i] = static_cast<T>(static_cast<int32_t>(result[i]));
+        });
+      },
+      scratch);
 }
 
 // What the sum at each place of an axis is divided by; never 0, as an empty sum is 0 itself.
@@ -64,7 +100,7 @@ std::vector<float> CountsOf(const Window& w, int axis, bool include_pad) {
 }  // namespace
 
 BindResult MaxPoolAvx2(const KernelRequest& request) {
-  MINIM_TRY(Plan p, PlanOf(request));
+  MINIM_TRY(Plan p, PlanOf(request, DType::f32));
   const size_t scratch = p.piece_bytes * std::max(1, request.threads);
   return MakeKernel(
       "max pool avx2",
@@ -75,8 +111,11 @@ BindResult MaxPoolAvx2(const KernelRequest& request) {
       scratch);
 }
 
+BindResult MaxPoolU8Avx2(const KernelRequest& request) { return MaxPoolOfBytes<uint8_t>(request); }
+BindResult MaxPoolS8Avx2(const KernelRequest& request) { return MaxPoolOfBytes<int8_t>(request); }
+
 BindResult AveragePoolAvx2(const KernelRequest& request) {
-  MINIM_TRY(Plan p, PlanOf(request));
+  MINIM_TRY(Plan p, PlanOf(request, DType::f32));
   const bool include_pad = AttributesOf(request).Int("count_include_pad", 0) != 0;
   std::vector<float> rows = CountsOf(p.w, 1, include_pad), columns = CountsOf(p.w, 2, include_pad);
   const size_t scratch = p.piece_bytes * std::max(1, request.threads);

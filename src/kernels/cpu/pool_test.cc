@@ -90,6 +90,20 @@ TEST(PoolTest, LevelsAgreeOnRandomWindows) {
                    fmt::format("{} {}", op, seed));
       }
     }
+    for (const Tensor& bytes : {Integers<uint8_t>({2, 3, h, w}, seed, 0, 255),
+                                Integers<int8_t>({2, 3, h, w}, seed, -128, 127)}) {
+      KernelCase test{.op = "MaxPool",
+                      .attributes = Pool({kh, kw}, {sh, sw}, {ph, pw, 0, 0}),
+                      .inputs = {bytes},
+                      .outputs = {Tensor(bytes.dtype(), out)},
+                      .threads = 2};
+      RunCase(test, Isa::kPortable);
+      const std::vector<uint8_t> expected(
+          static_cast<const uint8_t*>(test.outputs[0].data()),
+          static_cast<const uint8_t*>(test.outputs[0].data()) + test.outputs[0].bytes());
+      RunCase(test, TestLevels().back());
+      EXPECT_EQ(std::memcmp(test.outputs[0].data(), expected.data(), expected.size()), 0) << seed;
+    }
   }
 }
 
