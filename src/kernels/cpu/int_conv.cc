@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kPackBytes = 512 << 10;  // of packed pixels at a time, and of their sums ...
 constexpr int64_t kLeastPanels = 4;        // ... but so many panels, as each reads all the weights
+constexpr int64_t kWideBytes = 1 << 20;    // of widened images at a time, unless one is larger
 
 struct Roles {
   int w, x_zero, w_zero, x_scale, w_scale, y_scale, y_zero, bias;
@@ -28,6 +29,7 @@ struct Plan {
   int64_t groups = 1, m = 1, channels = 1;  // m, channels: per group
   PixelPanels pixels;                       // of words of two channels
   int64_t block = 1;                        // panels packed together
+  int64_t together = 1;                     // images widened at a time
   DType x_dtype = DType::u8, w_dtype = DType::i8, y_dtype = DType::i32;
   int64_t w_zeros = 0, w_scales = 0;
   std::shared_ptr<const std::byte> weights;  // widened rows, when constant
@@ -36,6 +38,7 @@ struct Plan {
 
   int64_t words() const { return (channels + 1) / 2; }  // per group and pixel
   int64_t pairs() const { return pixels.rows(); }
+  int64_t wide_image() const { return groups * words() * w.in_size(); }
   int64_t blocks() const { return (pixels.count() + block - 1) / block; }
   size_t piece_bytes() const { return stage_bytes + pack_bytes + sum_bytes; }
 };
@@ -57,7 +60,7 @@ void WidenWeights(const Plan& p, const void* src, const ZeroPoints& zeros, int16
 }
 
 struct Buffers {
-  const float* image;
+  float* image;
   const int16_t* weights;
   const float* scales;
   std::byte* pieces;
@@ -77,8 +80,9 @@ void FinishBlock(const Plan& p, const KernelArgs& args, const float* scales, int
   }
 }
 
-void RunBlock(const Plan& p, const KernelArgs& args, const Buffers& buffers, int64_t unit,
-              std::byte* piece) {
+// `unit`: of the images from `first_image` on, which stand widened in the buffers.
+void RunBlock(const Plan& p, const KernelArgs& args, const Buffers& buffers, int64_t first_image,
+              int64_t unit, std::byte* piece) {
   const int64_t blocks = p.blocks();
   const int64_t image = unit / (blocks * p.groups), group = unit / blocks % p.groups;
   const int64_t first = unit % blocks * p.block, last = std::min(p.pixels.count(), first + p.block);
@@ -89,7 +93,8 @@ void RunBlock(const Plan& p, const KernelArgs& args, const Buffers& buffers, int
   p.pixels.Stage(words, {first, last}, stage);
   p.pixels.Pack(words, stage, {first, last}, first, last, packed);
   const int64_t n = std::min(last * kPanel, p.w.out_size()) - first * kPanel;
-  const int64_t at = (image * p.groups + group) * p.m * p.w.out_size() + first * kPanel;
+  const int64_t at =
+      ((first_image + image) * p.groups + group) * p.m * p.w.out_size() + first * kPanel;
   p.level->multiply({.m = p.m,
                      .n = n,
                      .pairs = p.pairs(),
@@ -102,14 +107,17 @@ void RunBlock(const Plan& p, const KernelArgs& args, const Buffers& buffers, int
 }
 
 // Words of two channels each, zero point taken off; the last of an odd number has a zero beside it.
-void PairChannels(const Plan& p, const KernelArgs& args, int32_t zero, float* image) {
+void PairChannels(const Plan& p, const KernelArgs& args, int64_t first_image, int64_t images,
+                  float* wide) {
+  const int32_t zero =
+      Given(args, p.roles.x_zero) ? ZeroPoints{args.inputs[p.roles.x_zero], p.x_dtype, 1}.At(0) : 0;
   const int64_t size = p.w.in_size(), words = p.words();
   const auto pair = [&](const auto* x, auto function, int64_t plane) {
     const int64_t c = plane % words * 2;
-    const auto* first = x + (plane / words * p.channels + c) * size;
-    function(first, c + 1 < p.channels ? first + size : nullptr, zero, size, image + plane * size);
+    const auto* first = x + ((first_image * p.groups + plane / words) * p.channels + c) * size;
+    function(first, c + 1 < p.channels ? first + size : nullptr, zero, size, wide + plane * size);
   };
-  args.threads.ParallelRange(p.w.batch * p.groups * words, 32768 / std::max<int64_t>(1, size) + 1,
+  args.threads.ParallelRange(images * p.groups * words, 32768 / std::max<int64_t>(1, size) + 1,
                              [&](int64_t begin, int64_t end) {
                                for (int64_t plane = begin; plane < end; ++plane) {
                                  if (p.x_dtype == DType::u8)
@@ -125,9 +133,6 @@ Buffers Prepare(const Plan& p, const KernelArgs& args) {
   auto* image = reinterpret_cast<float*>(scratch);
   auto* weights = reinterpret_cast<int16_t*>(scratch + p.image_bytes);
   auto* scales = reinterpret_cast<float*>(scratch + p.image_bytes + p.weight_bytes);
-  const int32_t zero =
-      Given(args, p.roles.x_zero) ? ZeroPoints{args.inputs[p.roles.x_zero], p.x_dtype, 1}.At(0) : 0;
-  PairChannels(p, args, zero, image);
   const void* zeros = Given(args, p.roles.w_zero) ? args.inputs[p.roles.w_zero] : nullptr;
   if (!p.weights) WidenWeights(p, args.inputs[p.roles.w], {zeros, p.w_dtype, p.w_zeros}, weights);
   for (int64_t i = 0; p.quantized && i < std::max<int64_t>(1, p.w_scales); ++i)
@@ -140,12 +145,16 @@ Buffers Prepare(const Plan& p, const KernelArgs& args) {
 
 void Run(const Plan& p, const KernelArgs& args) {
   const Buffers buffers = Prepare(p, args);
-  const int64_t units = p.w.batch * p.groups * p.blocks();
-  const int pieces = static_cast<int>(std::min<int64_t>(units, args.threads.threads));
-  args.threads.ParallelFor(pieces, [&](int i) {
-    for (int64_t unit = units * i / pieces; unit < units * (i + 1) / pieces; ++unit)
-      RunBlock(p, args, buffers, unit, buffers.pieces + i * p.piece_bytes());
-  });
+  for (int64_t image = 0; image < p.w.batch; image += p.together) {
+    const int64_t images = std::min(p.together, p.w.batch - image);
+    PairChannels(p, args, image, images, buffers.image);
+    const int64_t units = images * p.groups * p.blocks();
+    const int pieces = static_cast<int>(std::min<int64_t>(units, args.threads.threads));
+    args.threads.ParallelFor(pieces, [&](int i) {
+      for (int64_t unit = units * i / pieces; unit < units * (i + 1) / pieces; ++unit)
+        RunBlock(p, args, buffers, image, unit, buffers.pieces + i * p.piece_bytes());
+    });
+  }
 }
 
 int64_t CountOf(const KernelRequest& request, int role) {
@@ -214,7 +223,10 @@ BindResult Bind(const KernelRequest& request, const Levels& levels, const Roles&
   p.w_scales = CountOf(request, roles.w_scale);
   MINIM_TRY(CheckParts(request, p));
   PackWeights(request, &p);
-  p.image_bytes = AlignUp(p.w.batch * p.groups * p.words() * p.w.in_size() * sizeof(float));
+  const int64_t wide_bytes = p.wide_image() * static_cast<int64_t>(sizeof(float));
+  p.together = std::clamp<int64_t>(kWideBytes / std::max<int64_t>(1, wide_bytes), 1,
+                                   std::max<int64_t>(1, p.w.batch));
+  p.image_bytes = AlignUp(p.together * wide_bytes);
   p.scale_bytes = AlignUp(std::max<int64_t>(1, p.w_scales) * 4);
   p.stage_bytes = AlignUp(p.pixels.StageFloats(p.block) * sizeof(float));
   p.pack_bytes = AlignUp(p.pixels.PackFloats(p.block) * sizeof(float));

@@ -11,9 +11,10 @@
 namespace minim {
 namespace {
 
-constexpr int64_t kMostPanels = 8;       // of tiles, transformed together ...
-constexpr int64_t kTileBytes = 2 << 20;  // ... or so many bytes of them and of their sums
-constexpr int64_t kRows = 96;            // of filters whose sums are held together
+constexpr int64_t kMostPanels = 8;         // of tiles, transformed together ...
+constexpr int64_t kTileBytes = 1 << 20;    // ... or so many bytes of them and of their sums ...
+constexpr int64_t kFilterBytes = 4 << 20;  // ... but more where so many are read for each lot
+constexpr int64_t kRows = 96;              // of filters whose sums are held together
 constexpr int64_t kTileFloats = kWinogradTaps * kPanel;
 
 struct Plan {
@@ -202,7 +203,8 @@ bool Pays(const Plan& p) {
 void CutWork(Plan& p, int threads) {
   p.panels = PanelsOf(p.w.out_size());
   const int64_t bytes = kTileFloats * 4 * (p.channels + std::min(p.m, kRows));
-  const int64_t most = std::clamp<int64_t>(kTileBytes / bytes, 2, kMostPanels);
+  const bool heavy = kWinogradTaps * p.filter_tap() * 4 > kFilterBytes;
+  const int64_t most = std::clamp<int64_t>(kTileBytes / bytes, heavy ? 4 : 2, kMostPanels);
   const int64_t images = p.w.batch * p.groups;
   int64_t blocks = (p.panels + most - 1) / most;
   if (images % threads != 0 && images < 4 * threads) {
