@@ -357,6 +357,12 @@ Status InferPlanes(InferContext& op) {
   return InferSameAsFirst(op);
 }
 
+Status InferInstance(InferContext& op) {
+  for (int i = 1; i < 3 && op.input(0).ranked() && op.input(0).rank() > 1; ++i)
+    MINIM_TRY(op.HasShape(i, {(*op.input(0).shape)[1]}));
+  return InferPlanes(op);
+}
+
 }  // namespace
 
 std::vector<OpDef> NormOps() {
@@ -366,7 +372,7 @@ std::vector<OpDef> NormOps() {
       .min_inputs = 3,
       .max_inputs = 3,
       .dtypes = kFloatTypes,
-      .infer = InferPlanes,
+      .infer = InferInstance,
       .gradient = InstanceGradient,
       .reference = InstanceReference,
       .precision = PrecisionClass::kFp32,

@@ -103,6 +103,9 @@ BindResult BindInstanceNorm(const KernelRequest& request, const RowLevel& level)
   const Dims& x = request.inputs[0].dims;
   if (x.rank() < 2) return Unsupported("rank {}", x.rank());
   const int64_t channels = x[1], planes = x[0] * x[1], plane = x.Elements(2, x.rank());
+  if (request.inputs[1].dims.Elements() != channels ||
+      request.inputs[2].dims.Elements() != channels)
+    return Unsupported("scale and bias are not one value per channel");
   const float epsilon = AttributesOf(request).Float("epsilon", 1e-5f);
   return MakeKernel(
       fmt::format("instance norm {}", level.name), [=, &level](const KernelArgs& args) {

@@ -22,7 +22,7 @@ void PackRows(const Window& w, int64_t planes, const float* image, int64_t panel
   const int64_t plane = w.in_size(), columns = std::min(kPanel, plane - panel * kPanel);
   const float* src = image + panel * kPanel;
   for (int64_t c = 0; c < planes; ++c, src += plane, packed += kPanel) {
-    if (columns == kPanel)
+    if (columns == kPanel)  // of a size known here, a copy is two moves
       std::memcpy(packed, src, kPanel * sizeof(float));
     else
       std::memcpy(packed, src, columns * sizeof(float));

@@ -5,7 +5,6 @@
 #include "kernels/cpu/recurrent.h"
 
 #include <algorithm>
-#include <bit>
 
 #include "core/dtype.h"
 
@@ -33,21 +32,11 @@ Counts CountsOf(const RecurrentPlan& p) {
 }
 
 void Widen(const void* src, DType dtype, int64_t n, float* dst) {
-  if (dtype != DType::bf16)
-    return ConvertElements({src, dtype, Dims{n}}, {dst, DType::f32, Dims{n}});
-  const auto* bits = static_cast<const uint16_t*>(src);
-  for (int64_t i = 0; i < n; ++i) dst[i] = std::bit_cast<float>(uint32_t{bits[i]} << 16);
+  ConvertElements({src, dtype, Dims{n}}, {dst, DType::f32, Dims{n}});
 }
 
 void Narrow(const float* src, DType dtype, int64_t n, void* dst) {
-  if (dtype != DType::bf16)
-    return ConvertElements({src, DType::f32, Dims{n}}, {dst, dtype, Dims{n}});
-  auto* bits = static_cast<uint16_t*>(dst);
-  for (int64_t i = 0; i < n; ++i) {
-    const auto word = std::bit_cast<uint32_t>(src[i]);
-    const uint32_t rounded = word + 0x7FFF + (word >> 16 & 1);
-    bits[i] = static_cast<uint16_t>((src[i] != src[i] ? word | 0x400000 : rounded) >> 16);
-  }
+  ConvertElements({src, DType::f32, Dims{n}}, {dst, dtype, Dims{n}});
 }
 
 // Hands out aligned pieces of one buffer; with no buffer it only counts.

@@ -90,7 +90,7 @@ void Softmax(const float* src, float* dst, int64_t n, int64_t inner, bool log) {
 
 void LayerNorm(const float* x, const float* scale, const float* bias, float epsilon, int64_t n,
                float* y, float* mean_out, float* inverse_out) {
-  const float count = static_cast<float>(n);
+  const float count = n > 0 ? static_cast<float>(n) : 1.0f;
   const float mean = SumOver(n, [&](int64_t i) { return x[i]; }) / count;
   const float square = SumOver(n, [&](int64_t i) { return (x[i] - mean) * (x[i] - mean); });
   const float inverse = 1.0f / std::sqrt(square / count + epsilon);

@@ -3,6 +3,7 @@
 #include <iterator>
 
 #include "kernels/cpu/bindings.h"
+#include "kernels/cpu/widened.h"
 
 namespace minim {
 namespace {
@@ -56,6 +57,10 @@ Result<BoundKernel> BindCpuKernel(const KernelRequest& request) {
     }
   }
   if (!known) return Unsupported("{}: no CPU kernel has this name", request.op);
+  if (Result<BoundKernel> wide = BindWidened(request); wide.ok()) {
+    bound.kernel = std::move(wide->kernel);
+    return bound;
+  }
   return Unsupported("{}: no CPU kernel fits: {}", request.op, fmt::join(bound.refusals, "; "));
 }
 

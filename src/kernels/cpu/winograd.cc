@@ -151,20 +151,27 @@ void Run(const Plan& p, const KernelArgs& args) {
   });
 }
 
+// G g: the values of the polynomial g at the points, each over the product of its distances.
+void TransformLine(double g0, double g1, double g2, double (&y)[kWinogradIn]) {
+  constexpr double a = kWinogradPoints[0], b = kWinogradPoints[1], a2 = a * a, b2 = b * b;
+  constexpr double of_zero = 1 / (a2 * b2), of_a = 1 / (2 * a2 * (a2 - b2)),
+                   of_b = 1 / (2 * b2 * (b2 - a2));
+  const double even_a = of_a * (g0 + a2 * g2), odd_a = of_a * a * g1;
+  const double even_b = of_b * (g0 + b2 * g2), odd_b = of_b * b * g1;
+  y[0] = of_zero * g0;
+  y[1] = even_a + odd_a;
+  y[2] = even_a - odd_a;
+  y[3] = even_b + odd_b;
+  y[4] = even_b - odd_b;
+  y[5] = g2;
+}
+
 // G g G^T of a 3x3 filter.
 void TransformFilter(const float* g, double (&y)[kWinogradIn][kWinogradIn]) {
-  constexpr double a = kWinogradPoints[0], b = kWinogradPoints[1], a2 = a * a, b2 = b * b;
-  constexpr double na = 1 / (2 * a2 * (a2 - b2)), nb = 1 / (2 * b2 * (b2 - a2));
-  constexpr double kG[kWinogradIn][3] = {{1 / (a2 * b2), 0, 0},  {na, a * na, a2 * na},
-                                         {na, -a * na, a2 * na}, {nb, b * nb, b2 * nb},
-                                         {nb, -b * nb, b2 * nb}, {0, 0, 1}};
-  for (int64_t r = 0; r < kWinogradIn; ++r) {
-    double line[3];
-    for (int c = 0; c < 3; ++c)
-      line[c] = kG[r][0] * g[c] + kG[r][1] * g[3 + c] + kG[r][2] * g[6 + c];
-    for (int64_t c = 0; c < kWinogradIn; ++c)
-      y[r][c] = kG[c][0] * line[0] + kG[c][1] * line[1] + kG[c][2] * line[2];
-  }
+  double columns[3][kWinogradIn];
+  for (int c = 0; c < 3; ++c) TransformLine(g[c], g[3 + c], g[6 + c], columns[c]);
+  for (int64_t r = 0; r < kWinogradIn; ++r)
+    TransformLine(columns[0][r], columns[1][r], columns[2][r], y[r]);
 }
 
 // Every tap's m x channels filters, packed.
