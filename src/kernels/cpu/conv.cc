@@ -160,10 +160,7 @@ BindResult Bind(const KernelRequest& request, const FilterLevel& level, const Ge
   const Dims &x = request.inputs[0].dims, &weights = request.inputs[1].dims;
   Plan p{.level = &level};
   MINIM_TRY(p.w, WindowOf(attributes, x, request.outputs[0].dims, weights.span().subspan(2)));
-  p.groups = attributes.Int("group", 1);
-  if (p.groups < 1 || weights[0] % p.groups != 0 || weights[1] * p.groups != x[1])
-    return Unsupported("weights {} do not fit image {} in {} groups", weights.ToString(),
-                       x.ToString(), p.groups);
+  MINIM_TRY(p.groups, GroupsOf(attributes, x, weights));
   p.m = weights[0] / p.groups;
   p.channels = weights[1];
   p.k = p.channels * p.w.taps();

@@ -191,10 +191,7 @@ void PackWeights(const KernelRequest& request, Plan* p) {
 Status FillGeometry(const KernelRequest& request, const FilterLevel& filters, Plan* p) {
   const Dims &x = request.inputs[0].dims, &w = request.inputs[p->roles.w].dims;
   MINIM_TRY(p->w, WindowOf(AttributesOf(request), x, request.outputs[0].dims, w.span().subspan(2)));
-  p->groups = AttributesOf(request).Int("group", 1);
-  if (p->groups < 1 || w[0] % p->groups != 0 || w[1] * p->groups != x[1])
-    return Unsupported("weights {} do not fit image {} in {} groups", w.ToString(), x.ToString(),
-                       p->groups);
+  MINIM_TRY(p->groups, GroupsOf(AttributesOf(request), x, w));
   p->m = w[0] / p->groups;
   p->channels = w[1];
   p->pixels = PixelPanels(p->w, p->words(), filters);

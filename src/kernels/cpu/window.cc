@@ -61,4 +61,12 @@ Result<Window> WindowOf(const Attributes& attributes, const Dims& image, const D
   return w;
 }
 
+Result<int64_t> GroupsOf(const Attributes& attributes, const Dims& image, const Dims& weights) {
+  const int64_t groups = attributes.Int("group", 1);
+  if (groups < 1 || weights[0] % groups != 0 || weights[1] * groups != image[1])
+    return Unsupported("weights {} do not fit image {} in {} groups", weights.ToString(),
+                       image.ToString(), groups);
+  return groups;
+}
+
 }  // namespace minim

@@ -29,6 +29,9 @@ struct Window {
 Result<Window> WindowOf(const Attributes& attributes, const Dims& image, const Dims& result,
                         std::span<const int64_t> kernel_dims);
 
+/// ONNX's `group`. Errors: kUnsupported unless weights (M, C / group, spatial) fit the image.
+Result<int64_t> GroupsOf(const Attributes& attributes, const Dims& image, const Dims& weights);
+
 /// For output positions [0, out) of one axis: those whose tap at `offset` lies in [0, in).
 struct TapRange {
   int64_t first, last;

@@ -250,10 +250,7 @@ BindResult Bind(const KernelRequest& request, const WinogradLevel& level, const 
   MINIM_TRY(p.w, WindowOf(attributes, x, request.outputs[0].dims, weights.span().subspan(2)));
   if (p.w.stride[1] * p.w.stride[2] * p.w.dilation[1] * p.w.dilation[2] != 1)
     return Unsupported("strides or dilations");
-  p.groups = attributes.Int("group", 1);
-  if (p.groups < 1 || weights[0] % p.groups != 0 || weights[1] * p.groups != x[1])
-    return Unsupported("weights {} do not fit image {} in {} groups", weights.ToString(),
-                       x.ToString(), p.groups);
+  MINIM_TRY(p.groups, GroupsOf(attributes, x, weights));
   p.m = weights[0] / p.groups;
   p.channels = weights[1];
   TileWindow(p);
