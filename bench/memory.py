@@ -7,6 +7,7 @@ warm-up, "peak" includes loading.
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ import harness
 import suite
 import variants
 
-SECONDS = 2  # that minim runs; it is read at the end
+SECONDS, PAUSE = 2, 0.02  # that minim runs; between looks at it
 
 
 def status(pid="self"):
@@ -33,16 +34,18 @@ def of_minim(binary, path, threads, input_file):
     command = [*harness.pinned(threads), binary, "bench", path, "--threads", str(threads), "--input",
                f"x={input_file}", "--seconds", str(SECONDS)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    last = 0, 0
+    held, peak = [], 0
     while child.poll() is None:
         try:
-            last = status(child.pid)
+            now, peak = status(child.pid)
+            held.append(now)
         except (FileNotFoundError, KeyError, ValueError):  # it just ended
             pass
-        time.sleep(0.02)
+        time.sleep(PAUSE)
     if child.returncode:
         raise harness.Failed(f"minim ended with {child.returncode}")
-    return last
+    # It measures for the last SECONDS, but for a moment of taking down.
+    return statistics.median(held[-int(SECONDS / PAUSE):]), peak
 
 
 def of_peer(name, path, threads, input_file):
