@@ -32,7 +32,7 @@ void Convert(const ThreadBudget& threads, int64_t n, const void* src, DType from
 
 class WidenedKernel final : public Kernel {
  public:
-  // Takes over what `wide` had made of the constants.
+  // `constants`: FP32 forms of those inputs that were known at binding, which `kernel` reads.
   WidenedKernel(std::unique_ptr<Kernel> kernel, std::vector<Tensor> constants)
       : constants_(std::move(constants)), kernel_(std::move(kernel)) {
     bytes_ = AlignUp(kernel_->scratch_bytes());
