@@ -85,7 +85,7 @@ void RunUnit(const Plan& p, const KernelArgs& args, const float* all_filters, co
   const float* filters = all_filters + u.group * PackedFilterFloats(p.m, p.k);
   float* packed = stage + p.stage_floats;
   const PixelPanels::Range range{u.first, u.last};
-  p.pixels.Stage(image, range, stage);
+  p.pixels.Stage(image, range, 0, stage);
   int64_t panel = u.first;
   if (p.in_place) {
     panel = std::min(u.last, p.w.out_size() / kPanel);  // whole ones
@@ -94,7 +94,7 @@ void RunUnit(const Plan& p, const KernelArgs& args, const float* all_filters, co
   }
   while (panel < u.last) {
     const int64_t last = std::min(u.last, panel + p.pack_panels);
-    p.pixels.Pack(image, stage, range, panel, last, packed);
+    p.pixels.Pack(image, stage, range, panel, last, 0, packed);
     Multiply(p, args, filters, u, panel, last, packed, false);
     panel = last;
   }

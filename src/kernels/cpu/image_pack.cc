@@ -46,7 +46,7 @@ int64_t RowOffset(const Window& w, int64_t out_d, int64_t out_h, const Tap& tap)
 }
 
 void PackSegment(const Window& w, const Segment& s, const Tap& tap, const float* image,
-                 int64_t channels, float* packed) {
+                 int64_t channels, float padding, float* packed) {
   const int64_t taps = w.taps(), plane = w.in_size(), stride = w.stride[2];
   const int64_t row = RowOffset(w, s.d, s.h, tap);
   const int64_t column = s.w * stride - w.begin[2] + tap.w;
@@ -59,16 +59,16 @@ void PackSegment(const Window& w, const Segment& s, const Tap& tap, const float*
       std::memcpy(dst, src, kPanel * sizeof(float));
       continue;
     }
-    for (int64_t i = 0; i < valid.first; ++i) dst[i] = 0;
+    for (int64_t i = 0; i < valid.first; ++i) dst[i] = padding;
     for (int64_t i = valid.first; i < valid.last; ++i) dst[i] = src[i * stride];
-    for (int64_t i = valid.last; i < s.count; ++i) dst[i] = 0;
+    for (int64_t i = valid.last; i < s.count; ++i) dst[i] = padding;
   }
 }
 
 }  // namespace
 
 void PackPixels(const Window& w, const float* image, int64_t channels, int64_t first, int64_t last,
-                float* packed) {
+                float padding, float* packed) {
   const int64_t rows = channels * w.taps();
   for (int64_t p = first; p < last; ++p, packed += rows * kPanel) {
     Segment segments[kPanel];
@@ -77,8 +77,9 @@ void PackPixels(const Window& w, const float* image, int64_t channels, int64_t f
     for (int64_t r = 0; filled < kPanel && r < rows; ++r)
       std::fill(packed + r * kPanel + filled, packed + (r + 1) * kPanel, 0.0f);
     for (int i = 0; i < count; ++i) {
-      ForEachTap(
-          w, [&](const Tap& tap) { PackSegment(w, segments[i], tap, image, channels, packed); });
+      ForEachTap(w, [&](const Tap& tap) {
+        PackSegment(w, segments[i], tap, image, channels, padding, packed);
+      });
     }
   }
 }

@@ -10,7 +10,7 @@ namespace minim {
 /// Packs panels [first, last) of 16 output pixels of `channels` planes at `image`: panel p holds
 /// channels * taps rows of 16; padding is 0.
 void PackPixels(const Window& w, const float* image, int64_t channels, int64_t first, int64_t last,
-                float* packed);
+                float padding, float* packed);
 
 /// Packs one panel of the transpose: `pixels` rows from pixel `first_pixel`, columns
 /// [column, column + 16) of (channel, tap), zero past channels * taps.

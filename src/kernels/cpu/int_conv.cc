@@ -1,10 +1,13 @@
-// ConvInteger and QLinearConv: the image is widened to 16 bits (padding is then 0), two channels to
-// a word, so that its pixels are staged and packed as those of an FP32 image; the exact integer
-// product of pairs does the rest.
+// ConvInteger and QLinearConv: four channels of the image become a word of signed bytes, or two of
+// 16 bits where the weights are no signed bytes, so that its pixels are staged and packed as those
+// of an FP32 image; the exact integer product does the rest.
 #include <algorithm>
+#include <bit>
+#include <numeric>
 
 #include "core/requantize.h"
 #include "kernels/cpu/bindings.h"
+#include "kernels/cpu/carver.h"
 #include "kernels/cpu/int_gemm.h"
 #include "kernels/cpu/pixel_panels.h"
 
@@ -13,7 +16,7 @@ namespace {
 
 constexpr int64_t kPackBytes = 512 << 10;  // of packed pixels at a time, and of their sums ...
 constexpr int64_t kLeastPanels = 4;        // ... but so many panels, as each reads all the weights
-constexpr int64_t kWideBytes = 1 << 20;    // of widened images at a time, unless one is larger
+constexpr int64_t kWideBytes = 1 << 20;    // of images in words at a time, unless one is larger
 
 struct Roles {
   int w, x_zero, w_zero, x_scale, w_scale, y_scale, y_zero, bias;
@@ -27,132 +30,216 @@ struct Plan {
   const IntLevel* level = nullptr;
   bool quantized = false;
   int64_t groups = 1, m = 1, channels = 1;  // m, channels: per group
-  PixelPanels pixels;                       // of words of two channels
-  int64_t block = 1;                        // panels packed together
-  int64_t together = 1;                     // images widened at a time
+  IntForm form = IntForm::kPairs;
+  PixelPanels pixels;    // of words
+  int64_t block = 1;     // panels packed together
+  int64_t together = 1;  // images put into words at a time
   DType x_dtype = DType::u8, w_dtype = DType::i8, y_dtype = DType::i32;
   int64_t w_zeros = 0, w_scales = 0;
-  std::shared_ptr<const std::byte> weights;  // widened rows, when constant
-  size_t image_bytes = 0, weight_bytes = 0, scale_bytes = 0;
-  size_t stage_bytes = 0, pack_bytes = 0, sum_bytes = 0;  // per piece
+  std::shared_ptr<const std::byte> weights;  // as PackWeights has them, when constant
 
-  int64_t words() const { return (channels + 1) / 2; }  // per group and pixel
-  int64_t pairs() const { return pixels.rows(); }
+  int64_t filters() const { return groups * m; }
+  int64_t words() const { return WordsOf(form, channels); }  // per group and pixel
+  int64_t depth() const { return pixels.rows(); }
   int64_t wide_image() const { return groups * words() * w.in_size(); }
   int64_t blocks() const { return (pixels.count() + block - 1) / block; }
-  size_t piece_bytes() const { return stage_bytes + pack_bytes + sum_bytes; }
+  size_t group_bytes() const { return PackedABytes(form, m, depth() * PerWord(form)); }
+  size_t weight_bytes() const { return groups * group_bytes() + 2 * filters() * sizeof(int32_t); }
 };
+
+// What one thread writes to.
+struct Piece {
+  float *stage, *packed;
+  int32_t* sums;
+};
+struct Scratch {
+  float* image;
+  std::byte *packed, *pieces;
+  const std::byte* weights;  // packed here or at bind time
+  float* scales;
+  int32_t* start;  // of each filter's sums
+};
+
+size_t CarvePiece(const Plan& p, std::byte* base, Piece* to) {
+  Carver carver(base);
+  to->stage = carver.Take<float>(p.pixels.StageFloats(p.block));
+  to->packed = carver.Take<float>(p.pixels.PackFloats(p.block));
+  to->sums = carver.Take<int32_t>(p.quantized ? p.m * p.block * kPanel : 0);
+  return carver.bytes();
+}
+size_t PieceBytes(const Plan& p) {
+  Piece none;
+  return CarvePiece(p, nullptr, &none);
+}
+
+size_t Carve(const Plan& p, int threads, std::byte* base, Scratch* to) {
+  Carver carver(base);
+  to->image = carver.Take<float>(p.together * p.wide_image());
+  to->packed = carver.Take<std::byte>(p.weights ? 0 : p.weight_bytes());
+  to->scales = carver.Take<float>(std::max<int64_t>(1, p.w_scales));
+  to->start = carver.Take<int32_t>(p.filters());
+  to->pieces = carver.Take<std::byte>(PieceBytes(p) * threads);
+  return carver.bytes();
+}
 
 bool Given(const KernelArgs& args, int role) {
   return role >= 0 && role < static_cast<int>(args.inputs.size()) && args.inputs[role] != nullptr;
 }
 
-// Each output channel's weights as a row of pairs: the two channels of a word, tap by tap.
-void WidenWeights(const Plan& p, const void* src, const ZeroPoints& zeros, int16_t* dst) {
-  const int64_t taps = p.w.taps(), width = p.pairs() * 2;
-  const ZeroPoints weights{src, p.w_dtype, p.groups * p.m * p.channels * taps};
-  std::fill_n(dst, p.groups * p.m * width, int16_t{0});
-  for (int64_t i = 0; i < weights.count; ++i) {
-    const int64_t row = i / (p.channels * taps), c = i / taps % p.channels, tap = i % taps;
-    dst[row * width + (c / 2 * taps + tap) * 2 + c % 2] =
-        static_cast<int16_t>(weights.At(i) - zeros.At(row));
+// One filter less its zero point, word by word of its pixels: the channels of a word, tap by tap.
+template <typename Packed>
+void PackFilter(const Plan& p, const ZeroPoints& weights, int32_t zero, int64_t filter,
+                std::vector<Packed>& row) {
+  const int64_t taps = p.w.taps(), per_word = PerWord(p.form);
+  std::fill(row.begin(), row.end(), Packed{0});
+  for (int64_t c = 0; c < p.channels; ++c)
+    for (int64_t tap = 0; tap < taps; ++tap)
+      row[(c / per_word * taps + tap) * per_word + c % per_word] =
+          static_cast<Packed>(weights.At((filter * p.channels + c) * taps + tap) - zero);
+}
+
+// Every group's filters as the left operand; then what multiply_bytes leaves out of each filter's
+// sums, and the sums of their weights.
+void PackFilters(const Plan& p, const void* src, const ZeroPoints& zeros, std::byte* dst) {
+  const int64_t values = p.depth() * PerWord(p.form);
+  const ZeroPoints weights{src, p.w_dtype, p.filters() * p.channels * p.w.taps()};
+  auto* left_out = reinterpret_cast<int32_t*>(dst + p.groups * p.group_bytes());
+  std::vector<int16_t> pairs(p.form == IntForm::kPairs ? values : 0);
+  std::vector<int8_t> bytes(p.form == IntForm::kBytes ? values : 0);
+  for (int64_t filter = 0; filter < p.filters(); ++filter) {
+    std::byte* group = dst + filter / p.m * p.group_bytes();
+    left_out[filter] = left_out[p.filters() + filter] = 0;
+    if (p.form == IntForm::kPairs) {
+      PackFilter(p, weights, zeros.At(filter), filter, pairs);
+      PlaceRow(reinterpret_cast<const uint32_t*>(pairs.data()), 0, p.depth(), filter % p.m, p.m,
+               p.depth(), reinterpret_cast<uint32_t*>(group));
+    } else {
+      PackFilter(p, weights, zeros.At(filter), filter, bytes);
+      left_out[filter] = PlaceRow(reinterpret_cast<const uint8_t*>(bytes.data()), 0, values,
+                                  filter % p.m, p.m, reinterpret_cast<SignedQuad*>(group));
+      left_out[p.filters() + filter] = std::accumulate(bytes.begin(), bytes.end(), 0);
+    }
   }
 }
 
-struct Buffers {
-  float* image;
-  const int16_t* weights;
-  const float* scales;
-  std::byte* pieces;
-};
+int32_t ZeroOfImage(const Plan& p, const KernelArgs& args) {
+  const void* zero = Given(args, p.roles.x_zero) ? args.inputs[p.roles.x_zero] : nullptr;
+  return ZeroPoints{zero, p.x_dtype, 1}.At(0);
+}
+
+// A pixel outside the image: its zero point.
+float Padding(const Plan& p, const KernelArgs& args) {
+  if (p.form == IntForm::kPairs) return 0;
+  const auto byte = static_cast<uint8_t>(ZeroOfImage(p, args) - MiddleOf(p.x_dtype));
+  return std::bit_cast<float>(byte * 0x01010101u);
+}
 
 void FinishBlock(const Plan& p, const KernelArgs& args, const float* scales, int64_t channel,
-                 int64_t n, int32_t* sums, int64_t at) {
+                 int64_t n, const int32_t* sums, int64_t at) {
   RequantizeRow row;
   if (Given(args, p.roles.y_zero))
     row.zero_point = ZeroPoints{args.inputs[p.roles.y_zero], p.y_dtype, 1}.At(0);
   for (int64_t i = 0; i < p.m; ++i) {
     row.scales = scales + (p.w_scales > 1 ? channel + i : 0);
-    const int32_t bias =
-        Given(args, p.roles.bias) ? In<int32_t>(args, p.roles.bias)[channel + i] : 0;
-    RequantizeChannel(*p.level, bias, row, n, sums + i * n, p.y_dtype,
+    RequantizeChannel(*p.level, row, n, sums + i * n, p.y_dtype,
                       Out<std::byte>(args, 0) + at + i * p.w.out_size());
   }
 }
 
-// `unit`: of the images from `first_image` on, which stand widened in the buffers.
-void RunBlock(const Plan& p, const KernelArgs& args, const Buffers& buffers, int64_t first_image,
-              int64_t unit, std::byte* piece) {
+// `unit`: of the images from `first_image` on, which stand in words in the scratch.
+void RunBlock(const Plan& p, const KernelArgs& args, const Scratch& scratch, int64_t first_image,
+              int64_t unit, const Piece& piece) {
   const int64_t blocks = p.blocks();
   const int64_t image = unit / (blocks * p.groups), group = unit / blocks % p.groups;
   const int64_t first = unit % blocks * p.block, last = std::min(p.pixels.count(), first + p.block);
-  auto* stage = reinterpret_cast<float*>(piece);
-  auto* packed = reinterpret_cast<float*>(piece + p.stage_bytes);
-  auto* sums = reinterpret_cast<int32_t*>(piece + p.stage_bytes + p.pack_bytes);
-  const float* words = buffers.image + (image * p.groups + group) * p.words() * p.w.in_size();
-  p.pixels.Stage(words, {first, last}, stage);
-  p.pixels.Pack(words, stage, {first, last}, first, last, packed);
+  const float* words = scratch.image + (image * p.groups + group) * p.words() * p.w.in_size();
+  const float padding = Padding(p, args);
+  p.pixels.Stage(words, {first, last}, padding, piece.stage);
+  p.pixels.Pack(words, piece.stage, {first, last}, first, last, padding, piece.packed);
   const int64_t n = std::min(last * kPanel, p.w.out_size()) - first * kPanel;
   const int64_t at =
       ((first_image + image) * p.groups + group) * p.m * p.w.out_size() + first * kPanel;
-  p.level->multiply({.m = p.m,
-                     .n = n,
-                     .pairs = p.pairs(),
-                     .a = buffers.weights + group * p.m * p.pairs() * 2,
-                     .a_row = p.pairs() * 2,
-                     .packed = reinterpret_cast<const int16_t*>(packed),
-                     .c = p.quantized ? sums : Out<int32_t>(args, 0) + at,
-                     .c_row = p.quantized ? n : p.w.out_size()});
-  if (p.quantized) FinishBlock(p, args, buffers.scales, group * p.m, n, sums, at);
+  const auto multiply =
+      p.form == IntForm::kPairs ? p.level->multiply_pairs : p.level->multiply_bytes;
+  multiply({.m = p.m,
+            .n = n,
+            .depth = p.depth(),
+            .a = scratch.weights + group * p.group_bytes(),
+            .packed = piece.packed,
+            .row_start = scratch.start + group * p.m,
+            .c = p.quantized ? piece.sums : Out<int32_t>(args, 0) + at,
+            .c_row = p.quantized ? n : p.w.out_size()});
+  if (p.quantized) FinishBlock(p, args, scratch.scales, group * p.m, n, piece.sums, at);
 }
 
-// Words of two channels each, zero point taken off; the last of an odd number has a zero beside it.
-void PairChannels(const Plan& p, const KernelArgs& args, int64_t first_image, int64_t images,
-                  float* wide) {
-  const int32_t zero =
-      Given(args, p.roles.x_zero) ? ZeroPoints{args.inputs[p.roles.x_zero], p.x_dtype, 1}.At(0) : 0;
+// One plane of words: the channels from `c` on. What an absent one holds meets weights of zero.
+void FillWords(const Plan& p, const uint8_t* channel, int64_t left, int32_t zero, float* words) {
+  const int64_t size = p.w.in_size();
+  if (p.form == IntForm::kBytes) {
+    const auto plane = [&](int64_t i) { return channel + std::min(i, left - 1) * size; };
+    return p.level->quad({plane(0), plane(1), plane(2), plane(3)}, FlipOf(p.x_dtype), size, words);
+  }
+  const uint8_t* second = left > 1 ? channel + size : nullptr;
+  if (p.x_dtype == DType::u8) return p.level->pair_u8(channel, second, zero, size, words);
+  p.level->pair_s8(reinterpret_cast<const int8_t*>(channel),
+                   reinterpret_cast<const int8_t*>(second), zero, size, words);
+}
+
+void FillImages(const Plan& p, const KernelArgs& args, int64_t first_image, int64_t images,
+                float* image) {
+  const int32_t zero = ZeroOfImage(p, args);
   const int64_t size = p.w.in_size(), words = p.words();
-  const auto pair = [&](const auto* x, auto function, int64_t plane) {
-    const int64_t c = plane % words * 2;
-    const auto* first = x + ((first_image * p.groups + plane / words) * p.channels + c) * size;
-    function(first, c + 1 < p.channels ? first + size : nullptr, zero, size, wide + plane * size);
-  };
   args.threads.ParallelRange(images * p.groups * words, 32768 / std::max<int64_t>(1, size) + 1,
                              [&](int64_t begin, int64_t end) {
-                               for (int64_t plane = begin; plane < end; ++plane) {
-                                 if (p.x_dtype == DType::u8)
-                                   pair(In<uint8_t>(args, 0), p.level->pair_u8, plane);
-                                 else
-                                   pair(In<int8_t>(args, 0), p.level->pair_s8, plane);
+                               for (int64_t i = begin; i < end; ++i) {
+                                 const int64_t c = i % words * PerWord(p.form);
+                                 const int64_t channel =
+                                     (first_image * p.groups + i / words) * p.channels + c;
+                                 FillWords(p, In<uint8_t>(args, 0) + channel * size, p.channels - c,
+                                           zero, image + i * size);
                                }
                              });
 }
 
-Buffers Prepare(const Plan& p, const KernelArgs& args) {
-  auto* scratch = static_cast<std::byte*>(args.scratch);
-  auto* image = reinterpret_cast<float*>(scratch);
-  auto* weights = reinterpret_cast<int16_t*>(scratch + p.image_bytes);
-  auto* scales = reinterpret_cast<float*>(scratch + p.image_bytes + p.weight_bytes);
+// The bias of each filter's sums and, of signed bytes, what the zero point of the image adds.
+void StartSums(const Plan& p, const KernelArgs& args, Scratch& scratch) {
+  const auto* left_out =
+      reinterpret_cast<const int32_t*>(scratch.weights + p.groups * p.group_bytes());
+  const auto zero = static_cast<uint32_t>(MiddleOf(p.x_dtype) - ZeroOfImage(p, args));
+  for (int64_t i = 0; i < p.filters(); ++i) {
+    const int32_t bias = Given(args, p.roles.bias) ? In<int32_t>(args, p.roles.bias)[i] : 0;
+    scratch.start[i] =
+        static_cast<int32_t>(static_cast<uint32_t>(bias) + static_cast<uint32_t>(left_out[i]) +
+                             zero * static_cast<uint32_t>(left_out[p.filters() + i]));
+  }
+}
+
+void Prepare(const Plan& p, const KernelArgs& args, Scratch& scratch) {
   const void* zeros = Given(args, p.roles.w_zero) ? args.inputs[p.roles.w_zero] : nullptr;
-  if (!p.weights) WidenWeights(p, args.inputs[p.roles.w], {zeros, p.w_dtype, p.w_zeros}, weights);
+  scratch.weights = p.weights ? p.weights.get() : scratch.packed;
+  if (!p.weights)
+    PackFilters(p, args.inputs[p.roles.w], {zeros, p.w_dtype, p.w_zeros}, scratch.packed);
+  StartSums(p, args, scratch);
   for (int64_t i = 0; p.quantized && i < std::max<int64_t>(1, p.w_scales); ++i)
-    scales[i] =
+    scratch.scales[i] =
         RequantizeScale(*In<float>(args, p.roles.x_scale), In<float>(args, p.roles.w_scale)[i],
                         *In<float>(args, p.roles.y_scale));
-  return {image, p.weights ? reinterpret_cast<const int16_t*>(p.weights.get()) : weights, scales,
-          scratch + p.image_bytes + p.weight_bytes + p.scale_bytes};
 }
 
 void Run(const Plan& p, const KernelArgs& args) {
-  const Buffers buffers = Prepare(p, args);
+  Scratch scratch;
+  Carve(p, 0, static_cast<std::byte*>(args.scratch), &scratch);
+  Prepare(p, args, scratch);
   for (int64_t image = 0; image < p.w.batch; image += p.together) {
     const int64_t images = std::min(p.together, p.w.batch - image);
-    PairChannels(p, args, image, images, buffers.image);
+    FillImages(p, args, image, images, scratch.image);
     const int64_t units = images * p.groups * p.blocks();
     const int pieces = static_cast<int>(std::min<int64_t>(units, args.threads.threads));
     args.threads.ParallelFor(pieces, [&](int i) {
+      Piece piece;
+      CarvePiece(p, scratch.pieces + i * PieceBytes(p), &piece);
       for (int64_t unit = units * i / pieces; unit < units * (i + 1) / pieces; ++unit)
-        RunBlock(p, args, buffers, image, unit, buffers.pieces + i * p.piece_bytes());
+        RunBlock(p, args, scratch, image, unit, piece);
     });
   }
 }
@@ -172,22 +259,6 @@ Status CheckParts(const KernelRequest& request, const Plan& p) {
   return {};
 }
 
-void PackWeights(const KernelRequest& request, Plan* p) {
-  const TensorDesc& w = request.inputs[p->roles.w];
-  const TensorDesc* zero = p->w_zeros ? &request.inputs[p->roles.w_zero] : nullptr;
-  const size_t bytes = AlignUp(p->groups * p->m * p->pairs() * 4);
-  if (w.constant == nullptr || (zero && zero->constant == nullptr)) {
-    p->weight_bytes = bytes;
-    return;
-  }
-  const ZeroPoints zeros{zero ? zero->constant : nullptr, p->w_dtype, p->w_zeros};
-  std::string key = fmt::format("conv int16.{}.{}", p->m, p->channels);
-  for (int64_t i = 0; i < p->w_zeros; ++i) key += fmt::format(".{}", zeros.At(i));
-  p->weights = request.packs->GetOrPack(w.ConstantView(), key, bytes, [&](std::byte* blob) {
-    WidenWeights(*p, w.constant, zeros, reinterpret_cast<int16_t*>(blob));
-  });
-}
-
 Status FillGeometry(const KernelRequest& request, const FilterLevel& filters, Plan* p) {
   const Dims &x = request.inputs[0].dims, &w = request.inputs[p->roles.w].dims;
   MINIM_TRY(p->w, WindowOf(AttributesOf(request), x, request.outputs[0].dims, w.span().subspan(2)));
@@ -195,12 +266,32 @@ Status FillGeometry(const KernelRequest& request, const FilterLevel& filters, Pl
   p->m = w[0] / p->groups;
   p->channels = w[1];
   p->pixels = PixelPanels(p->w, p->words(), filters);
-  const int64_t bytes = std::max(p->pairs(), p->m) * kPanel * 4;
+  const int64_t bytes = std::max(p->depth(), p->m) * kPanel * 4;
   const int64_t most = std::max(kLeastPanels, kPackBytes / std::max<int64_t>(1, bytes));
   const int64_t count = std::max<int64_t>(1, p->pixels.count()),
                 threads = std::max(1, request.threads);
   p->block = std::min({most, p->pixels.Most(), (count + threads - 1) / threads});
+  const int64_t image_bytes = p->wide_image() * static_cast<int64_t>(sizeof(float));
+  p->together = std::clamp<int64_t>(kWideBytes / std::max<int64_t>(1, image_bytes), 1,
+                                    std::max<int64_t>(1, p->w.batch));
   return {};
+}
+
+// The zero points of the weights as far as they are known.
+Result<ZeroPoints> KnownZeros(const KernelRequest& request, const Plan& p) {
+  const TensorDesc* zero = p.w_zeros ? &request.inputs[p.roles.w_zero] : nullptr;
+  if (zero && zero->constant == nullptr) return Unsupported("not constant");
+  return ZeroPoints{zero ? zero->constant : nullptr, p.w_dtype, p.w_zeros};
+}
+
+void PackWeights(const KernelRequest& request, const ZeroPoints& zeros, Plan* p) {
+  const TensorDesc& w = request.inputs[p->roles.w];
+  if (w.constant == nullptr) return;
+  std::string key = fmt::format("conv int{}.{}.{}", PerWord(p->form), p->m, p->channels);
+  for (int64_t i = 0; i < p->w_zeros; ++i) key += fmt::format(".{}", zeros.At(i));
+  p->weights =
+      request.packs->GetOrPack(w.ConstantView(), key, p->weight_bytes(),
+                               [&](std::byte* blob) { PackFilters(*p, w.constant, zeros, blob); });
 }
 
 struct Levels {
@@ -212,26 +303,21 @@ BindResult Bind(const KernelRequest& request, const Levels& levels, const Roles&
                 bool quantized) {
   MINIM_TRY(RequireRowMajor(request));
   Plan p{.roles = roles, .level = &levels.ints, .quantized = quantized};
-  MINIM_TRY(FillGeometry(request, levels.filters, &p));
   p.x_dtype = request.inputs[0].dtype;
   p.w_dtype = request.inputs[roles.w].dtype;
   p.y_dtype = request.outputs[0].dtype;
   p.w_zeros = CountOf(request, roles.w_zero);
   p.w_scales = CountOf(request, roles.w_scale);
+  const Result<ZeroPoints> zeros = KnownZeros(request, p);
+  if (zeros.ok() && AreMiddle(*zeros)) p.form = IntForm::kBytes;
+  MINIM_TRY(FillGeometry(request, levels.filters, &p));
   MINIM_TRY(CheckParts(request, p));
-  PackWeights(request, &p);
-  const int64_t wide_bytes = p.wide_image() * static_cast<int64_t>(sizeof(float));
-  p.together = std::clamp<int64_t>(kWideBytes / std::max<int64_t>(1, wide_bytes), 1,
-                                   std::max<int64_t>(1, p.w.batch));
-  p.image_bytes = AlignUp(p.together * wide_bytes);
-  p.scale_bytes = AlignUp(std::max<int64_t>(1, p.w_scales) * 4);
-  p.stage_bytes = AlignUp(p.pixels.StageFloats(p.block) * sizeof(float));
-  p.pack_bytes = AlignUp(p.pixels.PackFloats(p.block) * sizeof(float));
-  p.sum_bytes = quantized ? AlignUp(p.m * p.block * kPanel * 4) : 0;
-  const size_t scratch = p.image_bytes + p.weight_bytes + p.scale_bytes +
-                         p.piece_bytes() * std::max(1, request.threads);
+  if (zeros.ok()) PackWeights(request, *zeros, &p);
+  Scratch none;
+  const size_t scratch = Carve(p, std::max(1, request.threads), nullptr, &none);
   return MakeKernel(
-      fmt::format("int8 conv as gemm {} 4x16, pixels {}", levels.ints.name, p.pixels.name()),
+      fmt::format("int8 conv as gemm {} 4x16, {}, pixels {}", levels.ints.name, Name(p.form),
+                  p.pixels.name()),
       [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 

@@ -63,8 +63,11 @@ void RunPlane(const Plan& p, const KernelArgs& args, int64_t plane, float* image
     const int64_t rows = std::min(p.block, p.w.out[1] - y), n = rows * p.w.out[2];
     p.stage.Fill(image, y, y + rows, 0, staged);
     p.level->filter(RowsOf(p.w, p.stage, rows, staged, sums), f);
-    for (int64_t i = 0; i < n; ++i) integers[i] = static_cast<int32_t>(sums[i]);
-    RequantizeChannel(*p.integers, bias ? bias[filter] : 0, row, n, integers, p.y_dtype,
+    const uint32_t start = bias ? static_cast<uint32_t>(bias[filter]) : 0;
+    for (int64_t i = 0; i < n; ++i)
+      integers[i] =
+          static_cast<int32_t>(start + static_cast<uint32_t>(static_cast<int32_t>(sums[i])));
+    RequantizeChannel(*p.integers, row, n, integers, p.y_dtype,
                       Out<std::byte>(args, 0) + plane * p.w.out_size() + y * p.w.out[2]);
   }
 }

@@ -10,13 +10,22 @@ namespace minim {
 // 12 sums in registers their operands wait for each other (Zen 3: 100 GOP/s against 140).
 inline constexpr int64_t kIntRows = 4;
 
-/// C[m,n] = A * B in int32, wrapping. A: rows of `pairs` pairs. B: panels of 16 columns, per pair
-/// of rows 16 x 2 values.
+/// Four signed bytes as multiply_bytes wants its left operand: |a|, and 0xFF where a < 0.
+struct SignedQuad {
+  uint32_t magnitudes, signs;
+};
+
+/// C[m,n] = row_start[i] + column_start[j] + A * B in int32, wrapping.
+/// A: tiles of kIntRows rows (fewer in the last), per step of `depth` one word of each row.
+/// B: panels of 16 columns, per step a 32-bit word of each.
+/// In pairs, a word is two 16-bit values of both. In bytes it is four values, and a SignedQuad of
+/// A.
 struct IntGemmArgs {
-  int64_t m = 0, n = 0, pairs = 0;
-  const int16_t* a = nullptr;
-  int64_t a_row = 0;
-  const int16_t* packed = nullptr;
+  int64_t m = 0, n = 0, depth = 0;
+  const void* a = nullptr;
+  const void* packed = nullptr;
+  const int32_t* row_start = nullptr;     // m, or none
+  const int32_t* column_start = nullptr;  // whole panels of them, or none
   int32_t* c = nullptr;
   int64_t c_row = 0;
 };
@@ -40,16 +49,16 @@ struct RequantizeRow {
 
 struct IntLevel {
   std::string_view name;
-  void (*multiply)(const IntGemmArgs& args);
+  void (*multiply_pairs)(const IntGemmArgs& args);
+  void (*multiply_bytes)(const IntGemmArgs& args);
   void (*multiply_row)(const IntRowArgs& args);
-  /// dst[i] = src[i] - zero_point, 8-bit source.
-  void (*widen_u8)(const uint8_t* src, int32_t zero_point, int64_t n, int16_t* dst);
-  void (*widen_s8)(const int8_t* src, int32_t zero_point, int64_t n, int16_t* dst);
   /// Words of two 16-bit values, first[i] and second[i] less the zero point; no `second`: zeros.
   void (*pair_u8)(const uint8_t* first, const uint8_t* second, int32_t zero_point, int64_t n,
                   float* words);
   void (*pair_s8)(const int8_t* first, const int8_t* second, int32_t zero_point, int64_t n,
                   float* words);
+  /// Words of four bytes, one of each plane, their bits flipped by `flip`.
+  void (*quad)(const uint8_t* const (&planes)[4], uint8_t flip, int64_t n, float* words);
   void (*requantize_u8)(const int32_t* src, const RequantizeRow& row, int64_t n, uint8_t* dst);
   void (*requantize_s8)(const int32_t* src, const RequantizeRow& row, int64_t n, int8_t* dst);
   /// dst[i] = Requantize(src[i] / scale, zero_point).
@@ -59,8 +68,7 @@ struct IntLevel {
   void (*dequantize_u8)(const uint8_t* src, float scale, int32_t zero_point, int64_t n, float* dst);
   void (*dequantize_s8)(const int8_t* src, float scale, int32_t zero_point, int64_t n, float* dst);
   /// Symmetric to +-127; returns the scale, max|src| / 127.
-  float (*quantize_row)(const float* src, int64_t n, int16_t* dst);
-  float (*quantize_row_s8)(const float* src, int64_t n, int8_t* dst);
+  float (*quantize_row)(const float* src, int64_t n, int8_t* dst);
   /// dst[j] = DequantizeSum(src[j], row_scale, scales[j]) + bias[j].
   void (*dequantize_sums)(const int32_t* src, float row_scale, const RequantizeRow& columns,
                           const float* bias, int64_t n, float* dst);
@@ -69,11 +77,22 @@ struct IntLevel {
 const IntLevel& IntPortable();
 const IntLevel& IntAvx2();
 
-inline int64_t PairsOf(int64_t k) { return (k + 1) / 2; }
-inline int64_t QuadsOf(int64_t k) { return (k + 3) / 4; }
+/// How the values of one product are held.
+enum class IntForm : uint8_t { kPairs, kBytes };
+inline std::string_view Name(IntForm form) {
+  return form == IntForm::kPairs ? "16-bit pairs" : "bytes";
+}
+inline int64_t PerWord(IntForm form) { return form == IntForm::kPairs ? 2 : 4; }
+/// Words that hold k values.
+inline int64_t WordsOf(IntForm form, int64_t k) { return (k + PerWord(form) - 1) / PerWord(form); }
+inline int64_t QuadsOf(int64_t k) { return WordsOf(IntForm::kBytes, k); }
 inline int64_t RowBytes(int64_t k) { return (k + 31) / 32 * 32; }
-inline size_t PackedInt16(int64_t k, int64_t n) {
-  return static_cast<size_t>(PanelsOf(n) * kPanel * PairsOf(k) * 2);
+/// Bytes of packed operands of m x k and k x n values.
+inline size_t PackedABytes(IntForm form, int64_t m, int64_t k) {
+  return m * WordsOf(form, k) * (form == IntForm::kPairs ? sizeof(int32_t) : sizeof(SignedQuad));
+}
+inline size_t PackedBBytes(IntForm form, int64_t k, int64_t n) {
+  return PanelsOf(n) * kPanel * WordsOf(form, k) * sizeof(int32_t);
 }
 /// Zero points as a tensor gives them: none, one, or one per row or column.
 struct ZeroPoints {
@@ -90,15 +109,29 @@ struct ZeroPoints {
   }
 };
 
-/// One channel of sums to 8-bit results of `dtype`: adds the bias (wrapping; the sums are changed),
-/// then requantizes.
-void RequantizeChannel(const IntLevel& level, int32_t bias, const RequantizeRow& row, int64_t n,
-                       int32_t* sums, DType dtype, void* dst);
+/// One channel of sums to 8-bit results of `dtype`.
+void RequantizeChannel(const IntLevel& level, const RequantizeRow& row, int64_t n,
+                       const int32_t* sums, DType dtype, void* dst);
 
-/// Packs panels [first, last) of B (k x n, element strides row and column).
-void PackIntB(const void* b, DType dtype, int64_t row, int64_t column, int64_t k, int64_t n,
-              const ZeroPoints& zero_points, int64_t first, int64_t last, int16_t* packed);
-/// multiply(), cut by columns or rows over the threads.
-void ParallelIntGemm(const IntLevel& level, const IntGemmArgs& args, const ThreadBudget& threads);
+/// The zero point that leaves bytes of `dtype` signed bytes, and the bits that make them such.
+inline int32_t MiddleOf(DType dtype) { return dtype == DType::u8 ? 128 : 0; }
+inline uint8_t FlipOf(DType dtype) { return dtype == DType::u8 ? 0x80 : 0; }
+/// Whether every zero point is known and in the middle, so that B less it is bytes.
+bool AreMiddle(const ZeroPoints& zero_points);
+
+/// Words [first, first + words) of a row of A in their places among `m` rows of `depth` words.
+void PlaceRow(const uint32_t* src, int64_t first, int64_t words, int64_t row, int64_t m,
+              int64_t depth, uint32_t* a);
+/// The same of k bytes, their bits flipped by `flip`, filled up with zeros. Returns what
+/// multiply_bytes leaves out of each of the row's sums, to be added to its row_start.
+int32_t PlaceRow(const uint8_t* src, uint8_t flip, int64_t k, int64_t row, int64_t m,
+                 SignedQuad* a);
+
+/// Packs panels [first, last) of B (k x n, element strides row and column) less its zero points.
+void PackIntB(IntForm form, const void* b, DType dtype, int64_t row, int64_t column, int64_t k,
+              int64_t n, const ZeroPoints& zero_points, int64_t first, int64_t last, void* packed);
+/// The product, cut by columns or rows over the threads.
+void ParallelIntGemm(const IntLevel& level, IntForm form, const IntGemmArgs& args,
+                     const ThreadBudget& threads);
 
 }  // namespace minim

@@ -11,20 +11,22 @@
 namespace minim {
 namespace {
 
-constexpr int64_t kPairBlock = 384;  // 24 KiB of one panel
+constexpr int64_t kDepthBlock = 384;  // 24 KiB of one panel
 
 struct IntTileArea {
-  const int16_t* a;
-  int64_t a_row;
-  const int16_t* b;
-  int64_t pairs;
+  const void* a;  // one tile
+  const void* b;  // one panel
+  int64_t depth;
+  const int32_t *row_start, *column_start;
   int32_t* c;
   int64_t c_row;
-  bool accumulate;
+  bool accumulate;  // instead of the starts
 };
 
 template <int rows>
-struct IntTile;
+struct PairTile;
+template <int rows>
+struct ByteTile;
 template <int panels>
 struct IntRow;
 
@@ -36,51 +38,49 @@ struct IntRow;
 namespace minim {
 namespace {
 
-template <int rows>
-void RunIntTile(const IntTileArea& area, int64_t columns) {
-  if (columns == kPanel) return IntTile<rows>::Run(area);
-  alignas(64) int32_t buffer[rows * kPanel];
+template <typename Tile>
+void RunIntTile(const IntTileArea& area, int64_t rows, int64_t columns) {
+  if (columns == kPanel) return Tile::Run(area);
+  alignas(64) int32_t buffer[kIntRows * kPanel];
   IntTileArea edge = area;
   edge.c = buffer;
   edge.c_row = kPanel;
-  edge.accumulate = false;
-  IntTile<rows>::Run(edge);
-  for (int i = 0; i < rows; ++i) {
-    int32_t* c = area.c + i * area.c_row;
-    for (int64_t j = 0; j < columns; ++j) {
-      const auto old = static_cast<uint32_t>(area.accumulate ? c[j] : 0);
-      c[j] = static_cast<int32_t>(old + static_cast<uint32_t>(buffer[i * kPanel + j]));
-    }
-  }
+  for (int64_t i = 0; area.accumulate && i < rows; ++i)
+    std::copy_n(area.c + i * area.c_row, columns, buffer + i * kPanel);
+  Tile::Run(edge);
+  for (int64_t i = 0; i < rows; ++i)
+    std::copy_n(buffer + i * kPanel, columns, area.c + i * area.c_row);
 }
 
+template <template <int> typename Tile>
 void RunIntRows(const IntTileArea& area, int64_t rows, int64_t columns) {
   switch (rows) {
-    case 1: return RunIntTile<1>(area, columns);
-    case 2: return RunIntTile<2>(area, columns);
-    case 3: return RunIntTile<3>(area, columns);
-    default: return RunIntTile<kIntRows>(area, columns);
+    case 1: return RunIntTile<Tile<1>>(area, rows, columns);
+    case 2: return RunIntTile<Tile<2>>(area, rows, columns);
+    case 3: return RunIntTile<Tile<3>>(area, rows, columns);
+    default: return RunIntTile<Tile<kIntRows>>(area, rows, columns);
   }
 }
 
+/// `Word`: of A.
+template <template <int> typename Tile, typename Word>
 void IntMultiply(const IntGemmArgs& args) {
   constexpr int64_t kRows = 96;
-  const int64_t depths = std::max<int64_t>(1, (args.pairs + kPairBlock - 1) / kPairBlock);
+  const auto* a = static_cast<const Word*>(args.a);
+  const auto* b = static_cast<const int32_t*>(args.packed);
   for (int64_t row = 0; row < args.m; row += kRows) {
-    const int64_t rows = std::min(kRows, args.m - row);
-    for (int64_t d = 0; d < depths; ++d) {
-      const int64_t depth = d * kPairBlock;
-      for (int64_t p = 0; p < PanelsOf(args.n); ++p) {
-        const int64_t columns = std::min(kPanel, args.n - p * kPanel);
-        for (int64_t i = 0; i < rows; i += kIntRows) {
-          const IntTileArea area{args.a + (row + i) * args.a_row + depth * 2,
-                                 args.a_row,
-                                 args.packed + (p * args.pairs + depth) * kPanel * 2,
-                                 std::min(kPairBlock, args.pairs - depth),
-                                 args.c + (row + i) * args.c_row + p * kPanel,
-                                 args.c_row,
-                                 d > 0};
-          RunIntRows(area, std::min(kIntRows, rows - i), columns);
+    const int64_t last_row = std::min(row + kRows, args.m);
+    for (int64_t depth = 0; depth == 0 || depth < args.depth; depth += kDepthBlock) {
+      for (int64_t column = 0; column < args.n; column += kPanel) {
+        for (int64_t i = row; i < last_row; i += kIntRows) {
+          const int64_t rows = std::min(kIntRows, last_row - i);
+          RunIntRows<Tile>(
+              {a + i * args.depth + depth * rows, b + column * args.depth + depth * kPanel,
+               std::min(kDepthBlock, args.depth - depth),
+               args.row_start ? args.row_start + i : nullptr,
+               args.column_start ? args.column_start + column : nullptr,
+               args.c + i * args.c_row + column, args.c_row, depth > 0},
+              rows, std::min(kPanel, args.n - column));
         }
       }
     }
@@ -104,12 +104,6 @@ void IntMultiplyRow(const IntRowArgs& args) {
 }
 
 template <typename T>
-void Widen(const T* src, int32_t zero_point, int64_t n, int16_t* dst) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) dst[i] = static_cast<int16_t>(src[i] - zero_point);
-}
-
-template <typename T>
 void Pair(const T* first, const T* second, int32_t zero_point, int64_t n, float* words) {
   const auto word = [=](T low, int32_t high) {
     const auto bits = static_cast<uint32_t>(low - zero_point) & 0xFFFFu;
@@ -121,6 +115,17 @@ void Pair(const T* first, const T* second, int32_t zero_point, int64_t n, float*
   } else {
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; ++i) words[i] = word(first[i], second[i] - zero_point);
+  }
+}
+
+void Quad(const uint8_t* const (&planes)[4], uint8_t flip, int64_t n, float* words) {
+  const uint8_t *p0 = planes[0], *p1 = planes[1], *p2 = planes[2], *p3 = planes[3];
+  const uint32_t flips = flip * 0x01010101u;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t word =
+        uint32_t{p0[i]} | uint32_t{p1[i]} << 8 | uint32_t{p2[i]} << 16 | uint32_t{p3[i]} << 24;
+    words[i] = std::bit_cast<float>(word ^ flips);
   }
 }
 
@@ -216,11 +221,21 @@ void DequantizeSums(const int32_t* src, float row_scale, const RequantizeRow& co
 }  // namespace
 
 const IntLevel& MINIM_INT() {
-  static constexpr IntLevel kLevel = {
-      MINIM_INT_NAME,         IntMultiply,          IntMultiplyRow,      Widen<uint8_t>,
-      Widen<int8_t>,          Pair<uint8_t>,        Pair<int8_t>,        RequantizeSums<uint8_t>,
-      RequantizeSums<int8_t>, Quantize<uint8_t>,    Quantize<int8_t>,    Dequantize<uint8_t>,
-      Dequantize<int8_t>,     QuantizeRow<int16_t>, QuantizeRow<int8_t>, DequantizeSums};
+  static constexpr IntLevel kLevel = {MINIM_INT_NAME,
+                                      IntMultiply<PairTile, int32_t>,
+                                      IntMultiply<ByteTile, SignedQuad>,
+                                      IntMultiplyRow,
+                                      Pair<uint8_t>,
+                                      Pair<int8_t>,
+                                      Quad,
+                                      RequantizeSums<uint8_t>,
+                                      RequantizeSums<int8_t>,
+                                      Quantize<uint8_t>,
+                                      Quantize<int8_t>,
+                                      Dequantize<uint8_t>,
+                                      Dequantize<int8_t>,
+                                      QuantizeRow<int8_t>,
+                                      DequantizeSums};
   return kLevel;
 }
 

@@ -1,4 +1,4 @@
-// rows x 16 integer sums in registers: vpmaddwd multiplies a broadcast pair by 8 pairs at once.
+// rows x 16 integer sums in registers: a broadcast word of A times 8 words of B at once.
 #pragma once
 
 #include <immintrin.h>
@@ -6,36 +6,81 @@
 namespace minim {
 namespace {
 
+inline __m256i LoadInts(const void* src) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(src));
+}
+inline __m256i BroadcastWord(const void* src) {
+  return _mm256_broadcastd_epi32(_mm_loadu_si32(src));
+}
+
 template <int rows>
-struct IntTile {
+inline void StartTile(const IntTileArea& t, __m256i (&sum)[rows][2]) {
+  for (int i = 0; i < rows; ++i) {
+    for (int j = 0; j < 2; ++j) {
+      if (t.accumulate) {
+        sum[i][j] = LoadInts(t.c + i * t.c_row + 8 * j);
+        continue;
+      }
+      sum[i][j] = _mm256_set1_epi32(t.row_start ? t.row_start[i] : 0);
+      if (t.column_start) sum[i][j] = _mm256_add_epi32(sum[i][j], LoadInts(t.column_start + 8 * j));
+    }
+  }
+}
+
+template <int rows>
+inline void StoreTile(const IntTileArea& t, const __m256i (&sum)[rows][2]) {
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < 2; ++j)
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(t.c + i * t.c_row) + j, sum[i][j]);
+}
+
+template <int rows>
+struct PairTile {
   static void Run(const IntTileArea& t) {
     __m256i sum[rows][2];
-    for (int i = 0; i < rows; ++i) sum[i][0] = sum[i][1] = _mm256_setzero_si256();
-    const int16_t* a = t.a;
-    const int16_t* b = t.b;
-    for (int64_t k = 0; k < t.pairs; ++k, a += 2, b += 2 * kPanel) {
-      const __m256i b0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b));
-      const __m256i b1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + kPanel));
+    StartTile<rows>(t, sum);
+    const auto* a = static_cast<const int32_t*>(t.a);
+    const auto* b = static_cast<const int32_t*>(t.b);
+    for (int64_t k = 0; k < t.depth; ++k, a += rows, b += kPanel) {
+      const __m256i b0 = LoadInts(b), b1 = LoadInts(b + 8);
 #pragma GCC unroll 8
       for (int i = 0; i < rows; ++i) {
-        const __m256i x = _mm256_broadcastd_epi32(_mm_loadu_si32(a + i * t.a_row));
+        const __m256i x = BroadcastWord(a + i);
         sum[i][0] = _mm256_add_epi32(sum[i][0], _mm256_madd_epi16(x, b0));
         sum[i][1] = _mm256_add_epi32(sum[i][1], _mm256_madd_epi16(x, b1));
       }
     }
-    for (int i = 0; i < rows; ++i) {
-      auto* c = reinterpret_cast<__m256i*>(t.c + i * t.c_row);
-      for (int j = 0; j < 2; ++j) {
-        const __m256i old = t.accumulate ? _mm256_loadu_si256(c + j) : _mm256_setzero_si256();
-        _mm256_storeu_si256(c + j, _mm256_add_epi32(old, sum[i][j]));
-      }
-    }
+    StoreTile<rows>(t, sum);
   }
 };
 
-// One row by panels of bytes. vpmaddubsw takes one unsigned operand, the magnitude of a; the sign
-// goes to b as ~b = -b - 1, which a's negative magnitudes make up for once for all columns.
-// |a||b| + |a||b| <= 2 * 127 * 128 fits 16 bits.
+// vpmaddubsw takes one unsigned operand, the magnitude of a; the sign goes to b as ~b = -b - 1,
+// which a's negative magnitudes make up for in the row's start. Nothing saturates: a pair of
+// products lies in 2 * 128 * [-128, 127] whatever the bytes are.
+template <int rows>
+struct ByteTile {
+  static void Run(const IntTileArea& t) {
+    __m256i sum[rows][2];
+    StartTile<rows>(t, sum);
+    const __m256i ones = _mm256_set1_epi16(1);
+    const auto* a = static_cast<const SignedQuad*>(t.a);
+    const auto* b = static_cast<const int32_t*>(t.b);
+    for (int64_t k = 0; k < t.depth; ++k, a += rows, b += kPanel) {
+      const __m256i b0 = LoadInts(b), b1 = LoadInts(b + 8);
+#pragma GCC unroll 8
+      for (int i = 0; i < rows; ++i) {
+        const __m256i x = BroadcastWord(&a[i].magnitudes), sign = BroadcastWord(&a[i].signs);
+        const __m256i y0 = _mm256_maddubs_epi16(x, _mm256_xor_si256(b0, sign));
+        const __m256i y1 = _mm256_maddubs_epi16(x, _mm256_xor_si256(b1, sign));
+        sum[i][0] = _mm256_add_epi32(sum[i][0], _mm256_madd_epi16(y0, ones));
+        sum[i][1] = _mm256_add_epi32(sum[i][1], _mm256_madd_epi16(y1, ones));
+      }
+    }
+    StoreTile<rows>(t, sum);
+  }
+};
+
+// One row by panels of bytes, as ByteTile multiplies them.
 template <int panels>
 struct IntRow {
   static int32_t NegativeMagnitudes(const int8_t* a, int64_t n) {

@@ -4,24 +4,46 @@
 namespace minim {
 namespace {
 
+/// Adds `dot`(word of A, word of B) of every step to a tile of sums.
+template <int rows, typename Word, typename F>
+void RunTile(const IntTileArea& t, F&& dot) {
+  uint32_t sum[rows][kPanel];
+  for (int i = 0; i < rows; ++i) {
+    for (int j = 0; j < kPanel; ++j) {
+      const auto row = static_cast<uint32_t>(t.row_start ? t.row_start[i] : 0);
+      const auto column = static_cast<uint32_t>(t.column_start ? t.column_start[j] : 0);
+      sum[i][j] = t.accumulate ? static_cast<uint32_t>(t.c[i * t.c_row + j]) : row + column;
+    }
+  }
+  const auto* a = static_cast<const Word*>(t.a);
+  const auto* b = static_cast<const uint32_t*>(t.b);
+  for (int64_t k = 0; k < t.depth; ++k, a += rows, b += kPanel)
+    for (int i = 0; i < rows; ++i)
+      for (int j = 0; j < kPanel; ++j) sum[i][j] += static_cast<uint32_t>(dot(a[i], b[j]));
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < kPanel; ++j) t.c[i * t.c_row + j] = static_cast<int32_t>(sum[i][j]);
+}
+
 template <int rows>
-struct IntTile {
+struct PairTile {
   static void Run(const IntTileArea& t) {
-    uint32_t sum[rows][kPanel] = {};
-    const int16_t* a = t.a;
-    const int16_t* b = t.b;
-    for (int64_t k = 0; k < t.pairs; ++k, a += 2, b += 2 * kPanel) {
-      for (int i = 0; i < rows; ++i) {
-        const int32_t x0 = a[i * t.a_row], x1 = a[i * t.a_row + 1];
-        for (int j = 0; j < kPanel; ++j)
-          sum[i][j] += static_cast<uint32_t>(x0 * b[2 * j] + x1 * b[2 * j + 1]);
-      }
-    }
-    for (int i = 0; i < rows; ++i) {
-      int32_t* c = t.c + i * t.c_row;
-      for (int j = 0; j < kPanel; ++j)
-        c[j] = static_cast<int32_t>((t.accumulate ? static_cast<uint32_t>(c[j]) : 0) + sum[i][j]);
-    }
+    RunTile<rows, uint32_t>(t, [](uint32_t x, uint32_t y) {
+      const auto low = [](uint32_t word) { return static_cast<int16_t>(word); };
+      return low(x) * low(y) + low(x >> 16) * low(y >> 16);
+    });
+  }
+};
+
+template <int rows>
+struct ByteTile {
+  static void Run(const IntTileArea& t) {
+    RunTile<rows, SignedQuad>(t, [](const SignedQuad& x, uint32_t word) {
+      const uint32_t y = word ^ x.signs;
+      int32_t sum = 0;
+      for (int i = 0; i < 32; i += 8)
+        sum += static_cast<uint8_t>(x.magnitudes >> i) * static_cast<int8_t>(y >> i);
+      return sum;
+    });
   }
 };
 

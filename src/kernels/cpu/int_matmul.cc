@@ -3,6 +3,7 @@
 
 #include "core/requantize.h"
 #include "kernels/cpu/bindings.h"
+#include "kernels/cpu/carver.h"
 #include "kernels/cpu/int_gemm.h"
 #include "kernels/cpu/product_shape.h"
 
@@ -29,71 +30,142 @@ struct Plan {
   Roles roles;
   const IntLevel* level = nullptr;
   Result8 result = Result8::kSums;
+  IntForm form = IntForm::kPairs;
   DType a_dtype = DType::u8, b_dtype = DType::i8, y_dtype = DType::i32, zero_dtype = DType::u8;
   int64_t a_zeros = 0, b_zeros = 0, b_scales = 0, bias_count = 0;
   float alpha = 1;
   bool float_bias = false;
-  std::shared_ptr<const std::byte> packed;
-  size_t a_bytes = 0, pack_bytes = 0, sum_bytes = 0, scale_bytes = 0, row_bytes = 0;
+  std::shared_ptr<const std::byte> packed;  // per matrix as PackB has it, when constant
 
-  size_t scratch() const { return a_bytes + pack_bytes + sum_bytes + scale_bytes + row_bytes; }
+  int64_t depth() const { return WordsOf(form, s.k); }
+  int64_t columns() const { return PanelsOf(s.n) * kPanel; }
+  size_t matrix_bytes() const { return PackedBBytes(form, s.k, s.n) + columns() * sizeof(int32_t); }
+  /// Rows of A are put together before they are placed.
+  bool gathers() const { return result == Result8::kRowFloat || s.a_column != 1; }
+  /// An integer bias per column, or one for all, is where the sums start.
+  bool starts_with_bias() const { return !float_bias && (bias_count == 1 || bias_count == s.n); }
 };
+
+struct Scratch {
+  std::byte *a, *packed;
+  uint8_t* bytes;  // rows of A
+  int32_t *sums, *row_start, *column_start;
+  float *scales, *row_scales;
+};
+
+size_t Carve(const Plan& p, std::byte* base, Scratch* to) {
+  Carver carver(base);
+  to->a = carver.Take<std::byte>(PackedABytes(p.form, p.s.m, p.s.k));
+  to->packed = carver.Take<std::byte>(p.packed ? 0 : p.matrix_bytes());
+  to->bytes = carver.Take<uint8_t>(p.gathers() ? p.s.m * p.s.k : 0);
+  to->sums = carver.Take<int32_t>(p.result == Result8::kSums ? 0 : p.s.m * p.s.n);
+  to->row_start = carver.Take<int32_t>(p.s.m);
+  to->column_start = carver.Take<int32_t>(p.columns());
+  to->scales = carver.Take<float>(std::max<int64_t>(1, p.s.n));
+  to->row_scales = carver.Take<float>(p.s.m);
+  return carver.bytes();
+}
 
 bool Given(const KernelArgs& args, int role) {
   return role >= 0 && role < static_cast<int>(args.inputs.size()) && args.inputs[role] != nullptr;
 }
 float ScaleAt(const KernelArgs& args, int role, int64_t i) { return In<float>(args, role)[i]; }
+int32_t ZeroOfA(const Plan& p, const KernelArgs& args, int64_t row) {
+  const void* zeros = Given(args, p.roles.a_zero) ? args.inputs[p.roles.a_zero] : nullptr;
+  return ZeroPoints{zeros, p.a_dtype, p.a_zeros}.At(row);
+}
 
-void WidenRow(const Plan& p, const std::byte* a, int64_t row, int32_t zero, int16_t* dst) {
+/// Panels of one matrix, then the sum of each column less its zero points.
+void PackB(const Plan& p, const void* b, const ZeroPoints& zeros, int64_t first, int64_t last,
+           std::byte* packed) {
   const ProductShape& s = p.s;
-  dst[PairsOf(s.k) * 2 - 1] = 0;
-  if (s.a_column == 1) {
-    const std::byte* src = a + row * s.a_row;
-    if (p.a_dtype == DType::u8)
-      return p.level->widen_u8(reinterpret_cast<const uint8_t*>(src), zero, s.k, dst);
-    return p.level->widen_s8(reinterpret_cast<const int8_t*>(src), zero, s.k, dst);
-  }
-  for (int64_t i = 0; i < s.k; ++i) {
-    const std::byte value = a[row * s.a_row + i * s.a_column];
-    const int32_t x =
-        p.a_dtype == DType::u8 ? std::to_integer<uint8_t>(value) : static_cast<int8_t>(value);
-    dst[i] = static_cast<int16_t>(x - zero);
+  PackIntB(p.form, b, p.b_dtype, s.b_row, s.b_column, s.k, s.n, zeros, first, last, packed);
+  if (p.form != IntForm::kBytes) return;
+  auto* sums = reinterpret_cast<int32_t*>(packed + PackedBBytes(p.form, s.k, s.n));
+  for (int64_t panel = first; panel < last; ++panel) {
+    const auto* words = reinterpret_cast<const int8_t*>(packed) + panel * p.depth() * kPanel * 4;
+    std::fill_n(sums + panel * kPanel, kPanel, 0);
+    for (int64_t i = 0; i < p.depth() * kPanel * 4; ++i)
+      sums[panel * kPanel + i / 4 % kPanel] += words[i];
   }
 }
 
-// A of one batch as 16-bit rows; RowQuantizedMatMul rounds here, row by row.
-void PrepareA(const Plan& p, const KernelArgs& args, int64_t batch, int16_t* a16,
-              float* row_scales) {
+// One row of A as pairs less the zero point, placed.
+void PlacePairs(const Plan& p, const uint8_t* src, DType dtype, int32_t zero, int64_t row,
+                std::byte* a) {
+  constexpr int64_t kWords = 64;
+  uint32_t words[kWords];
+  const auto value = [&](int64_t k) {
+    if (k >= p.s.k) return uint32_t{0};
+    const int32_t x = dtype == DType::u8 ? src[k] : static_cast<int8_t>(src[k]);
+    return static_cast<uint32_t>(x - zero) & 0xFFFF;
+  };
+  for (int64_t first = 0; first < p.depth(); first += kWords) {
+    const int64_t count = std::min(kWords, p.depth() - first);
+    for (int64_t i = 0; i < count; ++i)
+      words[i] = value(2 * (first + i)) | value(2 * (first + i) + 1) << 16;
+    PlaceRow(words, first, count, row, p.s.m, p.depth(), reinterpret_cast<uint32_t*>(a));
+  }
+}
+
+// A of one batch, packed; RowQuantizedMatMul rounds here, row by row.
+void PrepareA(const Plan& p, const KernelArgs& args, int64_t batch, const Scratch& to) {
   const ProductShape& s = p.s;
-  const int64_t width = PairsOf(s.k) * 2;
-  if (s.k == 0) return;
-  args.threads.ParallelRange(s.m, 65536 / width + 1, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) {
-      if (p.result == Result8::kRowFloat) {
-        a16[(i + 1) * width - 1] = 0;
-        row_scales[i] = p.level->quantize_row(In<float>(args, 0) + s.a_offset[batch] + i * s.k, s.k,
-                                              a16 + i * width);
-      } else {
-        const void* zeros = Given(args, p.roles.a_zero) ? args.inputs[p.roles.a_zero] : nullptr;
-        WidenRow(p, In<std::byte>(args, p.roles.a) + s.a_offset[batch], i,
-                 ZeroPoints{zeros, p.a_dtype, p.a_zeros}.At(i), a16 + i * width);
-      }
+  const bool rounds = p.result == Result8::kRowFloat;
+  const DType dtype = rounds ? DType::i8 : p.a_dtype;
+  const auto place = [&](int64_t i) {
+    const uint8_t* src = to.bytes + i * s.k;
+    if (rounds) {
+      to.row_scales[i] = p.level->quantize_row(In<float>(args, 0) + s.a_offset[batch] + i * s.k,
+                                               s.k, reinterpret_cast<int8_t*>(to.bytes) + i * s.k);
+    } else {
+      const uint8_t* a = In<uint8_t>(args, p.roles.a) + s.a_offset[batch] + i * s.a_row;
+      for (int64_t k = 0; p.gathers() && k < s.k; ++k) to.bytes[i * s.k + k] = a[k * s.a_column];
+      if (!p.gathers()) src = a;
     }
-  });
+    if (p.form == IntForm::kBytes) {
+      to.row_start[i] =
+          PlaceRow(src, FlipOf(dtype), s.k, i, s.m, reinterpret_cast<SignedQuad*>(to.a));
+    } else {
+      to.row_start[i] = 0;
+      PlacePairs(p, src, dtype, rounds ? 0 : ZeroOfA(p, args, i), i, to.a);
+    }
+  };
+  args.threads.ParallelRange(s.m, 65536 / std::max<int64_t>(1, s.k) + 1,
+                             [&](int64_t first, int64_t last) {
+                               for (int64_t i = first; i < last; ++i) place(i);
+                             });
 }
 
-const int16_t* PackedB(const Plan& p, const KernelArgs& args, int64_t batch, int16_t* scratch) {
+const std::byte* PackedB(const Plan& p, const KernelArgs& args, int64_t batch, std::byte* scratch) {
   const ProductShape& s = p.s;
   if (p.packed) {
     const int64_t matrix = s.b_offset[batch] / std::max<int64_t>(1, s.k * s.n);
-    return reinterpret_cast<const int16_t*>(p.packed.get()) + matrix * PackedInt16(s.k, s.n);
+    return p.packed.get() + matrix * p.matrix_bytes();
   }
   const void* zeros = Given(args, p.roles.b_zero) ? args.inputs[p.roles.b_zero] : nullptr;
   args.threads.ParallelRange(PanelsOf(s.n), 16, [&](int64_t first, int64_t last) {
-    PackIntB(In<std::byte>(args, p.roles.b) + s.b_offset[batch], p.b_dtype, s.b_row, s.b_column,
-             s.k, s.n, {zeros, p.b_dtype, p.b_zeros}, first, last, scratch);
+    PackB(p, In<std::byte>(args, p.roles.b) + s.b_offset[batch], {zeros, p.b_dtype, p.b_zeros},
+          first, last, scratch);
   });
   return scratch;
+}
+
+// What a column's sums start from: the bias, and what A's zero point takes off signed bytes.
+void StartColumns(const Plan& p, const KernelArgs& args, const std::byte* packed,
+                  int32_t* column_start) {
+  std::fill_n(column_start, p.columns(), 0);
+  const auto add = [&](int64_t column, int32_t value, int32_t factor) {
+    column_start[column] =
+        static_cast<int32_t>(static_cast<uint32_t>(column_start[column]) +
+                             static_cast<uint32_t>(value) * static_cast<uint32_t>(factor));
+  };
+  for (int64_t j = 0; p.starts_with_bias() && j < p.s.n; ++j)
+    add(j, In<int32_t>(args, p.roles.bias)[p.bias_count == 1 ? 0 : j], 1);
+  if (p.form != IntForm::kBytes || p.result == Result8::kRowFloat) return;
+  const int32_t zero = ZeroOfA(p, args, 0) - MiddleOf(p.a_dtype);
+  const auto* sums = reinterpret_cast<const int32_t*>(packed + PackedBBytes(p.form, p.s.k, p.s.n));
+  for (int64_t j = 0; zero != 0 && j < p.s.n; ++j) add(j, sums[j], -zero);
 }
 
 void FillScales(const Plan& p, const KernelArgs& args, float* scales) {
@@ -111,31 +183,27 @@ void FillScales(const Plan& p, const KernelArgs& args, float* scales) {
   }
 }
 
-void AddBias(const Plan& p, const int32_t* bias, int64_t row, int32_t* sums) {
-  const int64_t n = p.s.n;
-  for (int64_t j = 0; j < n; ++j) {
-    const int64_t at = p.bias_count == 1 ? 0 : p.bias_count == n ? j : row * n + j;
-    sums[j] =
-        static_cast<int32_t>(static_cast<uint32_t>(sums[j]) + static_cast<uint32_t>(bias[at]));
-  }
+// A bias of its own for every sum.
+void AddBias(const int32_t* bias, int64_t n, int32_t* sums) {
+  for (int64_t j = 0; j < n; ++j)
+    sums[j] = static_cast<int32_t>(static_cast<uint32_t>(sums[j]) + static_cast<uint32_t>(bias[j]));
 }
 
-void FinishRows(const Plan& p, const KernelArgs& args, int64_t batch, int32_t* sums,
-                const float* scales, const float* row_scales) {
+void FinishRows(const Plan& p, const KernelArgs& args, int64_t batch, const Scratch& scratch) {
   const ProductShape& s = p.s;
-  RequantizeRow columns{scales, p.b_scales > 1, 0};
+  RequantizeRow columns{scratch.scales, p.b_scales > 1, 0};
   if (Given(args, p.roles.y_zero))
     columns.zero_point = ZeroPoints{args.inputs[p.roles.y_zero], p.zero_dtype, 1}.At(0);
-  const bool integer_bias = Given(args, p.roles.bias) && !p.float_bias;
+  const bool bias_of_sums = Given(args, p.roles.bias) && !p.float_bias && !p.starts_with_bias();
   const float* bias = p.float_bias ? In<float>(args, p.roles.bias) : nullptr;
   args.threads.ParallelRange(
       s.m, 16384 / std::max<int64_t>(1, s.n) + 1, [&](int64_t first, int64_t last) {
         for (int64_t i = first; i < last; ++i) {
-          int32_t* row = sums + i * s.n;
-          if (integer_bias) AddBias(p, In<int32_t>(args, p.roles.bias), i, row);
+          int32_t* row = scratch.sums + i * s.n;
+          if (bias_of_sums) AddBias(In<int32_t>(args, p.roles.bias) + i * s.n, s.n, row);
           const int64_t at = (batch * s.m + i) * s.n;
           if (p.result == Result8::kRowFloat) {
-            p.level->dequantize_sums(row, row_scales[i], columns, bias, s.n,
+            p.level->dequantize_sums(row, scratch.row_scales[i], columns, bias, s.n,
                                      Out<float>(args, 0) + at);
           } else if (p.result == Result8::kFloat) {
             p.level->dequantize_sums(row, 1.0f, columns, bias, s.n, Out<float>(args, 0) + at);
@@ -150,28 +218,26 @@ void FinishRows(const Plan& p, const KernelArgs& args, int64_t batch, int32_t* s
 
 void Run(const Plan& p, const KernelArgs& args) {
   const ProductShape& s = p.s;
-  auto* scratch = static_cast<std::byte*>(args.scratch);
-  auto* a16 = reinterpret_cast<int16_t*>(scratch);
-  auto* pack = reinterpret_cast<int16_t*>(scratch + p.a_bytes);
-  auto* sums = reinterpret_cast<int32_t*>(scratch + p.a_bytes + p.pack_bytes);
-  auto* scales = reinterpret_cast<float*>(scratch + p.a_bytes + p.pack_bytes + p.sum_bytes);
-  auto* rows =
-      reinterpret_cast<float*>(scratch + p.a_bytes + p.pack_bytes + p.sum_bytes + p.scale_bytes);
-  if (p.result != Result8::kSums) FillScales(p, args, scales);
+  Scratch scratch;
+  Carve(p, static_cast<std::byte*>(args.scratch), &scratch);
+  if (p.result != Result8::kSums) FillScales(p, args, scratch.scales);
   for (int64_t batch = 0; batch < s.batches; ++batch) {
-    PrepareA(p, args, batch, a16, rows);
-    int32_t* c = p.result == Result8::kSums ? Out<int32_t>(args, 0) + batch * s.m * s.n : sums;
-    ParallelIntGemm(*p.level,
+    PrepareA(p, args, batch, scratch);
+    const std::byte* packed = PackedB(p, args, batch, scratch.packed);
+    StartColumns(p, args, packed, scratch.column_start);
+    const bool direct = p.result == Result8::kSums;
+    ParallelIntGemm(*p.level, p.form,
                     {.m = s.m,
                      .n = s.n,
-                     .pairs = PairsOf(s.k),
-                     .a = a16,
-                     .a_row = PairsOf(s.k) * 2,
-                     .packed = PackedB(p, args, batch, pack),
-                     .c = c,
+                     .depth = p.depth(),
+                     .a = scratch.a,
+                     .packed = packed,
+                     .row_start = scratch.row_start,
+                     .column_start = scratch.column_start,
+                     .c = direct ? Out<int32_t>(args, 0) + batch * s.m * s.n : scratch.sums,
                      .c_row = s.n},
                     args.threads);
-    if (p.result != Result8::kSums) FinishRows(p, args, batch, sums, scales, rows);
+    if (!direct) FinishRows(p, args, batch, scratch);
   }
 }
 
@@ -207,20 +273,18 @@ void PackWeights(const KernelRequest& request, Plan* p) {
   const ProductShape& s = p->s;
   const TensorDesc& b = request.inputs[p->roles.b];
   const TensorDesc* zero = p->b_zeros ? &request.inputs[p->roles.b_zero] : nullptr;
-  if (b.constant == nullptr || (zero && zero->constant == nullptr)) {
-    p->pack_bytes = AlignUp(PackedInt16(s.k, s.n) * 2);
-    return;
-  }
+  if (zero && zero->constant == nullptr) return;
   const ZeroPoints zeros{zero ? zero->constant : nullptr, p->b_dtype, p->b_zeros};
-  std::string key = fmt::format("int16x2.{}.{}.{}.{}", s.k, s.n, s.b_row, s.b_column);
+  if (AreMiddle(zeros) && p->a_zeros <= 1) p->form = IntForm::kBytes;
+  if (b.constant == nullptr) return;
+  std::string key =
+      fmt::format("int{}.{}.{}.{}.{}", PerWord(p->form), s.k, s.n, s.b_row, s.b_column);
   for (int64_t i = 0; i < p->b_zeros; ++i) key += fmt::format(".{}", zeros.At(i));
-  const size_t matrix = PackedInt16(s.k, s.n);
   p->packed = request.packs->GetOrPack(
-      b.ConstantView(), key, s.b_matrices * matrix * 2, [&](std::byte* bytes) {
+      b.ConstantView(), key, s.b_matrices * p->matrix_bytes(), [&](std::byte* bytes) {
         for (int64_t i = 0; i < s.b_matrices; ++i)
-          PackIntB(static_cast<const std::byte*>(b.constant) + i * s.k * s.n, p->b_dtype, s.b_row,
-                   s.b_column, s.k, s.n, zeros, 0, PanelsOf(s.n),
-                   reinterpret_cast<int16_t*>(bytes) + i * matrix);
+          PackB(*p, static_cast<const std::byte*>(b.constant) + i * s.k * s.n, zeros, 0,
+                PanelsOf(s.n), bytes + i * p->matrix_bytes());
       });
 }
 
@@ -245,13 +309,10 @@ BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles
   if (p.a_zeros > 1 && p.s.a_offset.size() > 1 && p.s.batches == 1)
     return Unsupported("zero points per row of folded batches");
   PackWeights(request, &p);
-  p.a_bytes = AlignUp(p.s.m * PairsOf(p.s.k) * 4);
-  if (result != Result8::kSums) p.sum_bytes = AlignUp(p.s.m * p.s.n * 4);
-  p.scale_bytes = AlignUp(std::max<int64_t>(1, p.s.n) * 4);
-  p.row_bytes = AlignUp(p.s.m * 4);
-  const size_t scratch = p.scratch();
+  Scratch none;
+  const size_t scratch = Carve(p, nullptr, &none);
   return MakeKernel(
-      fmt::format("int8 gemm {} 4x16", level.name),
+      fmt::format("int8 gemm {} 4x16, {}", level.name, Name(p.form)),
       [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 

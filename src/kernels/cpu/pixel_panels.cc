@@ -61,17 +61,18 @@ int64_t PixelPanels::StageFloats(int64_t panels) const {
   return stage_.FloatsFor(planes_, rows);
 }
 
-void PixelPanels::Stage(const float* image, const Range& range, float* stage) const {
+void PixelPanels::Stage(const float* image, const Range& range, float padding, float* stage) const {
   if (way_ != Way::kStaged) return;
   const TapRange rows = RowsOf(range);
   const int64_t plane = stage_.row() * stage_.RowsFor(rows.last - rows.first);
   for (int64_t c = 0; c < planes_; ++c)
-    stage_.Fill(image + c * window_.in_size(), rows.first, rows.last, 0, stage + c * plane);
+    stage_.Fill(image + c * window_.in_size(), rows.first, rows.last, padding, stage + c * plane);
 }
 
 void PixelPanels::Pack(const float* image, const float* stage, const Range& staged, int64_t first,
-                       int64_t last, float* packed) const {
-  if (way_ == Way::kGathered) return PackPixels(window_, image, planes_, first, last, packed);
+                       int64_t last, float padding, float* packed) const {
+  if (way_ == Way::kGathered)
+    return PackPixels(window_, image, planes_, first, last, padding, packed);
   const TapRange rows = RowsOf(staged);
   for (int64_t i = first; i < last; ++i, packed += this->rows() * kPanel) {
     if (way_ == Way::kRows) {

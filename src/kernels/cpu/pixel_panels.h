@@ -26,10 +26,10 @@ class PixelPanels {
   struct Range {
     int64_t first, last;
   };
-  void Stage(const float* image, const Range& range, float* stage) const;
+  void Stage(const float* image, const Range& range, float padding, float* stage) const;
   /// Packs panels [first, last) of the range that was staged.
   void Pack(const float* image, const float* stage, const Range& staged, int64_t first,
-            int64_t last, float* packed) const;
+            int64_t last, float padding, float* packed) const;
 
  private:
   enum class Way : uint8_t {

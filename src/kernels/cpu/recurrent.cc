@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "core/dtype.h"
+#include "kernels/cpu/carver.h"
 
 namespace minim {
 namespace {
@@ -38,23 +39,6 @@ void Widen(const void* src, DType dtype, int64_t n, float* dst) {
 void Narrow(const float* src, DType dtype, int64_t n, void* dst) {
   ConvertElements({src, DType::f32, Dims{n}}, {dst, dtype, Dims{n}});
 }
-
-// Hands out aligned pieces of one buffer; with no buffer it only counts.
-class Carver {
- public:
-  explicit Carver(std::byte* base) : base_(base) {}
-  template <typename T>
-  T* Take(int64_t count) {
-    const size_t at = bytes_;
-    bytes_ += AlignUp(static_cast<size_t>(count) * sizeof(T));
-    return base_ ? reinterpret_cast<T*>(base_ + at) : nullptr;
-  }
-  size_t bytes() const { return bytes_; }
-
- private:
-  std::byte* base_;
-  size_t bytes_ = 0;
-};
 
 size_t Carve(const RecurrentPlan& p, std::byte* base, Scratch* s) {
   Carver carver(base);
@@ -141,7 +125,7 @@ void QuantizeRows(const RecurrentPlan& p, const float* src, int64_t stride, int6
   const int64_t width = RowBytes(n);
   for (int64_t row = first; row < last; ++row) {
     std::fill_n(dst + row * width + n, width - n, int8_t{0});
-    scales[row] = p.ints->quantize_row_s8(src + row * stride, n, dst + row * width);
+    scales[row] = p.ints->quantize_row(src + row * stride, n, dst + row * width);
   }
 }
 
