@@ -93,6 +93,8 @@ BindResult ConvIntegerAvx2(const KernelRequest& request);
 BindResult ConvIntegerPortable(const KernelRequest& request);
 BindResult QLinearDepthwiseAvx2(const KernelRequest& request);
 BindResult QLinearDepthwisePortable(const KernelRequest& request);
+BindResult QLinearWinogradAvx2(const KernelRequest& request);
+BindResult QLinearWinogradPortable(const KernelRequest& request);
 BindResult QLinearConvAvx2(const KernelRequest& request);
 BindResult QLinearConvPortable(const KernelRequest& request);
 BindResult QuantizeLinearAvx2(const KernelRequest& request);

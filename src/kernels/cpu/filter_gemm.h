@@ -52,9 +52,11 @@ inline int64_t TileRows(int64_t left) {
   return left >= 12 ? 6 : (left > 6 ? (left + 1) / 2 : left);
 }
 
-/// First row of part `part` of `parts`: whole tiles, so that parts are packed as the whole is.
+/// First row of part `part` of `parts`: whole tiles of six rows, or of four, so that parts are
+/// packed as the whole is.
+inline constexpr int64_t kLeastPart = 12;
 inline int64_t FilterPart(int64_t m, int64_t parts, int64_t part) {
-  return part == parts ? m : m / parts * part / 6 * 6;
+  return part == parts ? m : m / parts * part / kLeastPart * kLeastPart;
 }
 
 /// Floats of m x k packed filters: tiles of rows, each k x rows; tile loads may read past the end.

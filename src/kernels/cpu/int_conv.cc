@@ -5,10 +5,10 @@
 #include <bit>
 #include <numeric>
 
-#include "core/requantize.h"
 #include "kernels/cpu/bindings.h"
 #include "kernels/cpu/carver.h"
-#include "kernels/cpu/int_gemm.h"
+#include "kernels/cpu/int_conv.h"
+#include "kernels/cpu/int_image.h"
 #include "kernels/cpu/pixel_panels.h"
 
 namespace minim {
@@ -18,30 +18,22 @@ constexpr int64_t kPackBytes = 512 << 10;  // of packed pixels at a time, and of
 constexpr int64_t kLeastPanels = 4;        // ... but so many panels, as each reads all the weights
 constexpr int64_t kWideBytes = 1 << 20;    // of images in words at a time, unless one is larger
 
-struct Roles {
-  int w, x_zero, w_zero, x_scale, w_scale, y_scale, y_zero, bias;
-};
-constexpr Roles kConvInteger{1, 2, 3, -1, -1, -1, -1, -1};
-constexpr Roles kQLinearConv{3, 2, 5, 1, 4, 6, 7, 8};
-
 struct Plan {
   Window w;
-  Roles roles;
+  IntConvParts parts;
   const IntLevel* level = nullptr;
   bool quantized = false;
   int64_t groups = 1, m = 1, channels = 1;  // m, channels: per group
   IntForm form = IntForm::kPairs;
-  PixelPanels pixels;    // of words
-  int64_t block = 1;     // panels packed together
-  int64_t together = 1;  // images put into words at a time
-  DType x_dtype = DType::u8, w_dtype = DType::i8, y_dtype = DType::i32;
-  int64_t w_zeros = 0, w_scales = 0;
+  PixelPanels pixels;                        // of words
+  int64_t block = 1;                         // panels packed together
+  int64_t together = 1;                      // images put into words at a time
   std::shared_ptr<const std::byte> weights;  // as PackWeights has them, when constant
 
   int64_t filters() const { return groups * m; }
   int64_t words() const { return WordsOf(form, channels); }  // per group and pixel
   int64_t depth() const { return pixels.rows(); }
-  int64_t wide_image() const { return groups * words() * w.in_size(); }
+  WordImages images() const { return {parts.x_dtype, form, groups, channels, w.in_size()}; }
   int64_t blocks() const { return (pixels.count() + block - 1) / block; }
   size_t group_bytes() const { return PackedABytes(form, m, depth() * PerWord(form)); }
   size_t weight_bytes() const { return groups * group_bytes() + 2 * filters() * sizeof(int32_t); }
@@ -74,16 +66,12 @@ size_t PieceBytes(const Plan& p) {
 
 size_t Carve(const Plan& p, int threads, std::byte* base, Scratch* to) {
   Carver carver(base);
-  to->image = carver.Take<float>(p.together * p.wide_image());
+  to->image = carver.Take<float>(p.together * p.images().words_of_one());
   to->packed = carver.Take<std::byte>(p.weights ? 0 : p.weight_bytes());
-  to->scales = carver.Take<float>(std::max<int64_t>(1, p.w_scales));
+  to->scales = carver.Take<float>(std::max<int64_t>(1, p.parts.w_scales));
   to->start = carver.Take<int32_t>(p.filters());
   to->pieces = carver.Take<std::byte>(PieceBytes(p) * threads);
   return carver.bytes();
-}
-
-bool Given(const KernelArgs& args, int role) {
-  return role >= 0 && role < static_cast<int>(args.inputs.size()) && args.inputs[role] != nullptr;
 }
 
 // One filter less its zero point, word by word of its pixels: the channels of a word, tap by tap.
@@ -102,7 +90,7 @@ void PackFilter(const Plan& p, const ZeroPoints& weights, int32_t zero, int64_t 
 // sums, and the sums of their weights.
 void PackFilters(const Plan& p, const void* src, const ZeroPoints& zeros, std::byte* dst) {
   const int64_t values = p.depth() * PerWord(p.form);
-  const ZeroPoints weights{src, p.w_dtype, p.filters() * p.channels * p.w.taps()};
+  const ZeroPoints weights{src, p.parts.w_dtype, p.filters() * p.channels * p.w.taps()};
   auto* left_out = reinterpret_cast<int32_t*>(dst + p.groups * p.group_bytes());
   std::vector<int16_t> pairs(p.form == IntForm::kPairs ? values : 0);
   std::vector<int8_t> bytes(p.form == IntForm::kBytes ? values : 0);
@@ -122,28 +110,18 @@ void PackFilters(const Plan& p, const void* src, const ZeroPoints& zeros, std::b
   }
 }
 
-int32_t ZeroOfImage(const Plan& p, const KernelArgs& args) {
-  const void* zero = Given(args, p.roles.x_zero) ? args.inputs[p.roles.x_zero] : nullptr;
-  return ZeroPoints{zero, p.x_dtype, 1}.At(0);
-}
-
 // A pixel outside the image: its zero point.
 float Padding(const Plan& p, const KernelArgs& args) {
   if (p.form == IntForm::kPairs) return 0;
-  const auto byte = static_cast<uint8_t>(ZeroOfImage(p, args) - MiddleOf(p.x_dtype));
+  const auto byte = static_cast<uint8_t>(p.parts.ZeroOfImage(args) - MiddleOf(p.parts.x_dtype));
   return std::bit_cast<float>(byte * 0x01010101u);
 }
 
 void FinishBlock(const Plan& p, const KernelArgs& args, const float* scales, int64_t channel,
                  int64_t n, const int32_t* sums, int64_t at) {
-  RequantizeRow row;
-  if (Given(args, p.roles.y_zero))
-    row.zero_point = ZeroPoints{args.inputs[p.roles.y_zero], p.y_dtype, 1}.At(0);
-  for (int64_t i = 0; i < p.m; ++i) {
-    row.scales = scales + (p.w_scales > 1 ? channel + i : 0);
-    RequantizeChannel(*p.level, row, n, sums + i * n, p.y_dtype,
-                      Out<std::byte>(args, 0) + at + i * p.w.out_size());
-  }
+  for (int64_t i = 0; i < p.m; ++i)
+    RequantizeChannel(*p.level, p.parts.RowOf(args, scales, channel + i), n, sums + i * n,
+                      p.parts.y_dtype, Out<std::byte>(args, 0) + at + i * p.w.out_size());
 }
 
 // `unit`: of the images from `first_image` on, which stand in words in the scratch.
@@ -172,42 +150,13 @@ void RunBlock(const Plan& p, const KernelArgs& args, const Scratch& scratch, int
   if (p.quantized) FinishBlock(p, args, scratch.scales, group * p.m, n, piece.sums, at);
 }
 
-// One plane of words: the channels from `c` on. What an absent one holds meets weights of zero.
-void FillWords(const Plan& p, const uint8_t* channel, int64_t left, int32_t zero, float* words) {
-  const int64_t size = p.w.in_size();
-  if (p.form == IntForm::kBytes) {
-    const auto plane = [&](int64_t i) { return channel + std::min(i, left - 1) * size; };
-    return p.level->quad({plane(0), plane(1), plane(2), plane(3)}, FlipOf(p.x_dtype), size, words);
-  }
-  const uint8_t* second = left > 1 ? channel + size : nullptr;
-  if (p.x_dtype == DType::u8) return p.level->pair_u8(channel, second, zero, size, words);
-  p.level->pair_s8(reinterpret_cast<const int8_t*>(channel),
-                   reinterpret_cast<const int8_t*>(second), zero, size, words);
-}
-
-void FillImages(const Plan& p, const KernelArgs& args, int64_t first_image, int64_t images,
-                float* image) {
-  const int32_t zero = ZeroOfImage(p, args);
-  const int64_t size = p.w.in_size(), words = p.words();
-  args.threads.ParallelRange(images * p.groups * words, 32768 / std::max<int64_t>(1, size) + 1,
-                             [&](int64_t begin, int64_t end) {
-                               for (int64_t i = begin; i < end; ++i) {
-                                 const int64_t c = i % words * PerWord(p.form);
-                                 const int64_t channel =
-                                     (first_image * p.groups + i / words) * p.channels + c;
-                                 FillWords(p, In<uint8_t>(args, 0) + channel * size, p.channels - c,
-                                           zero, image + i * size);
-                               }
-                             });
-}
-
 // The bias of each filter's sums and, of signed bytes, what the zero point of the image adds.
 void StartSums(const Plan& p, const KernelArgs& args, Scratch& scratch) {
   const auto* left_out =
       reinterpret_cast<const int32_t*>(scratch.weights + p.groups * p.group_bytes());
-  const auto zero = static_cast<uint32_t>(MiddleOf(p.x_dtype) - ZeroOfImage(p, args));
+  const auto zero = static_cast<uint32_t>(MiddleOf(p.parts.x_dtype) - p.parts.ZeroOfImage(args));
   for (int64_t i = 0; i < p.filters(); ++i) {
-    const int32_t bias = Given(args, p.roles.bias) ? In<int32_t>(args, p.roles.bias)[i] : 0;
+    const int32_t bias = p.parts.BiasOf(args, i);
     scratch.start[i] =
         static_cast<int32_t>(static_cast<uint32_t>(bias) + static_cast<uint32_t>(left_out[i]) +
                              zero * static_cast<uint32_t>(left_out[p.filters() + i]));
@@ -215,15 +164,11 @@ void StartSums(const Plan& p, const KernelArgs& args, Scratch& scratch) {
 }
 
 void Prepare(const Plan& p, const KernelArgs& args, Scratch& scratch) {
-  const void* zeros = Given(args, p.roles.w_zero) ? args.inputs[p.roles.w_zero] : nullptr;
   scratch.weights = p.weights ? p.weights.get() : scratch.packed;
   if (!p.weights)
-    PackFilters(p, args.inputs[p.roles.w], {zeros, p.w_dtype, p.w_zeros}, scratch.packed);
+    PackFilters(p, args.inputs[p.parts.roles.w], p.parts.ZerosOfWeights(args), scratch.packed);
   StartSums(p, args, scratch);
-  for (int64_t i = 0; p.quantized && i < std::max<int64_t>(1, p.w_scales); ++i)
-    scratch.scales[i] =
-        RequantizeScale(*In<float>(args, p.roles.x_scale), In<float>(args, p.roles.w_scale)[i],
-                        *In<float>(args, p.roles.y_scale));
+  if (p.quantized) p.parts.FillScales(args, scratch.scales);
 }
 
 void Run(const Plan& p, const KernelArgs& args) {
@@ -232,7 +177,8 @@ void Run(const Plan& p, const KernelArgs& args) {
   Prepare(p, args, scratch);
   for (int64_t image = 0; image < p.w.batch; image += p.together) {
     const int64_t images = std::min(p.together, p.w.batch - image);
-    FillImages(p, args, image, images, scratch.image);
+    p.images().Fill(*p.level, In<uint8_t>(args, 0) + image * p.images().size_of_one(), images,
+                    p.parts.ZeroOfImage(args), args.threads, scratch.image);
     const int64_t units = images * p.groups * p.blocks();
     const int pieces = static_cast<int>(std::min<int64_t>(units, args.threads.threads));
     args.threads.ParallelFor(pieces, [&](int i) {
@@ -244,23 +190,8 @@ void Run(const Plan& p, const KernelArgs& args) {
   }
 }
 
-int64_t CountOf(const KernelRequest& request, int role) {
-  return role >= 0 && HasInput(request, role) ? request.inputs[role].dims.Elements() : 0;
-}
-
-Status CheckParts(const KernelRequest& request, const Plan& p) {
-  const auto byte = [](DType dtype) { return dtype == DType::u8 || dtype == DType::i8; };
-  if (!byte(p.x_dtype) || !byte(p.w_dtype) || (p.quantized && !byte(p.y_dtype)))
-    return Unsupported("dtypes {}, {}, {}", Name(p.x_dtype), Name(p.w_dtype), Name(p.y_dtype));
-  const int64_t m = p.groups * p.m;
-  if ((p.w_zeros > 1 && p.w_zeros != m) || (p.w_scales > 1 && p.w_scales != m))
-    return Unsupported("per-channel parameters do not match {} channels", m);
-  if (CountOf(request, p.roles.x_zero) > 1) return Unsupported("several zero points of the image");
-  return {};
-}
-
 Status FillGeometry(const KernelRequest& request, const FilterLevel& filters, Plan* p) {
-  const Dims &x = request.inputs[0].dims, &w = request.inputs[p->roles.w].dims;
+  const Dims &x = request.inputs[0].dims, &w = request.inputs[p->parts.roles.w].dims;
   MINIM_TRY(p->w, WindowOf(AttributesOf(request), x, request.outputs[0].dims, w.span().subspan(2)));
   MINIM_TRY(p->groups, GroupsOf(AttributesOf(request), x, w));
   p->m = w[0] / p->groups;
@@ -271,24 +202,17 @@ Status FillGeometry(const KernelRequest& request, const FilterLevel& filters, Pl
   const int64_t count = std::max<int64_t>(1, p->pixels.count()),
                 threads = std::max(1, request.threads);
   p->block = std::min({most, p->pixels.Most(), (count + threads - 1) / threads});
-  const int64_t image_bytes = p->wide_image() * static_cast<int64_t>(sizeof(float));
+  const int64_t image_bytes = p->images().words_of_one() * static_cast<int64_t>(sizeof(float));
   p->together = std::clamp<int64_t>(kWideBytes / std::max<int64_t>(1, image_bytes), 1,
                                     std::max<int64_t>(1, p->w.batch));
   return {};
 }
 
-// The zero points of the weights as far as they are known.
-Result<ZeroPoints> KnownZeros(const KernelRequest& request, const Plan& p) {
-  const TensorDesc* zero = p.w_zeros ? &request.inputs[p.roles.w_zero] : nullptr;
-  if (zero && zero->constant == nullptr) return Unsupported("not constant");
-  return ZeroPoints{zero ? zero->constant : nullptr, p.w_dtype, p.w_zeros};
-}
-
 void PackWeights(const KernelRequest& request, const ZeroPoints& zeros, Plan* p) {
-  const TensorDesc& w = request.inputs[p->roles.w];
+  const TensorDesc& w = request.inputs[p->parts.roles.w];
   if (w.constant == nullptr) return;
   std::string key = fmt::format("conv int{}.{}.{}", PerWord(p->form), p->m, p->channels);
-  for (int64_t i = 0; i < p->w_zeros; ++i) key += fmt::format(".{}", zeros.At(i));
+  for (int64_t i = 0; i < zeros.count; ++i) key += fmt::format(".{}", zeros.At(i));
   p->weights =
       request.packs->GetOrPack(w.ConstantView(), key, p->weight_bytes(),
                                [&](std::byte* blob) { PackFilters(*p, w.constant, zeros, blob); });
@@ -299,20 +223,15 @@ struct Levels {
   const FilterLevel& filters;
 };
 
-BindResult Bind(const KernelRequest& request, const Levels& levels, const Roles& roles,
+BindResult Bind(const KernelRequest& request, const Levels& levels, const IntConvRoles& roles,
                 bool quantized) {
   MINIM_TRY(RequireRowMajor(request));
-  Plan p{.roles = roles, .level = &levels.ints, .quantized = quantized};
-  p.x_dtype = request.inputs[0].dtype;
-  p.w_dtype = request.inputs[roles.w].dtype;
-  p.y_dtype = request.outputs[0].dtype;
-  p.w_zeros = CountOf(request, roles.w_zero);
-  p.w_scales = CountOf(request, roles.w_scale);
-  const Result<ZeroPoints> zeros = KnownZeros(request, p);
-  if (zeros.ok() && AreMiddle(*zeros)) p.form = IntForm::kBytes;
+  Plan p{.level = &levels.ints, .quantized = quantized};
+  MINIM_TRY(p.parts, IntConvPartsOf(request, roles));
+  const std::optional<ZeroPoints> zeros = p.parts.KnownZerosOfWeights(request);
+  if (zeros && AreMiddle(*zeros)) p.form = IntForm::kBytes;
   MINIM_TRY(FillGeometry(request, levels.filters, &p));
-  MINIM_TRY(CheckParts(request, p));
-  if (zeros.ok()) PackWeights(request, *zeros, &p);
+  if (zeros) PackWeights(request, *zeros, &p);
   Scratch none;
   const size_t scratch = Carve(p, std::max(1, request.threads), nullptr, &none);
   return MakeKernel(
@@ -324,16 +243,16 @@ BindResult Bind(const KernelRequest& request, const Levels& levels, const Roles&
 }  // namespace
 
 BindResult ConvIntegerAvx2(const KernelRequest& r) {
-  return Bind(r, {IntAvx2(), FilterAvx2()}, kConvInteger, false);
+  return Bind(r, {IntAvx2(), FilterAvx2()}, kConvIntegerRoles, false);
 }
 BindResult ConvIntegerPortable(const KernelRequest& r) {
-  return Bind(r, {IntPortable(), FilterPortable()}, kConvInteger, false);
+  return Bind(r, {IntPortable(), FilterPortable()}, kConvIntegerRoles, false);
 }
 BindResult QLinearConvAvx2(const KernelRequest& r) {
-  return Bind(r, {IntAvx2(), FilterAvx2()}, kQLinearConv, true);
+  return Bind(r, {IntAvx2(), FilterAvx2()}, kQLinearConvRoles, true);
 }
 BindResult QLinearConvPortable(const KernelRequest& r) {
-  return Bind(r, {IntPortable(), FilterPortable()}, kQLinearConv, true);
+  return Bind(r, {IntPortable(), FilterPortable()}, kQLinearConvRoles, true);
 }
 
 }  // namespace minim

@@ -162,20 +162,30 @@ struct IntConv {
   Dims x, w;
   int64_t groups;
   std::vector<int64_t> strides, pads;
+  bool signed_filters = false;  // their zero points are 0
 };
 
 TEST(QuantizeTest, ConvolutionsPadWithTheZeroPoint) {
   const IntConv cases[] = {{{2, 3, 9, 11}, {5, 3, 3, 3}, 1, {1, 1}, {1, 1, 1, 1}},
                            {{1, 16, 6, 6}, {20, 16, 1, 1}, 1, {1, 1}, {0, 0, 0, 0}},
                            {{1, 8, 13, 12}, {8, 1, 3, 3}, 8, {2, 2}, {0, 1, 2, 1}},
-                           {{2, 3, 70, 61}, {6, 1, 5, 5}, 3, {1, 1}, {2, 2, 2, 2}}};
+                           {{2, 3, 70, 61}, {6, 1, 5, 5}, 3, {1, 1}, {2, 2, 2, 2}},
+                           {{2, 3, 9, 11}, {5, 3, 3, 3}, 1, {1, 1}, {1, 1, 1, 1}, true},
+                           {{1, 18, 6, 7}, {21, 18, 1, 1}, 1, {1, 1}, {0, 0, 0, 0}, true},
+                           {{1, 14, 13, 12}, {22, 7, 3, 3}, 2, {2, 2}, {0, 1, 2, 1}, true},
+                           {{1, 400, 3, 3}, {5, 400, 2, 2}, 1, {1, 1}, {1, 0, 0, 1}, true},
+                           // Tiles: several blocks, odd channels, filters not in fours, groups.
+                           {{2, 33, 37, 30}, {45, 33, 3, 3}, 1, {1, 1}, {1, 1, 1, 1}, true},
+                           {{1, 64, 20, 19}, {130, 32, 3, 3}, 2, {1, 1}, {0, 2, 1, 0}, true}};
   for (const IntConv& c : cases) {
     const Attributes attributes{{"group", c.groups}, {"strides", c.strides}, {"pads", c.pads}};
     Dims out{c.x[0], c.w[0]};
     for (int i = 0; i < 2; ++i)
       out.push_back((c.x[2 + i] + c.pads[i] + c.pads[2 + i] - c.w[2 + i]) / c.strides[i] + 1);
     const Tensor x = Bytes(DType::u8, c.x, 1), w = Bytes(DType::i8, c.w, 2),
-                 zx = Bytes(DType::u8, {}, 3), zw = Bytes(DType::i8, {c.w[0]}, 4);
+                 zx = Bytes(DType::u8, {}, 3),
+                 zw =
+                     c.signed_filters ? Tensor(DType::i8, {c.w[0]}) : Bytes(DType::i8, {c.w[0]}, 4);
     Tensor sums(DType::i32, out);
     const int64_t per_group = c.w[0] / c.groups;
     for (int64_t i = 0; i < sums.size(); ++i) {

@@ -7,11 +7,10 @@
 #pragma once
 
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/winograd_tiling.h"
 
 namespace minim {
 
-constexpr int64_t kWinogradOut = 4, kWinogradIn = 6;
-constexpr int64_t kWinogradTaps = kWinogradIn * kWinogradIn;
 constexpr double kWinogradPoints[] = {5.0 / 8, 3.0 / 2};
 
 /// 16 tiles of one output plane, as 36 rows of 16 sums `tap` floats apart.
@@ -23,15 +22,12 @@ struct WinogradTiles {
   const GemmLevel* finisher = nullptr;  // of an activation that is no clamp
   const float* residual = nullptr;      // laid out as the plane
   float* plane = nullptr;
-  int64_t height = 0, width = 0;    // of the plane
-  int64_t first_tile = 0, row = 0;  // tiles in a row
-  int64_t count = 0;                // of tiles, at most 16
+  WinogradPlane at;
 };
 
 struct WinogradLevel {
   std::string_view name;
-  /// B^T d B of 16 tiles of one channel: 36 rows of 16 to 36 rows of 16, `tap` floats apart.
-  void (*input)(const float* tiles, float* transformed, int64_t tap);
+  WinogradInput input;
   /// A^T m A, then bias, residual and activation. Writes nothing outside the plane.
   void (*output)(const WinogradTiles& tiles);
 };

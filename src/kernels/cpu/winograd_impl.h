@@ -107,14 +107,9 @@ void OutputTiles(const WinogradTiles& t) {
       StoreInterleaved(y, rows[r] + lane * kWinogradOut);
     }
   }
-  for (int64_t i = 0; i < t.count;) {
-    const int64_t tile = t.first_tile + i, x = tile % t.row, y = tile / t.row * kWinogradOut;
-    const int64_t tiles = std::min(t.row - x, t.count - i), left = x * kWinogradOut;
-    const int64_t pixels = std::min(tiles * kWinogradOut, t.width - left);
-    for (int64_t r = 0; r < std::min(kWinogradOut, t.height - y); ++r)
-      PutRow(t, rows[r] + i * kWinogradOut, (y + r) * t.width + left, pixels);
-    i += tiles;
-  }
+  ForEachTileRow(t.at, [&](int64_t r, int64_t tile, int64_t pixel, int64_t count) {
+    PutRow(t, rows[r] + tile * kWinogradOut, pixel, count);
+  });
 }
 
 }  // namespace
