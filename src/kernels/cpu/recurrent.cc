@@ -14,12 +14,20 @@ namespace {
 
 using namespace recurrent;
 
+// Rows quantized each by its own scale; several of them also placed as multiply_bytes wants them.
+struct ByteRows {
+  int64_t count = 0, depth = 0;
+  int8_t* bytes = nullptr;  // RowBytes(depth) apart
+  SignedQuad* placed = nullptr;
+  int32_t* start = nullptr;
+  float* scales = nullptr;
+};
+
 struct Scratch {
   std::byte *w, *r;
   float *wide_in[5], *wide_out[3];  // X, B, H0, C0, P and Y, Y_h, Y_c when they are not FP32
   float *bias, *extra, *gates, *step, *h, *next, *reset, *c;
-  int8_t *x8, *h8;
-  float *x_scales, *h_scales;
+  ByteRows x_bytes, h_bytes;
 };
 constexpr int kFloatInputs[5] = {kX, kB, kH0, kC0, kP};
 struct Counts {
@@ -40,6 +48,16 @@ void Narrow(const float* src, DType dtype, int64_t n, void* dst) {
   ConvertElements({src, DType::f32, Dims{n}}, {dst, dtype, Dims{n}});
 }
 
+ByteRows TakeRows(int64_t count, int64_t depth, Carver& carver) {
+  const int64_t placed = count > 1 ? count : 0;
+  return {.count = count,
+          .depth = depth,
+          .bytes = carver.Take<int8_t>(count * RowBytes(depth)),
+          .placed = carver.Take<SignedQuad>(placed * QuadsOf(depth)),
+          .start = carver.Take<int32_t>(placed),
+          .scales = carver.Take<float>(count)};
+}
+
 size_t Carve(const RecurrentPlan& p, std::byte* base, Scratch* s) {
   Carver carver(base);
   const int64_t wide = p.dtype == DType::f32 ? 0 : 1;
@@ -56,11 +74,8 @@ size_t Carve(const RecurrentPlan& p, std::byte* base, Scratch* s) {
   s->next = carver.Take<float>(p.batch * p.padded());
   s->reset = carver.Take<float>(p.phases > 1 ? p.batch * p.padded() : 0);
   s->c = carver.Take<float>(p.batch * p.padded());
-  const int64_t quantized = p.quantized() ? 1 : 0;
-  s->x8 = carver.Take<int8_t>(quantized * p.rows() * RowBytes(p.inputs));
-  s->h8 = carver.Take<int8_t>(quantized * p.batch * RowBytes(p.hidden));
-  s->x_scales = carver.Take<float>(quantized * p.rows());
-  s->h_scales = carver.Take<float>(quantized * p.batch);
+  s->x_bytes = TakeRows(p.quantized() ? p.rows() : 0, p.inputs, carver);
+  s->h_bytes = TakeRows(p.quantized() ? p.batch : 0, p.hidden, carver);
   return carver.bytes();
 }
 
@@ -119,52 +134,72 @@ void SpreadParameters(const Pass& pass) {
   }
 }
 
-// Each row of `src` as bytes of its own scale, filled up with zeros.
-void QuantizeRows(const RecurrentPlan& p, const float* src, int64_t stride, int64_t n,
-                  int64_t first, int64_t last, int8_t* dst, float* scales) {
-  const int64_t width = RowBytes(n);
-  for (int64_t row = first; row < last; ++row) {
-    std::fill_n(dst + row * width + n, width - n, int8_t{0});
-    scales[row] = p.ints->quantize_row(src + row * stride, n, dst + row * width);
+void QuantizeRows(const RecurrentPlan& p, const float* src, int64_t stride, const ByteRows& to) {
+  const int64_t width = RowBytes(to.depth);
+  for (int64_t row = 0; row < to.count; ++row) {
+    int8_t* bytes = to.bytes + row * width;
+    std::fill_n(bytes + to.depth, width - to.depth, int8_t{0});
+    to.scales[row] = p.ints->quantize_row(src + row * stride, to.depth, bytes);
+    if (to.count > 1)
+      to.start[row] =
+          PlaceRow(reinterpret_cast<const uint8_t*>(bytes), 0, to.depth, row, to.count, to.placed);
   }
 }
 
-constexpr int64_t kTogether = 4;  // panels of one quantized product
+constexpr int64_t kTogether = 4;       // panels of one quantized product ...
+constexpr int64_t kRowsTogether = 16;  // ... and rows, in whole tiles
 
-// dst[row, 0..) = the products of bytes with `panels` panels from `panel` on, as floats.
+// Where products of some panels go, and what is added to each row.
+struct ByteProducts {
+  const float* bias;
+  float* dst;
+  int64_t dst_row;
+};
+
+// The products of all rows with `panels` panels from `panel` on, as floats.
 void MultiplyBytes(const RecurrentPlan& p, const RecurrentPack& pack, const std::byte* packed,
-                   int64_t panel, int64_t panels, const int8_t* a, float a_scale, const float* bias,
-                   float* dst) {
-  alignas(64) int32_t sums[kTogether * kPanel];
+                   int64_t panel, int64_t panels, const ByteRows& a, const ByteProducts& to) {
+  alignas(64) int32_t sums[kRowsTogether * kTogether * kPanel];
+  const int64_t quads = QuadsOf(pack.depth);
   for (int64_t i = 0; i < panels; i += kTogether) {
-    const int64_t some = std::min(kTogether, panels - i), column = i * kPanel;
-    p.ints->multiply_row(
-        {.a = a,
-         .packed = reinterpret_cast<const int8_t*>(packed + (panel + i) * pack.panel_bytes()),
-         .panels = some,
-         .quads = QuadsOf(pack.depth),
-         .c = sums});
-    p.ints->dequantize_sums(sums, a_scale, {pack.Scales(packed) + panel * kPanel + column, true},
-                            bias ? bias + column : nullptr, some * kPanel, dst + column);
+    const int64_t some = std::min(kTogether, panels - i), column = i * kPanel, n = some * kPanel;
+    const auto* b = reinterpret_cast<const int8_t*>(packed + (panel + i) * pack.panel_bytes());
+    const RequantizeRow scales{pack.Scales(packed) + panel * kPanel + column, true};
+    for (int64_t first = 0; first < a.count; first += kRowsTogether) {
+      const int64_t rows = std::min(kRowsTogether, a.count - first);
+      if (a.count == 1)
+        p.ints->multiply_row(
+            {.a = a.bytes, .packed = b, .panels = some, .quads = quads, .c = sums});
+      else
+        p.ints->multiply_bytes({.m = rows,
+                                .n = n,
+                                .depth = quads,
+                                .a = a.placed + first * quads,
+                                .packed = b,
+                                .row_start = a.start + first,
+                                .c = sums,
+                                .c_row = n});
+      for (int64_t row = 0; row < rows; ++row)
+        p.ints->dequantize_sums(sums + row * n, a.scales[first + row], scales,
+                                to.bias ? to.bias + column : nullptr, n,
+                                to.dst + (first + row) * to.dst_row + column);
+    }
   }
 }
 
 void InputGatesOfBytes(const Pass& pass) {
   const RecurrentPlan& p = pass.p;
   const Scratch& s = pass.s;
-  const int64_t panels = p.w_pack.panels(), width = RowBytes(p.inputs);
-  QuantizeRows(p, pass.in[0], p.inputs, p.inputs, 0, p.rows(), s.x8, s.x_scales);
+  const int64_t panels = p.w_pack.panels();
+  QuantizeRows(p, pass.in[0], p.inputs, s.x_bytes);
   const int64_t groups = (panels + kTogether - 1) / kTogether;
-  const int64_t grain = 100000 / std::max<int64_t>(1, p.rows() * width * kTogether * kPanel) + 1;
-  pass.threads.ParallelRange(groups, grain, [&](int64_t first, int64_t last) {
-    for (int64_t panel = first * kTogether; panel < std::min(last * kTogether, panels);
-         panel += kTogether) {
-      for (int64_t row = 0; row < p.rows(); ++row)
-        MultiplyBytes(p, p.w_pack, pass.w, panel, std::min(kTogether, panels - panel),
-                      s.x8 + row * width, s.x_scales[row], s.bias + panel * kPanel,
-                      s.gates + row * p.columns() + panel * kPanel);
-    }
-  });
+  const int64_t work = p.rows() * p.inputs * kTogether * kPanel;
+  pass.threads.ParallelRange(
+      groups, 100000 / std::max<int64_t>(1, work) + 1, [&](int64_t first, int64_t last) {
+        const int64_t panel = first * kTogether;
+        MultiplyBytes(p, p.w_pack, pass.w, panel, std::min(last * kTogether, panels) - panel,
+                      s.x_bytes, {s.bias + panel * kPanel, s.gates + panel * kPanel, p.columns()});
+      });
 }
 
 void SetPacked(const RecurrentPack& pack, const std::byte* panels, GemmArgs* args) {
@@ -252,13 +287,10 @@ void RunCells(const Pass& pass, const Phase& phase, int64_t b, int64_t first, in
 void MultiplyChunk(const Pass& pass, const Phase& phase, int64_t panel, int64_t panels,
                    float* products) {
   const RecurrentPlan& p = pass.p;
-  const int64_t columns = panels * kPanel, width = RowBytes(p.hidden);
-  if (p.quantized()) {
-    for (int64_t b = 0; b < p.batch; ++b)
-      MultiplyBytes(p, p.r_pack, pass.r, panel, panels, pass.s.h8 + b * width, pass.s.h_scales[b],
-                    nullptr, products + b * columns);
-    return;
-  }
+  const int64_t columns = panels * kPanel;
+  if (p.quantized())
+    return MultiplyBytes(p, p.r_pack, pass.r, panel, panels, pass.s.h_bytes,
+                         {nullptr, products, columns});
   GemmArgs args{.m = p.batch,
                 .n = columns,
                 .k = p.hidden,
@@ -284,8 +316,7 @@ void RunChunk(const Pass& pass, const Phase& phase, int64_t chunk, float* produc
 void RunPhase(const Pass& pass, const Phase& phase) {
   constexpr double kWorthAThread = 100e3;  // multiply-adds
   const RecurrentPlan& p = pass.p;
-  if (p.quantized())
-    QuantizeRows(p, phase.src, p.padded(), p.hidden, 0, p.batch, pass.s.h8, pass.s.h_scales);
+  if (p.quantized()) QuantizeRows(p, phase.src, p.padded(), pass.s.h_bytes);
   const int64_t width = p.ChunkBlocks(phase.index), chunks = (p.blocks() + width - 1) / width;
   const double work = static_cast<double>(p.batch) * p.hidden * p.hidden *
                       static_cast<double>(p.r_pack.groups[phase.index].gates);
