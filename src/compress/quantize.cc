@@ -274,6 +274,7 @@ QuantizedWeights QuantizeWeights(const Tensor& weights, int axis,
 
 Result<Graph> QuantizeStatic(const Graph& graph, const Dataset& calibration) {
   Graph source = graph;
+  MINIM_TRY(FoldConstants(source, {}));
   MINIM_TRY(FoldBatchNorm(source, {}));  // so that a convolution ends in its activation
   Graph result = source;
   MINIM_TRY(const bool any, StaticQuantizer(source, result).Run(calibration));
@@ -286,6 +287,7 @@ Result<Graph> QuantizeStatic(const Graph& graph, const Dataset& calibration) {
 
 Result<Graph> QuantizeDynamic(const Graph& graph) {
   Graph result = graph;
+  MINIM_TRY(FoldConstants(result, {}));
   MINIM_TRY(const bool any, DynamicQuantizer(result).Run());
   if (!any)
     return Unsupported("nothing to quantize: no Gemm, MatMul or LSTM with constant weights");
