@@ -1,10 +1,11 @@
 // Pools over one or two spatial axes, a vector of outputs at a time: FP32, and the maximum of
-// bytes, which are exact in FP32.
+// bytes.
 #include <algorithm>
 #include <limits>
 
 #include "kernels/cpu/bindings.h"
-#include "kernels/cpu/int_gemm.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/max_pool_rows.h"
 #include "kernels/cpu/plane_window.h"
 
 namespace minim {
@@ -57,25 +58,14 @@ void ForEachBlock(const Plan& p, const KernelArgs& args, float padding, F&& f) {
 template <typename T>
 BindResult MaxPoolOfBytes(const KernelRequest& request) {
   MINIM_TRY(Plan p, PlanOf(request, kDTypeOf<T>));
-  const int64_t staged = p.stage.FloatsFor(1, p.block), image = p.w.in_size();
-  p.piece_bytes = AlignUp((staged + image + p.w.out_size()) * sizeof(float));
+  p.piece_bytes = AlignUp(MaxPoolLine(p.w) * sizeof(T));
   const size_t scratch = p.piece_bytes * std::max(1, request.threads);
   return MakeKernel(
       "max pool of bytes avx2",
-      [p = std::move(p), staged, image](const KernelArgs& args) {
-        ForEachPlane(p, args, [&](int64_t plane, float* stage) {
-          float* wide = stage + staged;
-          float* result = wide + image;
-          const T* src = In<T>(args, 0) + plane * image;
-          if constexpr (std::is_same_v<T, uint8_t>)
-            IntAvx2().dequantize_u8(src, 1, 0, image, wide);
-          else
-            IntAvx2().dequantize_s8(src, 1, 0, image, wide);
-          ForEachPlaneBlock(p.w, p.stage, p.block, wide, std::numeric_limits<T>::min(), stage,
-                            result, [](const PlaneRows& rows, int64_t) { PlanesAvx2().max(rows); });
-          T* dst = Out<T>(args, 0) + plane * p.w.out_size();
-          for (int64_t i = 0; i < p.w.out_size(); ++i)
-            dst[i] = static_cast<T>(static_cast<int32_t>(result[i]));
+      [p = std::move(p)](const KernelArgs& args) {
+        ForEachPlane(p, args, [&](int64_t plane, float* line) {
+          MaxPoolPlaneAvx2(p.w, In<T>(args, 0) + plane * p.w.in_size(), reinterpret_cast<T*>(line),
+                           Out<T>(args, 0) + plane * p.w.out_size());
         });
       },
       scratch);
