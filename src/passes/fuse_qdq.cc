@@ -280,23 +280,29 @@ class QdqFuser {
   // DQ -> op -> Q with equal parameters around an op that only moves or selects elements.
   bool FusePassThrough(size_t index) {
     const Node node = graph_.nodes[index];
-    constexpr std::string_view kOps[] = {"MaxPool",   "Reshape", "Flatten",
-                                         "Transpose", "Squeeze", "Unsqueeze"};
+    constexpr std::string_view kOps[] = {"MaxPool", "Reshape",   "Flatten", "Transpose",
+                                         "Squeeze", "Unsqueeze", "Concat"};
     if (std::find(std::begin(kOps), std::end(kOps), node.op) == std::end(kOps) ||
         node.output(1) != kNoValue)
       return false;
-    const Node* dq = PerTensorDq(node.input(0));
     const Tail tail = FindTail(node.output(0));
-    if (dq == nullptr || tail.q < 0 || tail.activation >= 0) return false;
-    const Node& q = graph_.nodes[tail.q];
-    if (graph_.type(dq->input(0)).dtype != graph_.type(q.output(0)).dtype) return false;
-    if (!SameConstant(graph_, dq->input(1), q.input(1))) return false;
-    const bool both_default = dq->input(2) == kNoValue && q.input(2) == kNoValue;
-    if (!both_default && !SameConstant(graph_, dq->input(2), q.input(2))) return false;
+    if (tail.q < 0 || tail.activation >= 0) return false;
     Node moved = node;
-    moved.inputs[0] = dq->input(0);
+    const size_t count = node.op == "Concat" ? node.inputs.size() : 1;
+    for (size_t i = 0; i < count; ++i) {
+      const Node* dq = PerTensorDq(node.inputs[i]);
+      if (dq == nullptr || !SameParams(*dq, graph_.nodes[tail.q])) return false;
+      moved.inputs[i] = dq->input(0);
+    }
     Replace(index, std::move(moved), tail);
     return true;
+  }
+
+  bool SameParams(const Node& dq, const Node& q) const {
+    if (graph_.type(dq.input(0)).dtype != graph_.type(q.output(0)).dtype) return false;
+    if (!SameConstant(graph_, dq.input(1), q.input(1))) return false;
+    const bool both_default = dq.input(2) == kNoValue && q.input(2) == kNoValue;
+    return both_default || SameConstant(graph_, dq.input(2), q.input(2));
   }
 
   Graph& graph_;

@@ -255,6 +255,24 @@ TEST(FuseQdqTest, AProductWithoutAQuantizerEndsInFloatsWithItsBias) {
   EXPECT_EQ(OpsOf(Apply(FuseQdq, graph, 1e-5)), Ops({"QuantizeLinear", "MatMulIntegerToFloat"}));
 }
 
+TEST(FuseQdqTest, EqualParametersPassThroughConcat) {
+  const auto ops = [](const char* second_zero) {
+    return OpsOf(Apply(FuseQdq,
+                       Parse(fmt::format(R"(graph "g"(a: u8[1,2], b: u8[1,3]) -> (y) {{
+      const s: f32 = [0.01]
+      const z: u8 = [7]
+      const z2: u8 = [{}]
+      c = DequantizeLinear(a, s, z)
+      d = DequantizeLinear(b, s, z2)
+      j = Concat(c, d) {{axis=1}}
+      y = QuantizeLinear(j, s, z) }})",
+                                         second_zero)),
+                       0));
+  };
+  EXPECT_EQ(ops("7"), Ops({"Concat"}));
+  EXPECT_EQ(ops("8"), Ops({"DequantizeLinear", "DequantizeLinear", "Concat", "QuantizeLinear"}));
+}
+
 TEST(ExpandFunctionsTest, NamesakesInOtherDomainsHaveNoKernel) {
   const Graph graph = Parse(R"(graph "g"(x: f32[2,3]) -> (y) {
     const s: f32 = [0.5]
