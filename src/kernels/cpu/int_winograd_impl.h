@@ -8,10 +8,15 @@
 namespace minim {
 namespace {
 
-typedef int16_t Shorts __attribute__((vector_size(32)));
-typedef uint32_t Words __attribute__((vector_size(32)));  // wrap
-typedef int32_t Ints __attribute__((vector_size(32)));
-constexpr int64_t kLanes32 = 8;
+#ifdef __AVX2__
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+typedef int16_t Shorts __attribute__((vector_size(kVectorBytes)));
+typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));  // wrap
+typedef int32_t Ints __attribute__((vector_size(kVectorBytes)));
+constexpr int64_t kLanes32 = kVectorBytes / 4;
 
 template <typename V>
 inline V LoadLanes(const void* src) {
@@ -70,6 +75,7 @@ void InputTiles(const float* tiles, float* transformed, int64_t tap) {
 
 // Lanes of four vectors as one row: lane 0 of each, then lane 1 of each, ...
 inline void StoreInterleaved(const Ints (&y)[4], int32_t* dst) {
+#ifdef __AVX2__
   const Ints a = __builtin_shufflevector(y[0], y[1], 0, 8, 1, 9, 4, 12, 5, 13),
              b = __builtin_shufflevector(y[2], y[3], 0, 8, 1, 9, 4, 12, 5, 13),
              c = __builtin_shufflevector(y[0], y[1], 2, 10, 3, 11, 6, 14, 7, 15),
@@ -82,6 +88,10 @@ inline void StoreInterleaved(const Ints (&y)[4], int32_t* dst) {
   StoreLanes(dst + 8, Ints(__builtin_shufflevector(rows[2], rows[3], 0, 1, 2, 3, 8, 9, 10, 11)));
   StoreLanes(dst + 16, Ints(__builtin_shufflevector(rows[0], rows[1], 4, 5, 6, 7, 12, 13, 14, 15)));
   StoreLanes(dst + 24, Ints(__builtin_shufflevector(rows[2], rows[3], 4, 5, 6, 7, 12, 13, 14, 15)));
+#else
+  for (int lane = 0; lane < kLanes32; ++lane)
+    StoreLanes(dst + 4 * lane, Ints{y[0][lane], y[1][lane], y[2][lane], y[3][lane]});
+#endif
 }
 
 void OutputTiles(const int32_t* sums, int64_t tap, int32_t start, int32_t* pixels) {
