@@ -1,8 +1,8 @@
 """Resident memory of one model at batch 1, minim beside each installed peer, in MiB.
 
-minim: the whole process of `minim bench` while it runs. Peers: what their process grew by from just
-before the model was loaded, as Python and the packages' libraries are not theirs. "held" is after
-warm-up, "peak" includes loading.
+"held" is anonymous memory after warm-up, so that nobody's code counts; "peak" is all resident memory,
+loading included. minim: the whole process of `minim bench` while it runs. Peers: what their process
+grew by from just before the model was loaded, as Python is not theirs.
 """
 import argparse
 import json
@@ -27,7 +27,7 @@ def status(pid="self"):
     """(held, peak) of a process in MiB."""
     with open(f"/proc/{pid}/status") as file:
         lines = dict(line.split(":", 1) for line in file)
-    return tuple(int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+    return tuple(int(lines[name].split()[0]) / 1024 for name in ("RssAnon", "VmHWM"))
 
 
 def of_minim(binary, path, threads, input_file):

@@ -1,7 +1,9 @@
 // Attributes: the named constants of a node, as ONNX has them. Sub-graphs are kept by the node.
+// Copies share what neither changes: a tree ensemble's are megabytes, and every plan copies nodes.
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -20,16 +22,21 @@ class Attributes {
   using Map = std::map<std::string, Attribute, std::less<>>;
 
   Attributes() = default;
-  Attributes(std::initializer_list<Map::value_type> items) : items_(items) {}
+  Attributes(std::initializer_list<Map::value_type> items)
+      : items_(std::make_shared<Map>(items)) {}
 
-  bool Has(std::string_view name) const { return items_.find(name) != items_.end(); }
+  bool Has(std::string_view name) const { return items().find(name) != items().end(); }
   void Set(std::string_view name, Attribute value) {
-    items_.insert_or_assign(std::string(name), std::move(value));
+    Own().insert_or_assign(std::string(name), std::move(value));
   }
   void Erase(std::string_view name) {
-    if (auto it = items_.find(name); it != items_.end()) items_.erase(it);
+    Map& own = Own();
+    if (auto it = own.find(name); it != own.end()) own.erase(it);
   }
-  const Map& items() const { return items_; }
+  const Map& items() const {
+    static const Map kNone;
+    return items_ ? *items_ : kNone;
+  }
 
   /// The attribute, or `fallback` when absent or of another kind, which Has() does not tell from
   /// the right one.
@@ -53,13 +60,18 @@ class Attributes {
  private:
   template <typename T>
   T Or(std::string_view name, T fallback) const {
-    const auto it = items_.find(name);
-    if (it == items_.end()) return fallback;
+    const auto it = items().find(name);
+    if (it == items().end()) return fallback;
     const T* value = std::get_if<T>(&it->second);
     return value ? *value : fallback;
   }
 
-  Map items_;
+  Map& Own() {
+    if (!items_ || items_.use_count() > 1) items_ = std::make_shared<Map>(items());
+    return *items_;
+  }
+
+  std::shared_ptr<Map> items_;  // null: none
 };
 
 }  // namespace minim

@@ -3,6 +3,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "core/heap.h"
 #include "exec/program.h"
 #include "onnx/onnx.h"
 #include "session/context_pool.h"
@@ -101,6 +102,7 @@ class SessionImpl final : public Session {
       leases.push_back(std::make_unique<ContextPool::Lease>(pool_));
       MINIM_TRY(program_.Prepare(**leases.back(), {input_dims.begin(), input_dims.end()}));
     }
+    ReturnFreedPages();
     return {};
   }
 
@@ -126,8 +128,10 @@ Result<std::shared_ptr<Session>> MakeSession(Graph graph, const SessionOptions& 
   context.has_kernel = HasCpuKernel;
   context.skip = options.skip_passes;
   MINIM_TRY(std::vector<PassReport> reports, RunPipeline(kLoadPipeline, graph, context));
-  return std::shared_ptr<Session>(std::make_shared<SessionImpl>(
-      std::move(graph), std::move(reports), std::move(runtime), options));
+  auto session = std::make_shared<SessionImpl>(std::move(graph), std::move(reports),
+                                               std::move(runtime), options);
+  ReturnFreedPages();
+  return std::shared_ptr<Session>(std::move(session));
 }
 
 Result<std::shared_ptr<Session>> Session::Load(const std::string& path, SessionOptions options) {

@@ -1,0 +1,33 @@
+#include "core/heap.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <memory>
+#include <vector>
+
+namespace minim {
+namespace {
+
+int64_t ResidentPages() {
+  int64_t size = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> size >> resident;
+  return resident;
+}
+
+TEST(HeapTest, FreedPagesGoBackThoughLaterOnesStay) {
+#if !defined(__GLIBC__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "another allocator keeps what is freed";
+#endif
+  constexpr size_t kPiece = 16 << 10, kPieces = 4096;  // below the size that is mapped by itself
+  std::vector<std::unique_ptr<char[]>> pieces;
+  for (size_t i = 0; i < kPieces; ++i) pieces.push_back(std::make_unique<char[]>(kPiece));
+  const auto last = std::make_unique<char[]>(kPiece);
+  const int64_t before = ResidentPages();
+  pieces.clear();
+  ReturnFreedPages();
+  EXPECT_LT(ResidentPages(), before - int64_t{kPiece * kPieces / 4096} / 2);
+}
+
+}  // namespace
+}  // namespace minim
