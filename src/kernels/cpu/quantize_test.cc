@@ -76,6 +76,38 @@ TEST(QuantizeTest, ExtremesNeedMoreThanSixteenBits) {
   ExpectSameAtEveryLevel(test, expected, "extremes");
 }
 
+Tensor Filled(DType dtype, const Dims& dims, int value) {
+  Tensor tensor(dtype, dims);
+  std::memset(tensor.data(), value, tensor.bytes());
+  return tensor;
+}
+
+// Signed bytes go another way than bytes with zero points of any kind.
+TEST(QuantizeTest, SignedBytesAtTheirExtremes) {
+  const int64_t m = 7, n = 33;
+  for (DType ta : {DType::u8, DType::i8}) {
+    for (DType tb : {DType::u8, DType::i8}) {
+      const Tensor middle = Filled(tb, {n}, tb == DType::u8 ? 128 : 0);
+      for (int a : {0, 1, 127, 128, 255, -1}) {
+        for (int b : {0, 127, 128, 255, -1}) {
+          const int64_t k = a < 0 && b < 0 ? 1603 : 37;
+          const Tensor x = a < 0 ? Bytes(ta, {m, k}, 1) : Filled(ta, {m, k}, a),
+                       w = b < 0 ? Bytes(tb, {k, n}, 2) : Filled(tb, {k, n}, b);
+          for (const Tensor& zero : {Filled(ta, {}, 0), Filled(ta, {}, 255), Bytes(ta, {m}, 3)}) {
+            KernelCase test{.op = "MatMulInteger",
+                            .inputs = {x, w, zero, middle},
+                            .outputs = {Tensor(DType::i32, {m, n})},
+                            .constants = {1, 3},
+                            .threads = 2};
+            ExpectSameAtEveryLevel(test, Sums(x, w, zero, middle, m, n, k),
+                                   fmt::format("{} {}", a, b));
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(QuantizeTest, QLinearMatMulPerColumn) {
   const int64_t m = 9, n = 21, k = 40;
   for (DType ty : {DType::u8, DType::i8}) {
@@ -227,6 +259,31 @@ TEST(QuantizeTest, ConvolutionsPadWithTheZeroPoint) {
     ExpectSameAtEveryLevel(full, expected, "QLinearConv");
     full.constants = {};
     ExpectSameAtEveryLevel(full, expected, "QLinearConv of given filters");
+  }
+}
+
+// Sums just inside what the tiles can tell apart, and just outside, where the direct product runs.
+TEST(QuantizeTest, TilesOfTheLargestSums) {
+  for (const int64_t channels : {114, 116}) {  // 9 * 114 * 255 * 128 < 2^25 < 9 * 116 * 255 * 127
+    for (const int filter : {127, -128}) {
+      const Tensor x = Filled(DType::u8, {1, channels, 20, 20}, 255),
+                   w = Filled(DType::i8, {40, channels, 3, 3}, filter);
+      const float scale = 127.0f / (9.0f * 128 * 255 * static_cast<float>(channels));
+      Tensor expected(DType::i8, {1, 40, 18, 18});
+      const auto sum = static_cast<float>(9 * channels * 255 * filter);
+      for (int8_t& y : expected.as<int8_t>())
+        y = static_cast<int8_t>(Requantize(sum * RequantizeScale(1, scale, 1), 0, -128, 127));
+      KernelCase test{.op = "QLinearConv",
+                      .inputs = {x, Tensor::Scalar<float>(1), Tensor::Scalar<uint8_t>(0), w,
+                                 Tensor::Scalar<float>(scale), Tensor::Scalar<int8_t>(0),
+                                 Tensor::Scalar<float>(1), Tensor::Scalar<int8_t>(0)},
+                      .outputs = {Tensor(DType::i8, {1, 40, 18, 18})},
+                      .constants = {2, 3, 5}};
+      ExpectSameAtEveryLevel(test, expected, fmt::format("{} {}", channels, filter));
+      const bool tiles =
+          BoundCase(test, Isa::kPortable).kernel().Describe().find("winograd") != std::string::npos;
+      EXPECT_EQ(tiles, channels == 114) << channels << " " << filter;
+    }
   }
 }
 
