@@ -16,7 +16,6 @@ namespace {
 
 constexpr int64_t kPackBytes = 512 << 10;  // of packed pixels at a time, and of their sums ...
 constexpr int64_t kLeastPanels = 4;        // ... but so many panels, as each reads all the weights
-constexpr int64_t kWideBytes = 1 << 20;    // of images in words at a time, unless one is larger
 
 struct Plan {
   Window w;
@@ -35,6 +34,7 @@ struct Plan {
   int64_t depth() const { return pixels.rows(); }
   WordImages images() const { return {parts.x_dtype, form, groups, channels, w.in_size()}; }
   int64_t blocks() const { return (pixels.count() + block - 1) / block; }
+  size_t row_bytes() const { return depth() * sizeof(int32_t); }
   size_t group_bytes() const { return PackedABytes(form, m, depth() * PerWord(form)); }
   size_t weight_bytes() const { return groups * group_bytes() + 2 * filters() * sizeof(int32_t); }
 };
@@ -46,8 +46,9 @@ struct Piece {
 };
 struct Scratch {
   float* image;
-  std::byte *packed, *pieces;
+  std::byte *row, *packed;   // of filters that are given at run time
   const std::byte* weights;  // packed here or at bind time
+  std::byte* pieces;
   float* scales;
   int32_t* start;  // of each filter's sums
 };
@@ -67,6 +68,7 @@ size_t PieceBytes(const Plan& p) {
 size_t Carve(const Plan& p, int threads, std::byte* base, Scratch* to) {
   Carver carver(base);
   to->image = carver.Take<float>(p.together * p.images().words_of_one());
+  to->row = carver.Take<std::byte>(p.weights ? 0 : p.row_bytes());
   to->packed = carver.Take<std::byte>(p.weights ? 0 : p.weight_bytes());
   to->scales = carver.Take<float>(std::max<int64_t>(1, p.parts.w_scales));
   to->start = carver.Take<int32_t>(p.filters());
@@ -76,10 +78,9 @@ size_t Carve(const Plan& p, int threads, std::byte* base, Scratch* to) {
 
 // One filter less its zero point, word by word of its pixels: the channels of a word, tap by tap.
 template <typename Packed>
-void PackFilter(const Plan& p, const ZeroPoints& weights, int32_t zero, int64_t filter,
-                std::vector<Packed>& row) {
+void FillRow(const Plan& p, const ZeroPoints& weights, int32_t zero, int64_t filter, Packed* row) {
   const int64_t taps = p.w.taps(), per_word = PerWord(p.form);
-  std::fill(row.begin(), row.end(), Packed{0});
+  std::fill_n(row, p.depth() * per_word, Packed{0});
   for (int64_t c = 0; c < p.channels; ++c)
     for (int64_t tap = 0; tap < taps; ++tap)
       row[(c / per_word * taps + tap) * per_word + c % per_word] =
@@ -87,26 +88,25 @@ void PackFilter(const Plan& p, const ZeroPoints& weights, int32_t zero, int64_t 
 }
 
 // Every group's filters as the left operand; then what multiply_bytes leaves out of each filter's
-// sums, and the sums of their weights.
-void PackFilters(const Plan& p, const void* src, const ZeroPoints& zeros, std::byte* dst) {
+// sums, and the sums of their weights. `row`: one filter's words.
+void PackFilters(const Plan& p, const void* src, const ZeroPoints& zeros, std::byte* row,
+                 std::byte* dst) {
   const int64_t values = p.depth() * PerWord(p.form);
   const ZeroPoints weights{src, p.parts.w_dtype, p.filters() * p.channels * p.w.taps()};
   auto* left_out = reinterpret_cast<int32_t*>(dst + p.groups * p.group_bytes());
-  std::vector<int16_t> pairs(p.form == IntForm::kPairs ? values : 0);
-  std::vector<int8_t> bytes(p.form == IntForm::kBytes ? values : 0);
+  int32_t* sums = left_out + p.filters();
   for (int64_t filter = 0; filter < p.filters(); ++filter) {
     std::byte* group = dst + filter / p.m * p.group_bytes();
-    left_out[filter] = left_out[p.filters() + filter] = 0;
+    left_out[filter] = sums[filter] = 0;
     if (p.form == IntForm::kPairs) {
-      PackFilter(p, weights, zeros.At(filter), filter, pairs);
-      PlaceRow(reinterpret_cast<const uint32_t*>(pairs.data()), 0, p.depth(), filter % p.m, p.m,
-               p.depth(), reinterpret_cast<uint32_t*>(group));
-    } else {
-      PackFilter(p, weights, zeros.At(filter), filter, bytes);
-      left_out[filter] = PlaceRow(reinterpret_cast<const uint8_t*>(bytes.data()), 0, values,
-                                  filter % p.m, p.m, reinterpret_cast<SignedQuad*>(group));
-      left_out[p.filters() + filter] = std::accumulate(bytes.begin(), bytes.end(), 0);
+      FillRow(p, weights, zeros.At(filter), filter, reinterpret_cast<int16_t*>(row));
+      PlacePairs(row, p.depth(), filter % p.m, p.m, group);
+      continue;
     }
+    auto* bytes = reinterpret_cast<int8_t*>(row);
+    FillRow(p, weights, zeros.At(filter), filter, bytes);
+    left_out[filter] = PlaceBytes(bytes, 0, values, filter % p.m, p.m, group);
+    sums[filter] = std::accumulate(bytes, bytes + values, 0);
   }
 }
 
@@ -166,7 +166,8 @@ void StartSums(const Plan& p, const KernelArgs& args, Scratch& scratch) {
 void Prepare(const Plan& p, const KernelArgs& args, Scratch& scratch) {
   scratch.weights = p.weights ? p.weights.get() : scratch.packed;
   if (!p.weights)
-    PackFilters(p, args.inputs[p.parts.roles.w], p.parts.ZerosOfWeights(args), scratch.packed);
+    PackFilters(p, args.inputs[p.parts.roles.w], p.parts.ZerosOfWeights(args), scratch.row,
+                scratch.packed);
   StartSums(p, args, scratch);
   if (p.quantized) p.parts.FillScales(args, scratch.scales);
 }
@@ -202,9 +203,7 @@ Status FillGeometry(const KernelRequest& request, const FilterLevel& filters, Pl
   const int64_t count = std::max<int64_t>(1, p->pixels.count()),
                 threads = std::max(1, request.threads);
   p->block = std::min({most, p->pixels.Most(), (count + threads - 1) / threads});
-  const int64_t image_bytes = p->images().words_of_one() * static_cast<int64_t>(sizeof(float));
-  p->together = std::clamp<int64_t>(kWideBytes / std::max<int64_t>(1, image_bytes), 1,
-                                    std::max<int64_t>(1, p->w.batch));
+  p->together = p->images().Together(p->w.batch);
   return {};
 }
 
@@ -213,9 +212,10 @@ void PackWeights(const KernelRequest& request, const ZeroPoints& zeros, Plan* p)
   if (w.constant == nullptr) return;
   std::string key = fmt::format("conv int{}.{}.{}", PerWord(p->form), p->m, p->channels);
   for (int64_t i = 0; i < zeros.count; ++i) key += fmt::format(".{}", zeros.At(i));
-  p->weights =
-      request.packs->GetOrPack(w.ConstantView(), key, p->weight_bytes(),
-                               [&](std::byte* blob) { PackFilters(*p, w.constant, zeros, blob); });
+  std::vector<std::byte> row(p->row_bytes());
+  p->weights = request.packs->GetOrPack(
+      w.ConstantView(), key, p->weight_bytes(),
+      [&](std::byte* blob) { PackFilters(*p, w.constant, zeros, row.data(), blob); });
 }
 
 struct Levels {

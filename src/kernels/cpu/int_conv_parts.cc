@@ -5,26 +5,12 @@
 #include "kernels/cpu/int_conv.h"
 
 namespace minim {
-namespace {
-
-const void* Given(const KernelArgs& args, int role) {
-  return role >= 0 && role < static_cast<int>(args.inputs.size()) ? args.inputs[role] : nullptr;
-}
-
-int64_t CountOf(const KernelRequest& request, int role) {
-  return role >= 0 && HasInput(request, role) ? request.inputs[role].dims.Elements() : 0;
-}
-
-bool IsByte(DType dtype) { return dtype == DType::u8 || dtype == DType::i8; }
-
-}  // namespace
-
 int32_t IntConvParts::ZeroOfImage(const KernelArgs& args) const {
-  return ZeroPoints{Given(args, roles.x_zero), x_dtype, 1}.At(0);
+  return ZeroPoints{In<std::byte>(args, roles.x_zero), x_dtype, 1}.At(0);
 }
 
 ZeroPoints IntConvParts::ZerosOfWeights(const KernelArgs& args) const {
-  return {Given(args, roles.w_zero), w_dtype, w_zeros};
+  return {In<std::byte>(args, roles.w_zero), w_dtype, w_zeros};
 }
 
 std::optional<ZeroPoints> IntConvParts::KnownZerosOfWeights(const KernelRequest& request) const {
@@ -35,7 +21,7 @@ std::optional<ZeroPoints> IntConvParts::KnownZerosOfWeights(const KernelRequest&
 }
 
 int32_t IntConvParts::BiasOf(const KernelArgs& args, int64_t filter) const {
-  const auto* bias = static_cast<const int32_t*>(Given(args, roles.bias));
+  const auto* bias = In<int32_t>(args, roles.bias);
   return bias ? bias[filter] : 0;
 }
 
@@ -48,7 +34,7 @@ void IntConvParts::FillScales(const KernelArgs& args, float* scales) const {
 RequantizeRow IntConvParts::RowOf(const KernelArgs& args, const float* scales,
                                   int64_t filter) const {
   return {.scales = scales + (w_scales > 1 ? filter : 0),
-          .zero_point = ZeroPoints{Given(args, roles.y_zero), y_dtype, 1}.At(0)};
+          .zero_point = ZeroPoints{In<std::byte>(args, roles.y_zero), y_dtype, 1}.At(0)};
 }
 
 Result<IntConvParts> IntConvPartsOf(const KernelRequest& request, const IntConvRoles& roles) {
@@ -57,14 +43,14 @@ Result<IntConvParts> IntConvPartsOf(const KernelRequest& request, const IntConvR
                        .x_dtype = request.inputs[0].dtype,
                        .w_dtype = request.inputs[roles.w].dtype,
                        .y_dtype = request.outputs[0].dtype,
-                       .w_zeros = CountOf(request, roles.w_zero),
-                       .w_scales = CountOf(request, roles.w_scale)};
+                       .w_zeros = ElementsOf(request, roles.w_zero),
+                       .w_scales = ElementsOf(request, roles.w_scale)};
   if (!IsByte(p.x_dtype) || !IsByte(p.w_dtype) || (quantized && !IsByte(p.y_dtype)))
     return Unsupported("dtypes {}, {}, {}", Name(p.x_dtype), Name(p.w_dtype), Name(p.y_dtype));
   const int64_t filters = request.inputs[roles.w].dims[0];
   if ((p.w_zeros > 1 && p.w_zeros != filters) || (p.w_scales > 1 && p.w_scales != filters))
     return Unsupported("per-channel parameters do not match {} channels", filters);
-  if (CountOf(request, roles.x_zero) > 1) return Unsupported("several zero points of the image");
+  if (ElementsOf(request, roles.x_zero) > 1) return Unsupported("several zero points of the image");
   return p;
 }
 

@@ -96,10 +96,8 @@ Status Check(const KernelRequest& request, const Window& w) {
     return Unsupported("filters of {} channels in {} groups are not depthwise", weights[1], groups);
   if (x.rank() > 4) return Unsupported("three spatial axes");
   if (w.taps() > kMostTaps) return Unsupported("{} taps", w.taps());
-  const auto byte = [](const TensorDesc& d) {
-    return d.dtype == DType::u8 || d.dtype == DType::i8;
-  };
-  if (!byte(request.inputs[kX]) || !byte(request.inputs[kW]) || !byte(request.outputs[0]))
+  if (!IsByte(request.inputs[kX].dtype) || !IsByte(request.inputs[kW].dtype) ||
+      !IsByte(request.outputs[0].dtype))
     return Unsupported("another dtype");
   if (!OneOrEach(request, kXZero, 1) || !OneOrEach(request, kWZero, weights[0]) ||
       !OneOrEach(request, kWScale, weights[0]))

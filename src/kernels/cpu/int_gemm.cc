@@ -47,36 +47,29 @@ bool AreMiddle(const ZeroPoints& zero_points) {
   return true;
 }
 
-void PlaceRow(const uint32_t* src, int64_t first, int64_t words, int64_t row, int64_t m,
-              int64_t depth, uint32_t* a) {
+void PlacePairs(const void* src, int64_t depth, int64_t row, int64_t m, void* a) {
   const Place place = PlaceOf(row, m, depth);
-  for (int64_t i = 0; i < words; ++i) a[place.first + (first + i) * place.step] = src[i];
+  uint32_t* dst = static_cast<uint32_t*>(a) + place.first;
+  for (int64_t i = 0; i < depth; ++i, dst += place.step)
+    std::memcpy(dst, static_cast<const std::byte*>(src) + i * sizeof(*dst), sizeof(*dst));
 }
 
-int32_t PlaceRow(const uint8_t* src, uint8_t flip, int64_t k, int64_t row, int64_t m,
-                 SignedQuad* a) {
+int32_t PlaceBytes(const void* src, uint8_t flip, int64_t k, int64_t row, int64_t m, void* a) {
   const Place place = PlaceOf(row, m, QuadsOf(k));
   const uint32_t flips = flip * 0x01010101u;
   uint64_t even = 0, odd = 0;  // of bytes 0 and 2, 1 and 3, in halves of 32 bits
-  SignedQuad* dst = a + place.first;
-  const auto put = [&](uint32_t bytes) {
-    const SignedQuad quad = SignsOf(bytes);
-    const uint64_t negative = quad.magnitudes & quad.signs;
+  SignedQuad* dst = static_cast<SignedQuad*>(a) + place.first;
+  for (int64_t i = 0; i < k; i += 4, dst += place.step) {
+    const int64_t count = std::min<int64_t>(4, k - i);
+    uint32_t bytes = flips;  // what is missing becomes 0
+    if (count == 4)
+      std::memcpy(&bytes, static_cast<const std::byte*>(src) + i, 4);
+    else
+      std::memcpy(&bytes, static_cast<const std::byte*>(src) + i, count);
+    *dst = SignsOf(bytes ^ flips);
+    const uint64_t negative = dst->magnitudes & dst->signs;
     even += (negative & 0xFF) | (negative & 0xFF0000) << 16;
     odd += (negative >> 8 & 0xFF) | (negative >> 8 & 0xFF0000) << 16;
-    *dst = quad;
-    dst += place.step;
-  };
-  int64_t i = 0;
-  for (; i + 4 <= k; i += 4) {
-    uint32_t bytes;
-    std::memcpy(&bytes, src + i, sizeof(bytes));
-    put(bytes ^ flips);
-  }
-  if (i < k) {
-    uint32_t bytes = 0;
-    std::memcpy(&bytes, src + i, k - i);
-    put(bytes ^ (flips & ((1u << 8 * (k - i)) - 1)));
   }
   const uint64_t sum = even + odd;
   return static_cast<int32_t>(static_cast<uint32_t>(sum) + static_cast<uint32_t>(sum >> 32));

@@ -113,19 +113,18 @@ struct ZeroPoints {
 void RequantizeChannel(const IntLevel& level, const RequantizeRow& row, int64_t n,
                        const int32_t* sums, DType dtype, void* dst);
 
+inline bool IsByte(DType dtype) { return dtype == DType::u8 || dtype == DType::i8; }
 /// The zero point that leaves bytes of `dtype` signed bytes, and the bits that make them such.
 inline int32_t MiddleOf(DType dtype) { return dtype == DType::u8 ? 128 : 0; }
 inline uint8_t FlipOf(DType dtype) { return dtype == DType::u8 ? 0x80 : 0; }
 /// Whether every zero point is known and in the middle, so that B less it is bytes.
 bool AreMiddle(const ZeroPoints& zero_points);
 
-/// Words [first, first + words) of a row of A in their places among `m` rows of `depth` words.
-void PlaceRow(const uint32_t* src, int64_t first, int64_t words, int64_t row, int64_t m,
-              int64_t depth, uint32_t* a);
+/// A row of `depth` pairs in its place among `m` rows of A.
+void PlacePairs(const void* src, int64_t depth, int64_t row, int64_t m, void* a);
 /// The same of k bytes, their bits flipped by `flip`, filled up with zeros. Returns what
 /// multiply_bytes leaves out of each of the row's sums, to be added to its row_start.
-int32_t PlaceRow(const uint8_t* src, uint8_t flip, int64_t k, int64_t row, int64_t m,
-                 SignedQuad* a);
+int32_t PlaceBytes(const void* src, uint8_t flip, int64_t k, int64_t row, int64_t m, void* a);
 
 /// Packs panels [first, last) of B (k x n, element strides row and column) less its zero points.
 void PackIntB(IntForm form, const void* b, DType dtype, int64_t row, int64_t column, int64_t k,

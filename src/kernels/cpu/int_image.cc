@@ -4,6 +4,12 @@
 
 namespace minim {
 
+int64_t WordImages::Together(int64_t batch) const {
+  constexpr int64_t kBytes = 1 << 20;
+  const int64_t bytes = words_of_one() * static_cast<int64_t>(sizeof(float));
+  return std::clamp<int64_t>(kBytes / std::max<int64_t>(1, bytes), 1, std::max<int64_t>(1, batch));
+}
+
 // The words of a channel and those after it; `left` channels are there.
 void WordImages::FillPlane(const IntLevel& level, const uint8_t* src, int64_t left, int32_t zero,
                            float* dst) const {

@@ -48,7 +48,8 @@ struct Plan {
 
 struct Scratch {
   std::byte *a, *packed;
-  uint8_t* bytes;  // rows of A
+  uint8_t* bytes;  // rows of A ...
+  int16_t* pairs;  // ... as they are placed
   int32_t *sums, *row_start, *column_start;
   float *scales, *row_scales;
 };
@@ -58,6 +59,7 @@ size_t Carve(const Plan& p, std::byte* base, Scratch* to) {
   to->a = carver.Take<std::byte>(PackedABytes(p.form, p.s.m, p.s.k));
   to->packed = carver.Take<std::byte>(p.packed ? 0 : p.matrix_bytes());
   to->bytes = carver.Take<uint8_t>(p.gathers() ? p.s.m * p.s.k : 0);
+  to->pairs = carver.Take<int16_t>(p.form == IntForm::kPairs ? p.s.m * p.depth() * 2 : 0);
   to->sums = carver.Take<int32_t>(p.result == Result8::kSums ? 0 : p.s.m * p.s.n);
   to->row_start = carver.Take<int32_t>(p.s.m);
   to->column_start = carver.Take<int32_t>(p.columns());
@@ -66,12 +68,9 @@ size_t Carve(const Plan& p, std::byte* base, Scratch* to) {
   return carver.bytes();
 }
 
-bool Given(const KernelArgs& args, int role) {
-  return role >= 0 && role < static_cast<int>(args.inputs.size()) && args.inputs[role] != nullptr;
-}
 float ScaleAt(const KernelArgs& args, int role, int64_t i) { return In<float>(args, role)[i]; }
 int32_t ZeroOfA(const Plan& p, const KernelArgs& args, int64_t row) {
-  const void* zeros = Given(args, p.roles.a_zero) ? args.inputs[p.roles.a_zero] : nullptr;
+  const void* zeros = In<std::byte>(args, p.roles.a_zero);
   return ZeroPoints{zeros, p.a_dtype, p.a_zeros}.At(row);
 }
 
@@ -90,22 +89,13 @@ void PackB(const Plan& p, const void* b, const ZeroPoints& zeros, int64_t first,
   }
 }
 
-// One row of A as pairs less the zero point, placed.
-void PlacePairs(const Plan& p, const uint8_t* src, DType dtype, int32_t zero, int64_t row,
-                std::byte* a) {
-  constexpr int64_t kWords = 64;
-  uint32_t words[kWords];
-  const auto value = [&](int64_t k) {
-    if (k >= p.s.k) return uint32_t{0};
+// One row of A as pairs less the zero point.
+void FillPairs(const Plan& p, const uint8_t* src, DType dtype, int32_t zero, int16_t* pairs) {
+  for (int64_t k = 0; k < p.s.k; ++k) {
     const int32_t x = dtype == DType::u8 ? src[k] : static_cast<int8_t>(src[k]);
-    return static_cast<uint32_t>(x - zero) & 0xFFFF;
-  };
-  for (int64_t first = 0; first < p.depth(); first += kWords) {
-    const int64_t count = std::min(kWords, p.depth() - first);
-    for (int64_t i = 0; i < count; ++i)
-      words[i] = value(2 * (first + i)) | value(2 * (first + i) + 1) << 16;
-    PlaceRow(words, first, count, row, p.s.m, p.depth(), reinterpret_cast<uint32_t*>(a));
+    pairs[k] = static_cast<int16_t>(x - zero);
   }
+  if (p.s.k % 2) pairs[p.s.k] = 0;
 }
 
 // A of one batch, packed; RowQuantizedMatMul rounds here, row by row.
@@ -124,11 +114,12 @@ void PrepareA(const Plan& p, const KernelArgs& args, int64_t batch, const Scratc
       if (!p.gathers()) src = a;
     }
     if (p.form == IntForm::kBytes) {
-      to.row_start[i] =
-          PlaceRow(src, FlipOf(dtype), s.k, i, s.m, reinterpret_cast<SignedQuad*>(to.a));
+      to.row_start[i] = PlaceBytes(src, FlipOf(dtype), s.k, i, s.m, to.a);
     } else {
+      int16_t* pairs = to.pairs + i * p.depth() * 2;
+      FillPairs(p, src, dtype, rounds ? 0 : ZeroOfA(p, args, i), pairs);
+      PlacePairs(pairs, p.depth(), i, s.m, to.a);
       to.row_start[i] = 0;
-      PlacePairs(p, src, dtype, rounds ? 0 : ZeroOfA(p, args, i), i, to.a);
     }
   };
   args.threads.ParallelRange(s.m, 65536 / std::max<int64_t>(1, s.k) + 1,
@@ -143,7 +134,7 @@ const std::byte* PackedB(const Plan& p, const KernelArgs& args, int64_t batch, s
     const int64_t matrix = s.b_offset[batch] / std::max<int64_t>(1, s.k * s.n);
     return p.packed.get() + matrix * p.matrix_bytes();
   }
-  const void* zeros = Given(args, p.roles.b_zero) ? args.inputs[p.roles.b_zero] : nullptr;
+  const void* zeros = In<std::byte>(args, p.roles.b_zero);
   args.threads.ParallelRange(PanelsOf(s.n), 16, [&](int64_t first, int64_t last) {
     PackB(p, In<std::byte>(args, p.roles.b) + s.b_offset[batch], {zeros, p.b_dtype, p.b_zeros},
           first, last, scratch);
@@ -192,9 +183,9 @@ void AddBias(const int32_t* bias, int64_t n, int32_t* sums) {
 void FinishRows(const Plan& p, const KernelArgs& args, int64_t batch, const Scratch& scratch) {
   const ProductShape& s = p.s;
   RequantizeRow columns{scratch.scales, p.b_scales > 1, 0};
-  if (Given(args, p.roles.y_zero))
-    columns.zero_point = ZeroPoints{args.inputs[p.roles.y_zero], p.zero_dtype, 1}.At(0);
-  const bool bias_of_sums = Given(args, p.roles.bias) && !p.float_bias && !p.starts_with_bias();
+  columns.zero_point = ZeroPoints{In<std::byte>(args, p.roles.y_zero), p.zero_dtype, 1}.At(0);
+  const bool bias_of_sums =
+      In<std::byte>(args, p.roles.bias) != nullptr && !p.float_bias && !p.starts_with_bias();
   const float* bias = p.float_bias ? In<float>(args, p.roles.bias) : nullptr;
   args.threads.ParallelRange(
       s.m, 16384 / std::max<int64_t>(1, s.n) + 1, [&](int64_t first, int64_t last) {
@@ -241,12 +232,6 @@ void Run(const Plan& p, const KernelArgs& args) {
   }
 }
 
-bool IsByte(DType dtype) { return dtype == DType::u8 || dtype == DType::i8; }
-
-int64_t CountOf(const KernelRequest& request, int role) {
-  return role >= 0 && HasInput(request, role) ? request.inputs[role].dims.Elements() : 0;
-}
-
 Status CheckParts(const KernelRequest& request, const Plan& p) {
   MINIM_TRY(RequireRowMajor(request));
   if (p.result != Result8::kRowFloat && !IsByte(p.a_dtype))
@@ -256,7 +241,7 @@ Status CheckParts(const KernelRequest& request, const Plan& p) {
   if (!fits(p.a_zeros, p.s.m)) return Unsupported("{} zero points for {} rows", p.a_zeros, p.s.m);
   if (!fits(p.b_zeros, p.s.n) || !fits(p.b_scales, p.s.n))
     return Unsupported("per-column parameters do not match {} columns", p.s.n);
-  if (CountOf(request, p.roles.a_scale) > 1 || CountOf(request, p.roles.y_scale) > 1)
+  if (ElementsOf(request, p.roles.a_scale) > 1 || ElementsOf(request, p.roles.y_scale) > 1)
     return Unsupported("scales per row");
   for (int role : {p.roles.a_scale, p.roles.b_scale, p.roles.y_scale})
     if (role >= 0 && HasInput(request, role))
@@ -298,12 +283,12 @@ BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles
   p.a_dtype = request.inputs[roles.a].dtype;
   p.b_dtype = request.inputs[roles.b].dtype;
   p.y_dtype = request.outputs[0].dtype;
-  p.a_zeros = CountOf(request, roles.a_zero);
-  p.b_zeros = CountOf(request, roles.b_zero);
-  p.b_scales = CountOf(request, roles.b_scale);
-  p.bias_count = CountOf(request, roles.bias);
+  p.a_zeros = ElementsOf(request, roles.a_zero);
+  p.b_zeros = ElementsOf(request, roles.b_zero);
+  p.b_scales = ElementsOf(request, roles.b_scale);
+  p.bias_count = ElementsOf(request, roles.bias);
   p.float_bias = p.bias_count > 0 && request.inputs[roles.bias].dtype == DType::f32;
-  if (CountOf(request, roles.y_zero)) p.zero_dtype = request.inputs[roles.y_zero].dtype;
+  if (ElementsOf(request, roles.y_zero)) p.zero_dtype = request.inputs[roles.y_zero].dtype;
   if (request.op == "QGemm") p.alpha = attributes.Float("alpha", 1);
   MINIM_TRY(CheckParts(request, p));
   if (p.a_zeros > 1 && p.s.a_offset.size() > 1 && p.s.batches == 1)

@@ -12,7 +12,6 @@
 namespace minim {
 namespace {
 
-constexpr int64_t kWideBytes = 1 << 20;  // of images in words at a time, unless one is larger
 constexpr IntForm kForm = IntForm::kPairs;
 
 struct Plan {
@@ -143,8 +142,8 @@ class Filters {
       auto* group =
           reinterpret_cast<uint32_t*>(dst) + filter / p_.tiling.m * kWinogradTaps * p_.filter_tap();
       for (int64_t tap = 0; tap < kWinogradTaps; ++tap)
-        PlaceRow(reinterpret_cast<const uint32_t*>(taps.data()) + tap * planes, 0, planes,
-                 filter % p_.tiling.m, p_.tiling.m, planes, group + tap * p_.filter_tap());
+        PlacePairs(taps.data() + tap * planes * 2, planes, filter % p_.tiling.m, p_.tiling.m,
+                   group + tap * p_.filter_tap());
     }
   }
 
@@ -178,9 +177,7 @@ BindResult Bind(const KernelRequest& request, const IntWinogradLevel& level,
   MINIM_TRY(p.parts, IntConvPartsOf(request, kQLinearConvRoles));
   MINIM_TRY(p.tiling, TilingOf(request, w.dims, PerWord(kForm), kCosts));
   p.images = {p.parts.x_dtype, kForm, p.tiling.groups, w.dims[1], p.tiling.w.in_size()};
-  const int64_t image_bytes = p.images.words_of_one() * static_cast<int64_t>(sizeof(float));
-  p.together = std::clamp<int64_t>(kWideBytes / std::max<int64_t>(1, image_bytes), 1,
-                                   std::max<int64_t>(1, p.tiling.w.batch));
+  p.together = p.images.Together(p.tiling.w.batch);
   const std::optional<ZeroPoints> zeros = p.parts.KnownZerosOfWeights(request);
   if (!zeros || !AreMiddle(*zeros)) return Unsupported("filters are no signed bytes");
   const Filters filters(p, w.constant, *zeros);

@@ -140,9 +140,7 @@ void QuantizeRows(const RecurrentPlan& p, const float* src, int64_t stride, cons
     int8_t* bytes = to.bytes + row * width;
     std::fill_n(bytes + to.depth, width - to.depth, int8_t{0});
     to.scales[row] = p.ints->quantize_row(src + row * stride, to.depth, bytes);
-    if (to.count > 1)
-      to.start[row] =
-          PlaceRow(reinterpret_cast<const uint8_t*>(bytes), 0, to.depth, row, to.count, to.placed);
+    if (to.count > 1) to.start[row] = PlaceBytes(bytes, 0, to.depth, row, to.count, to.placed);
   }
 }
 

@@ -71,6 +71,11 @@ inline bool HasInput(const KernelRequest& request, size_t i) {
 inline bool HasOutput(const KernelRequest& request, size_t i) {
   return i < request.outputs.size() && request.outputs[i].present;
 }
+/// Elements of input `i`, 0 if it is absent. -1 is no input, here as for In().
+inline int64_t ElementsOf(const KernelRequest& request, int i) {
+  const auto at = static_cast<size_t>(i);
+  return HasInput(request, at) ? request.inputs[at].dims.Elements() : 0;
+}
 /// The values of a constant integer input (i32 or i64). Errors: kUnsupported when not constant.
 Result<std::vector<int64_t>> ConstantInts(const KernelRequest& request, size_t input);
 /// A negative axis counts from the end.
