@@ -2,7 +2,7 @@
 
 #include "core/requantize.h"
 #include "kernels/cpu/bindings.h"
-#include "kernels/cpu/int_conv.h"
+#include "kernels/cpu/int_conv_parts.h"
 
 namespace minim {
 int32_t IntConvParts::ZeroOfImage(const KernelArgs& args) const {

@@ -6,7 +6,7 @@
 
 #include "kernels/cpu/bindings.h"
 #include "kernels/cpu/carver.h"
-#include "kernels/cpu/int_conv.h"
+#include "kernels/cpu/int_conv_parts.h"
 #include "kernels/cpu/int_image.h"
 
 namespace minim {

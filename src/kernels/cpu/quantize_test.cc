@@ -197,6 +197,28 @@ struct IntConv {
   bool signed_filters = false;  // their zero points are 0
 };
 
+// The definition of ConvInteger: what lies outside the image adds nothing.
+Tensor ConvSums(const IntConv& c, const Dims& out, const Tensor& x, const Tensor& w,
+                const Tensor& zx, const Tensor& zw) {
+  Tensor sums(DType::i32, out);
+  const int64_t per_group = c.w[0] / c.groups;
+  for (int64_t i = 0; i < sums.size(); ++i) {
+    const int64_t ow = i % out[3], oh = i / out[3] % out[2], o = i / (out[2] * out[3]) % out[1],
+                  b = i / out.Elements(1, 4);
+    int32_t sum = 0;
+    for (int64_t t = 0; t < c.w.Elements(1, 4); ++t) {
+      const int64_t kw = t % c.w[3], kh = t / c.w[3] % c.w[2], ch = t / (c.w[2] * c.w[3]);
+      const int64_t h = oh * c.strides[0] - c.pads[0] + kh, v = ow * c.strides[1] - c.pads[1] + kw;
+      if (h < 0 || v < 0 || h >= c.x[2] || v >= c.x[3]) continue;
+      const int64_t channel = o / per_group * c.w[1] + ch;
+      sum += (ByteAt(x, ((b * c.x[1] + channel) * c.x[2] + h) * c.x[3] + v) - ByteAt(zx, 0)) *
+             (ByteAt(w, o * c.w.Elements(1, 4) + t) - ByteAt(zw, o));
+    }
+    sums.as<int32_t>()[i] = sum;
+  }
+  return sums;
+}
+
 TEST(QuantizeTest, ConvolutionsPadWithTheZeroPoint) {
   const IntConv cases[] = {{{2, 3, 9, 11}, {5, 3, 3, 3}, 1, {1, 1}, {1, 1, 1, 1}},
                            {{1, 16, 6, 6}, {20, 16, 1, 1}, 1, {1, 1}, {0, 0, 0, 0}},
@@ -218,23 +240,7 @@ TEST(QuantizeTest, ConvolutionsPadWithTheZeroPoint) {
                  zx = Bytes(DType::u8, {}, 3),
                  zw =
                      c.signed_filters ? Tensor(DType::i8, {c.w[0]}) : Bytes(DType::i8, {c.w[0]}, 4);
-    Tensor sums(DType::i32, out);
-    const int64_t per_group = c.w[0] / c.groups;
-    for (int64_t i = 0; i < sums.size(); ++i) {
-      const int64_t ow = i % out[3], oh = i / out[3] % out[2], o = i / (out[2] * out[3]) % out[1],
-                    b = i / out.Elements(1, 4);
-      int32_t sum = 0;
-      for (int64_t t = 0; t < c.w.Elements(1, 4); ++t) {
-        const int64_t kw = t % c.w[3], kh = t / c.w[3] % c.w[2], ch = t / (c.w[2] * c.w[3]);
-        const int64_t h = oh * c.strides[0] - c.pads[0] + kh,
-                      v = ow * c.strides[1] - c.pads[1] + kw;
-        if (h < 0 || v < 0 || h >= c.x[2] || v >= c.x[3]) continue;
-        const int64_t channel = o / per_group * c.w[1] + ch;
-        sum += (ByteAt(x, ((b * c.x[1] + channel) * c.x[2] + h) * c.x[3] + v) - ByteAt(zx, 0)) *
-               (ByteAt(w, o * c.w.Elements(1, 4) + t) - ByteAt(zw, o));
-      }
-      sums.as<int32_t>()[i] = sum;
-    }
+    const Tensor sums = ConvSums(c, out, x, w, zx, zw);
     KernelCase plain{.op = "ConvInteger",
                      .attributes = attributes,
                      .inputs = {x, w, zx, zw},
