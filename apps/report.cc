@@ -5,6 +5,7 @@
 
 #include "apps/cli.h"
 #include "apps/svg.h"
+#include "apps/train_page.h"
 #include "core/file.h"
 #include "data/dataset.h"
 
@@ -41,21 +42,6 @@ Result<std::vector<Bench>> ReadBenches(const std::vector<std::string>& arguments
     benches.push_back({argument.substr(0, equals), std::move(data)});
   }
   return benches;
-}
-
-Result<std::string> LossChart(const std::string& path) {
-  MINIM_TRY(const std::string text, ReadFile(path, 64 << 20));
-  Series loss{.name = "loss (mean of the epoch so far)"};
-  size_t begin = 0;
-  while (begin < text.size()) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const json line = json::parse(text.substr(begin, end - begin), nullptr, false);
-    begin = end + 1;
-    if (!line.is_object() || !line.contains("step") || !line["loss"].is_number()) continue;
-    loss.x.push_back(line["step"].get<double>());
-    loss.y.push_back(line["loss"].get<double>());
-  }
-  return LineChart("Training loss", "step", "loss", {loss});
 }
 
 std::string AccuracyChart(const json& shrink) {
@@ -168,19 +154,9 @@ Result<std::string> Gallery(const Options& options, const std::vector<Bench>& be
   return out + "</div>\n";
 }
 
-constexpr const char* kHead =
-    "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>minim report</title><style>"
-    "body{font-family:sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#111}"
-    "table{border-collapse:collapse;margin:1rem 0}td,th{border-bottom:1px solid #ddd;padding:.3rem "
-    ".6rem;"
-    "text-align:right}td:first-child,th:first-child,td:last-child{text-align:left}"
-    "svg{max-width:100%}.grid{display:flex;flex-wrap:wrap;gap:.6rem}figure{margin:0;width:92px;"
-    "font-size:.7rem}"
-    ".wrong figcaption{color:#b91c1c;font-weight:bold}</style><h1>minim report</h1>\n";
-
 Status Write(const Options& options) {
   MINIM_TRY(const std::vector<Bench> benches, ReadBenches(options.benches));
-  std::string page = kHead;
+  std::string page = PageHead("minim report");
   if (!options.shrink.empty()) {
     MINIM_TRY(const json shrink, ReadJson(options.shrink));
     if (!shrink.contains("variants"))
@@ -189,7 +165,7 @@ Status Write(const Options& options) {
   }
   if (!benches.empty()) page += BenchTable(benches) + LatencyChart(benches);
   if (!options.train_log.empty()) {
-    MINIM_TRY(const std::string chart, LossChart(options.train_log));
+    MINIM_TRY(const std::string chart, TrainCharts(options.train_log));
     page += chart;
   }
   MINIM_TRY(const std::string gallery, Gallery(options, benches));

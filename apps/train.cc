@@ -5,6 +5,8 @@
 
 #include "apps/cli.h"
 #include "apps/progress.h"
+#include "apps/train_page.h"
+#include "core/file.h"
 
 namespace minim {
 namespace {
@@ -12,42 +14,86 @@ namespace {
 volatile std::sig_atomic_t interrupted = 0;
 
 struct Options {
-  std::string config;
+  std::string config, precision;
   int64_t epochs = 0;
   int threads = 0;
   bool resume = false;
 };
 
+std::string Mebibytes(size_t bytes) {
+  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+void ShowStart(const TrainReport& r) {
+  fmt::print(
+      "{} parameters, {}; a step needs {} between its ops and {} of weights, moments and "
+      "gradients\n",
+      r.parameters, r.precision_reason.empty() ? Name(r.precision) : r.precision_reason,
+      Mebibytes(r.arena_bytes), Mebibytes(r.state_bytes));
+}
+
+std::string SkippedText(const TrainProgress& p) {
+  return p.skipped_steps == 0 ? "" : fmt::format(", {} steps skipped", p.skipped_steps);
+}
+
 bool Show(ProgressBar& bar, const TrainProgress& p) {
-  const std::string text = fmt::format("epoch {}/{} loss {:.4f} {:.0f} samples/s", p.epoch,
-                                       p.epochs, p.loss, p.samples_per_second);
-  if (p.test_accuracy >= 0) {
-    bar.Finish(fmt::format("epoch {}/{}: loss {:.4f}, test accuracy {:.2f} %, {:.1f} s", p.epoch,
-                           p.epochs, p.loss, p.test_accuracy * 100, p.seconds));
+  if (p.ends_epoch) {
+    const std::string tested =
+        p.test_accuracy < 0 ? "" : fmt::format(", test accuracy {:.2f} %", p.test_accuracy * 100);
+    bar.Finish(fmt::format("epoch {}/{}: loss {:.4f}{}{}, {:.1f} s", p.epoch, p.epochs, p.loss,
+                           tested, SkippedText(p), p.seconds));
   } else {
-    bar.Update(static_cast<double>(p.step) / static_cast<double>(p.steps), text);
+    const std::string scale = p.scale == 1 ? "" : fmt::format(" scale {:g}", p.scale);
+    bar.Update(static_cast<double>(p.step) / static_cast<double>(p.steps),
+               fmt::format("epoch {}/{} loss {:.4f}{}{} {:.0f} samples/s", p.epoch, p.epochs,
+                           p.loss, scale, SkippedText(p), p.samples_per_second));
   }
   return interrupted == 0;
+}
+
+Status Override(const Options& options, TrainConfig& config) {
+  if (options.epochs > 0) config.epochs = options.epochs;
+  if (options.threads > 0) config.threads = options.threads;
+  config.resume = config.resume || options.resume;
+  if (config.resume && config.checkpoint.empty())
+    return InvalidArgument("--resume needs [output] checkpoint in {}", options.config);
+  if (options.precision.empty()) return {};
+  for (TrainPrecision p : {TrainPrecision::kFp32, TrainPrecision::kBf16, TrainPrecision::kFp16,
+                           TrainPrecision::kAuto}) {
+    if (Name(p) == options.precision) return config.precision = p, Status();
+  }
+  return InvalidArgument("--precision {}: expected fp32, bf16, fp16 or auto", options.precision);
+}
+
+// Beside the log: train.jsonl becomes train.html.
+Status WritePage(const TrainConfig& config) {
+  if (config.log_out.empty()) return {};
+  Path page = config.log_out;
+  page.replace_extension(".html");
+  MINIM_TRY(WriteTrainPage(config.log_out, page.string()));
+  fmt::print("curves in {}\n", page.string());
+  return {};
 }
 
 int Run(const Options& options) {
   auto config = ReadTrainConfig(options.config);
   if (!config.ok()) return Report(config.status());
-  if (options.epochs > 0) config->epochs = options.epochs;
-  if (options.threads > 0) config->threads = options.threads;
-  config->resume = config->resume || options.resume;
-  if (config->resume && config->checkpoint.empty())
-    return Report(InvalidArgument("--resume needs [output] checkpoint in {}", options.config));
+  if (const Status status = Override(options, *config); !status.ok()) return Report(status);
   std::signal(SIGINT, [](int) { interrupted = 1; });
   ProgressBar bar;
-  const auto report = Train(*config, [&](const TrainProgress& p) { return Show(bar, p); });
-  if (!report.ok()) {
-    bar.Finish("");
-    return Report(report.status());
-  }
-  fmt::print("trained {} parameters in {:.1f} s, step arena {:.1f} MiB, wrote {}\n",
-             report->parameters, report->seconds,
-             static_cast<double>(report->arena_bytes) / (1 << 20), config->onnx_out);
+  const auto report =
+      Train(*config, [&](const TrainProgress& p) { return Show(bar, p); }, ShowStart);
+  if (!report.ok()) bar.Finish("");
+  const Status page = WritePage(*config);
+  if (!report.ok()) return Report(report.status());
+  if (!page.ok()) return Report(page);
+  fmt::print("trained in {:.1f} s{}{}, wrote {}\n", report->seconds,
+             report->stopped_early ? ", stopped early" : "",
+             report->skipped_steps == 0
+                 ? ""
+                 : fmt::format(", {} steps skipped for gradients that were not finite",
+                               report->skipped_steps),
+             config->onnx_out);
   return 0;
 }
 
@@ -58,8 +104,12 @@ void AddTrainCommand(CLI::App& app, int& exit_code) {
   CLI::App* verb = AddVerb(app, "train", "Train a model from a TOML recipe",
                            "minim train examples/fashion_mnist.toml --threads 2", exit_code,
                            [o] { return Run(*o); });
-  verb->add_option("config", o->config, "TOML file with [data], [model], [train], [output]")
+  verb->add_option("config", o->config,
+                   "TOML file with [data], [model], [train], [optimizer], [schedule], "
+                   "[scaler], [output]")
       ->required();
+  verb->add_option("--precision", o->precision,
+                   "fp32, bf16, fp16 or auto (whichever measures faster); overrides [train]");
   verb->add_option("--epochs", o->epochs, "Overrides [train] epochs");
   verb->add_option("--threads", o->threads, "Overrides [train] threads");
   verb->add_flag("--resume", o->resume, "Continue from the checkpoint if it exists");

@@ -54,6 +54,25 @@ TEST_F(ExamplesTest, LoadAndRun) {
   EXPECT_EQ(Run(Example("01_load_and_run") + " missing.onnx"), 1);
 }
 
+TEST_F(ExamplesTest, ALoopOfOnesOwnFindsTheWeights) {
+  ASSERT_EQ(Run(Example("03_own_loop")), 0) << Output();
+  const std::string output = Output(), before = "ratio ";
+  const double ratio = std::atof(output.c_str() + output.find(before) + before.size());
+  EXPECT_NEAR(ratio, -0.5, 0.05) << output;
+}
+
+TEST_F(ExamplesTest, TrainWritesCurvesBesideItsLog) {
+  std::string toml = ReadFile(folder_ / "tiny.toml").value();
+  toml += "log = \"curves.jsonl\"\n";
+  std::ofstream(folder_ / "curves.toml") << toml;
+  ASSERT_EQ(Run(Minim("train curves.toml --precision fp16")), 0) << Output();
+  EXPECT_NE(Output().find("fp16; a step needs"), std::string::npos) << Output();
+  const std::string page = ReadFile(folder_ / "curves.html").value();
+  EXPECT_NE(page.find("Training loss"), std::string::npos);
+  EXPECT_NE(page.find("Gradient norm"), std::string::npos);
+  EXPECT_EQ(Run(Minim("train curves.toml --precision fp12")), 2);
+}
+
 TEST_F(ExamplesTest, VerbsWorkOnTheTrainedFile) {
   EXPECT_EQ(Run(Minim("inspect tiny.onnx")), 0) << Output();
   EXPECT_NE(Output().find("input  input: f32[N,2]"), std::string::npos) << Output();

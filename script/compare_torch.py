@@ -5,8 +5,6 @@ file is made at one batch size and run at another; numbers must agree to 1e-4 of
 module is skipped if the exporter refuses it, or if ONNX Runtime reads the file differently too.
 """
 import argparse
-import contextlib
-import os
 import re
 import subprocess
 import sys
@@ -18,7 +16,7 @@ import onnx
 import onnxruntime as ort
 import torch
 
-from torch_modules import MODULES
+from torch_modules import MODULES, silence
 
 warnings.filterwarnings("ignore")
 ort.set_default_logger_severity(4)
@@ -27,24 +25,6 @@ BOUND = 1e-4
 
 def flat(value):
     return [v for one in value for v in flat(one)] if isinstance(value, (tuple, list)) else [value]
-
-
-@contextlib.contextmanager
-def silence():
-    """The exporters print graphs and advice, partly from C++."""
-    sys.stdout.flush()
-    held = [os.dup(1), os.dup(2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for file in (1, 2):
-        os.dup2(nowhere, file)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        for file, old in zip((1, 2), held):
-            os.dup2(old, file)
-        for file in (*held, nowhere):
-            os.close(file)
 
 
 def export(module, inputs, path, current):

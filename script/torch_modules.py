@@ -1,7 +1,29 @@
 """Small PyTorch modules of many kinds, each with its inputs: what people export to ONNX."""
+import contextlib
+import os
+import sys
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+
+@contextlib.contextmanager
+def silence():
+    """The exporters print graphs and advice, partly from C++."""
+    sys.stdout.flush()
+    held = [os.dup(1), os.dup(2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for file in (1, 2):
+        os.dup2(nowhere, file)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        for file, old in zip((1, 2), held):
+            os.dup2(old, file)
+        for file in (*held, nowhere):
+            os.close(file)
 
 
 class Apply(nn.Module):

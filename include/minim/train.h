@@ -6,15 +6,18 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "minim/grad_scaler.h"
 #include "minim/status.h"
 #include "minim/tensor.h"
 
 namespace minim {
 
 /// One layer of a sequential model. `kind` is the layer's name: "conv", "linear", "relu",
-/// "sigmoid", "tanh", "max_pool", "average_pool", "global_average_pool", "batch_norm", "flatten".
+/// "sigmoid", "tanh", "max_pool", "average_pool", "global_average_pool", "batch_norm", "dropout",
+/// "flatten".
 struct LayerSpec {
   std::string kind;
   int64_t units = 0;   // output channels of conv, outputs of linear
@@ -22,6 +25,7 @@ struct LayerSpec {
   int64_t stride = 0;  // 0: 1 for conv, the kernel for pools
   int64_t padding = 0;
   bool bias = true;
+  double ratio = 0;  // of dropout
 };
 
 struct ModelSpec {
@@ -31,22 +35,71 @@ struct ModelSpec {
   double input_scale = 1;         // samples are multiplied by it, inside the model
 };
 
-enum class LossKind { kCrossEntropy, kMeanSquaredError };
-enum class OptimizerKind { kSgd, kAdam };
-enum class Schedule { kConstant, kCosine };
+enum class LossKind { kCrossEntropy, kBinaryCrossEntropy, kMeanSquaredError };
+
+/// What products are computed in; weights, moments, norms and losses are FP32 in all of them.
+/// kAuto: whichever of FP32 and BF16 measures faster on this machine.
+enum class TrainPrecision { kFp32, kBf16, kFp16, kAuto };
+
+enum class OptimizerKind { kSgd, kAdam, kAdamW, kAdagrad, kRmsprop, kLamb };
+
+/// Parameters whose name contains `match` have a decay and a share of the learning rate of their
+/// own; the first group that matches counts.
+struct ParameterGroup {
+  std::string match;
+  double weight_decay = 0;
+  double rate_factor = 1;
+};
+
+/// The formulas are PyTorch's (LAMB: You et al. 2020); what an optimizer has no use for is ignored.
+struct OptimizerSpec {
+  OptimizerKind kind = OptimizerKind::kAdam;
+  double learning_rate = 1e-3;
+  double weight_decay = 0;  // added to gradients; of AdamW and LAMB: taken from parameters
+  double momentum = -1;     // negative: 0.9 of SGD, 0 of RMSprop
+  bool nesterov = false;
+  double beta1 = 0.9, beta2 = 0.999;  // Adam, AdamW, LAMB
+  double epsilon = -1;                // negative: 1e-8, of Adagrad 1e-10, of LAMB 1e-6
+  double alpha = 0.99;                // RMSprop
+  double rate_decay = 0;              // Adagrad
+  std::vector<ParameterGroup> groups;
+  double clip_norm = 0;   // gradients are scaled down to this norm; 0: never
+  double clip_value = 0;  // then limited to +- this; 0: never
+};
+
+enum class ScheduleKind { kConstant, kStep, kCosine, kOneCycle, kPlateau };
+
+/// How the learning rate moves over the optimizer's steps. Steps that were skipped do not count.
+struct ScheduleSpec {
+  ScheduleKind kind = ScheduleKind::kConstant;
+  int64_t warmup_steps = 0;                       // linear from 0, before constant, step and cosine
+  double min_rate = 0;                            // the least of cosine and plateau
+  int64_t step_epochs = 10;                       // step: every so many epochs ...
+  double factor = 0.1;                            // ... times this; of plateau as well
+  double rise = 0.3;                              // one-cycle: the share of steps that rise, ...
+  double first_divisor = 25, last_divisor = 1e4;  // ... from rate / first to first rate / last
+  int64_t patience = 10;                          // plateau: epochs without improvement
+  double threshold = 1e-4;                        // plateau: the least relative improvement
+};
 
 struct TrainConfig {
   std::string train_samples, train_labels;  // .npy or IDX (.gz)
   std::string test_samples, test_labels;    // optional
+  bool shuffle = true;                      // every epoch anew, by the seed
   ModelSpec model;
   LossKind loss = LossKind::kCrossEntropy;
-  OptimizerKind optimizer = OptimizerKind::kAdam;
-  Schedule schedule = Schedule::kConstant;
-  double learning_rate = 1e-3;
-  double momentum = 0.9;  // of sgd
-  double weight_decay = 0;
+  TrainPrecision precision = TrainPrecision::kFp32;
+  /// Op types or node names that autocast treats otherwise than by its own lists.
+  std::vector<std::string> lower_ops, fp32_ops;
+  GradScalerOptions scaler;  // of FP16
+  OptimizerSpec optimizer;
+  ScheduleSpec schedule;
   int64_t epochs = 1;
   int64_t batch = 64;
+  int64_t accumulate = 1;  // batches whose gradients one step of the optimizer uses
+  double ema_decay = 0;    // > 0: a moving average of the weights is tested and exported
+  int64_t stop_after = 0;  // > 0: epochs without a better test metric (or loss) before stopping
+  int64_t bad_steps = 8;   // steps in a row that may be skipped, at the least loss scale or without
   uint64_t seed = 1;
   int threads = 1;
   std::string onnx_out = "model.onnx";
@@ -63,8 +116,14 @@ struct TrainProgress {
   int64_t epoch = 0, epochs = 0;
   int64_t step = 0, steps = 0;  // of the whole training
   double loss = 0;              // running mean over this epoch
+  double step_loss = 0;         // of this step
+  double learning_rate = 0;
+  double gradient_norm = 0;   // of this step, unscaled, before clipping
+  double scale = 1;           // of the loss
+  int64_t skipped_steps = 0;  // so far, whose gradients were not finite
   double seconds = 0;
   double samples_per_second = 0;
+  bool ends_epoch = false;
   double test_accuracy = -1;  // set after the last step of an epoch; -1: none
 };
 
@@ -73,14 +132,25 @@ struct TrainReport {
   std::vector<double> epoch_accuracy;  // on the test set, if there is one
   double seconds = 0;
   size_t arena_bytes = 0;  // of the training step
+  size_t state_bytes = 0;  // weights, moments, accumulated gradients
   int64_t parameters = 0;
+  TrainPrecision precision = TrainPrecision::kFp32;
+  std::string precision_reason;  // of kAuto: what was measured
+  int64_t skipped_steps = 0;
+  GradScalerStatistics scaler;
+  bool stopped_early = false;
 };
 
-/// Trains and writes the ONNX file. `progress` is called after every step; returning false saves a
-/// checkpoint (if configured) and stops with kCancelled.
+std::string_view Name(TrainPrecision precision);
+
+/// Trains and writes the ONNX file. `started` is called before the first step, with what is known
+/// then: bytes, parameters, precision. `progress` is called after every step; returning false saves
+/// a checkpoint (if configured) and stops with kCancelled.
 /// Errors: kInvalidArgument for a config that disagrees with itself or the data; kUnsupported for
-/// an operator without a gradient; kInternal when the loss is no longer finite.
+/// an operator without a gradient; kInternal when gradients stay non-finite, naming the first op
+/// that made one.
 Result<TrainReport> Train(const TrainConfig& config,
-                          const std::function<bool(const TrainProgress&)>& progress = {});
+                          const std::function<bool(const TrainProgress&)>& progress = {},
+                          const std::function<void(const TrainReport&)>& started = {});
 
 }  // namespace minim

@@ -71,14 +71,24 @@ Batch GatherBatch(const Dataset& data, std::span<const int64_t> order) {
   return {gather(data.samples, DType::f32), gather(data.labels, data.labels.dtype())};
 }
 
-BatchLoader::BatchLoader(const Dataset& data, int64_t batch_size, uint64_t seed, uint64_t epoch,
-                         int64_t first_batch)
+namespace {
+
+std::vector<int64_t> OrderOf(int64_t n, const BatchOrder& order) {
+  if (order.shuffle) return ShuffledOrder(n, order.seed, order.epoch);
+  std::vector<int64_t> indices(static_cast<size_t>(n));
+  std::iota(indices.begin(), indices.end(), int64_t{0});
+  return indices;
+}
+
+}  // namespace
+
+BatchLoader::BatchLoader(const Dataset& data, const BatchOrder& order)
     : data_(data),
-      batch_size_(batch_size),
-      batch_count_(data.size() / batch_size),
-      order_(ShuffledOrder(data.size(), seed, epoch)),
-      next_to_read_(first_batch),
-      next_to_make_(first_batch),
+      batch_size_(order.batch_size),
+      batch_count_(data.size() / order.batch_size),
+      order_(OrderOf(data.size(), order)),
+      next_to_read_(order.first_batch),
+      next_to_make_(order.first_batch),
       thread_([this] { Loop(); }) {}
 
 BatchLoader::~BatchLoader() {

@@ -35,13 +35,20 @@ struct Batch {
 };
 Batch GatherBatch(const Dataset& data, std::span<const int64_t> order);
 
+/// Which batches an epoch has, in which order.
+struct BatchOrder {
+  int64_t batch_size = 1;
+  uint64_t seed = 0, epoch = 0;
+  int64_t first_batch = 0;  // those before it are left out
+  bool shuffle = true;
+};
+
 /// Prepares the batches of one epoch on a thread of its own, two ahead of the reader. The last
 /// samples that do not fill a batch are left out.
 class BatchLoader {
  public:
-  /// `data` must outlive the loader. Starts at batch `first_batch` of `epoch`.
-  BatchLoader(const Dataset& data, int64_t batch_size, uint64_t seed, uint64_t epoch,
-              int64_t first_batch = 0);
+  /// `data` must outlive the loader.
+  BatchLoader(const Dataset& data, const BatchOrder& order);
   ~BatchLoader();
   BatchLoader(const BatchLoader&) = delete;
   BatchLoader& operator=(const BatchLoader&) = delete;

@@ -26,7 +26,7 @@ TEST(DatasetTest, ShufflingIsAPermutationAndAFunctionOfSeedAndEpoch) {
 
 TEST(BatchLoaderTest, SamplesAndLabelsStayTogether) {
   const Dataset data = Numbers(103);
-  BatchLoader loader(data, 10, 5, 0);
+  BatchLoader loader(data, {.batch_size = 10, .seed = 5});
   std::set<int64_t> seen;
   while (const auto batch = loader.Next()) {
     ASSERT_EQ(batch->samples.dtype(), DType::f32);
@@ -41,7 +41,8 @@ TEST(BatchLoaderTest, SamplesAndLabelsStayTogether) {
 
 TEST(BatchLoaderTest, ResumesInsideAnEpochAndStopsEarly) {
   const Dataset data = Numbers(50);
-  BatchLoader whole(data, 10, 5, 0), rest(data, 10, 5, 0, 3);
+  BatchLoader whole(data, {.batch_size = 10, .seed = 5}),
+      rest(data, {.batch_size = 10, .seed = 5, .first_batch = 3});
   for (int i = 0; i < 3; ++i) (void)whole.Next();
   EXPECT_EQ(whole.Next()->labels.as<int64_t>()[4], rest.Next()->labels.as<int64_t>()[4]);
 }

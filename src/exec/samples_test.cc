@@ -71,7 +71,6 @@ class SamplesTest : public testing::TestWithParam<Case> {};
 
 TEST_P(SamplesTest, KernelsAgreeWithTheReference) {
   const OpDef& op = *GetParam().op;
-  if (Has(op.traits, OpTrait::kRandom)) GTEST_SKIP() << "random";
   for (const std::string& line : SampleLines(op)) {
     const auto sample = ParseSample(op, line, 1);
     ASSERT_TRUE(sample.ok()) << sample.status().message();

@@ -69,15 +69,20 @@ std::vector<int> Graph::UseCounts() const {
       if (id != kNoValue) ++counts[id];
   }
   for (ValueId id : outputs) ++counts[id];
-  for (const State& state : states) ++counts[state.next];
+  for (const State& state : states) {
+    ++counts[state.next];
+    if (state.commit_if != kNoValue) ++counts[state.commit_if];
+  }
   return counts;
 }
 
 void Graph::ReplaceUses(ValueId from, ValueId to) {
   for (Node& node : nodes) std::replace(node.inputs.begin(), node.inputs.end(), from, to);
   std::replace(outputs.begin(), outputs.end(), from, to);
-  for (State& state : states)
+  for (State& state : states) {
     if (state.next == from) state.next = to;
+    if (state.commit_if == from) state.commit_if = to;
+  }
 }
 
 void Graph::RemoveNodes(const std::function<bool(const Node&)>& dead) {
@@ -142,6 +147,13 @@ class Verifier {
 
   Status CheckState(const State& state) const {
     MINIM_TRY(Use(state.next, state.name));
+    if (state.commit_if != kNoValue) {
+      MINIM_TRY(Use(state.commit_if, state.name));
+      const TensorType& type = graph_.type(state.commit_if);
+      if (type.dtype != DType::bool_ || !type.ranked() || type.rank() != 0)
+        return InvalidArgument("state '{}': its condition '{}' is {}, expected bool[]", state.name,
+                               graph_.value(state.commit_if).name, type.ToString());
+    }
     if (graph_.type(state.read) == graph_.type(state.next)) return {};
     return InvalidArgument("state '{}' is read as {} but becomes {}", state.name,
                            graph_.type(state.read).ToString(), graph_.type(state.next).ToString());

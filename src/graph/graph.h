@@ -48,11 +48,13 @@ struct Node {
 };
 
 /// A value that outlives a run: a weight, a moment, a step count. `read` is its value at the start
-/// of a run (an input-like value), `next` what it becomes at the end.
+/// of a run (an input-like value), `next` what it becomes at the end, if `commit_if`, a bool
+/// scalar, is true or not given; else it keeps its bits.
 struct State {
   std::string name;
   ValueId read = kNoValue;
   ValueId next = kNoValue;
+  ValueId commit_if = kNoValue;
 };
 
 class Graph {
@@ -85,9 +87,9 @@ class Graph {
 
   /// Index of the node that makes each value; -1 for inputs, constants, states.
   std::vector<int> Producers() const;
-  /// How often each value is read, graph outputs and states' next included.
+  /// How often each value is read, graph outputs and what states become included.
   std::vector<int> UseCounts() const;
-  /// Every read of `from` (node inputs, outputs, states' next) becomes a read of `to`.
+  /// Every read of `from` (node inputs, outputs, states) becomes a read of `to`.
   void ReplaceUses(ValueId from, ValueId to);
   /// Removes the nodes for which `dead` holds. Their outputs stay as unused values.
   void RemoveNodes(const std::function<bool(const Node&)>& dead);
@@ -100,7 +102,8 @@ class Graph {
 };
 
 /// Checks the SSA invariants: ids in range, one definition, definition before use, unique names,
-/// one read and one next per state with equal types. Errors: kInvalidArgument names the node.
+/// one read and one next per state with equal types, conditions of states that are bool scalars.
+/// Errors: kInvalidArgument names the node.
 Status Verify(const Graph& graph);
 
 /// Reorders nodes so that definitions precede uses. Errors: kInvalidArgument on a cycle.

@@ -90,9 +90,12 @@ class Printer {
     text += ") {\n";
     const std::string inner = indent + "  ";
     for (const auto& [id, tensor] : graph_.constants) text += inner + ConstantText(id, tensor);
-    for (const State& state : graph_.states)
+    for (const State& state : graph_.states) {
       text += inner + "state " + Quoted(state.name) + " (" + NameOf(state.read) + " -> " +
-              NameOf(state.next) + ": " + graph_.type(state.read).ToString() + ")\n";
+              NameOf(state.next);
+      if (state.commit_if != kNoValue) text += " if " + NameOf(state.commit_if);
+      text += ": " + graph_.type(state.read).ToString() + ")\n";
+    }
     for (const Node& node : graph_.nodes) text += inner + NodeText(node, inner);
     return text + indent + "}";
   }
@@ -156,8 +159,11 @@ class GraphParser {
       MINIM_TRY(const ValueId id, Known(name));
       graph_.outputs.push_back(id);
     }
-    for (const auto& [index, name] : pending_next_) {
-      MINIM_TRY(graph_.states[index].next, Known(name));
+    for (const PendingState& pending : pending_states_) {
+      State& state = graph_.states[pending.index];
+      MINIM_TRY(state.next, Known(pending.next));
+      if (pending.commit_if.empty()) continue;
+      MINIM_TRY(state.commit_if, Known(pending.commit_if));
     }
     MINIM_TRY(Verify(graph_));
     return std::move(graph_);
@@ -211,12 +217,16 @@ class GraphParser {
     MINIM_TRY(in_.Expect("("));
     MINIM_TRY(const std::string read, in_.Name());
     MINIM_TRY(in_.Expect("->"));
-    MINIM_TRY(std::string next, in_.Name());
+    PendingState pending{.index = graph_.states.size()};
+    MINIM_TRY(pending.next, in_.Name());
+    if (in_.Accept("if")) {
+      MINIM_TRY(pending.commit_if, in_.Name());
+    }
     MINIM_TRY(in_.Expect(":"));
     MINIM_TRY(TensorType type, in_.Type());
     MINIM_TRY(in_.Expect(")"));
     state.read = graph_.AddValue(read, std::move(type));
-    pending_next_.emplace_back(graph_.states.size(), std::move(next));
+    pending_states_.push_back(std::move(pending));
     graph_.states.push_back(std::move(state));
     return {};
   }
@@ -283,7 +293,11 @@ class GraphParser {
 
   TextReader& in_;
   Graph graph_;
-  std::vector<std::pair<size_t, std::string>> pending_next_;
+  struct PendingState {  // names that are defined by later lines
+    size_t index = 0;
+    std::string next, commit_if = {};
+  };
+  std::vector<PendingState> pending_states_;
 };
 
 Result<Graph> TextReader::ParseGraph() { return GraphParser(*this).Run(); }

@@ -9,11 +9,14 @@ constexpr const char* kText = R"(graph "net/1"(x: f32[N,4], "a b": i64) -> (y, z
   const w: f32[2] = [1.5, -inf]
   const i: i64[1] = [9223372036854775807]
   state "step" (s -> s2: f32)
+  state "w" (w0 -> w1 if ok: f32)
   y: f32[N,4], _ = com.microsoft.Thing(x, _, w) {alpha=0.5, axes=[1, -1], f=[0.5, 1.0], mode="q\"x", names=["u", "v"], t=tensor u8[2] [1, 255]} "node one"
   z: f32[*] = If("a b") {then_branch=graph "t"() -> (r) {
     const r: f32 = [1.0]
   }}
   s2: f32 = Identity(s)
+  ok: bool = IsNaN(s)
+  w1: f32 = Identity(w0)
 }
 )";
 

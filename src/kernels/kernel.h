@@ -82,8 +82,8 @@ class Kernel {
   virtual ~Kernel() = default;
   virtual void Run(const KernelArgs& args) const = 0;
   virtual size_t scratch_bytes() const { return 0; }
-  /// If >= 0, output 0 may share the buffer of this input.
-  virtual int in_place_input() const { return -1; }
+  /// If >= 0, this output may share the buffer of that input.
+  virtual int in_place_input([[maybe_unused]] int output) const { return -1; }
   /// For `minim explain`: "dnnl jit:avx2", "int8 gemm avx2 4x16".
   virtual std::string Describe() const = 0;
 };

@@ -320,7 +320,11 @@ Result<std::vector<Tensor>> EvaluateGraph(const Graph& graph, const std::vector<
     return {};
   };
   for (ValueId id : graph.outputs) MINIM_TRY(take(id));
-  for (const State& state : graph.states) MINIM_TRY(take(state.next));
+  for (const State& state : graph.states) {
+    const Tensor* condition =
+        state.commit_if == kNoValue ? nullptr : values[state.commit_if].tensor();
+    MINIM_TRY(take(condition == nullptr || condition->as<bool>()[0] ? state.next : state.read));
+  }
   return results;
 }
 

@@ -31,9 +31,8 @@ class Reverse {
     std::vector<ValueId> results;
     for (ValueId id : wrt) {
       const auto it = grads_.find(id);
-      results.push_back(it == grads_.end() ? builder.ZerosLike(id) : it->second);
+      results.push_back(it == grads_.end() ? kNoValue : it->second);
     }
-    MINIM_TRY(builder.status());
     return results;
   }
 
@@ -60,12 +59,23 @@ class Reverse {
     const OpDef* def = FindOp(node);
     if (def == nullptr || (!def->gradient && !def->expand))
       return Unsupported("node '{}': {} has no gradient", node.name, node.op);
+    const size_t first = graph_.nodes.size();
     GradContext context(graph_, node, std::move(output_grads));
     MINIM_TRY(def->gradient
                   ? def->gradient(context)
                   : Unsupported("node '{}': expand {} before autodiff", node.name, node.op));
     MINIM_TRY(context.status());
-    return Accumulate(node, context.input_grads());
+    MINIM_TRY(Accumulate(node, context.input_grads()));
+    for (size_t i = first; i < graph_.nodes.size(); ++i)
+      graph_.nodes[i].name = "gradient of " + Title(node);
+    return {};
+  }
+
+  std::string Title(const Node& node) const {
+    if (!node.name.empty()) return node.name;
+    for (ValueId id : node.outputs)
+      if (id != kNoValue) return fmt::format("{} '{}'", node.op, graph_.value(id).name);
+    return node.op;
   }
 
   Status Accumulate(const Node& node, const std::vector<ValueId>& input_grads) {

@@ -5,7 +5,10 @@ namespace minim {
 Result<bool> EliminateDeadCode(Graph& graph, const PassContext&) {
   std::vector<bool> live(graph.values.size(), false);
   for (ValueId id : graph.outputs) live[id] = true;
-  for (const State& state : graph.states) live[state.next] = live[state.read] = true;
+  for (const State& state : graph.states) {
+    live[state.next] = live[state.read] = true;
+    if (state.commit_if != kNoValue) live[state.commit_if] = true;
+  }
   std::vector<bool> keep(graph.nodes.size(), false);
   for (size_t i = graph.nodes.size(); i-- > 0;) {
     for (ValueId id : graph.nodes[i].outputs) keep[i] = keep[i] || (id != kNoValue && live[id]);

@@ -10,9 +10,10 @@ namespace {
 // Larger results stay computed: folding must not blow a small file up without bound.
 constexpr int64_t kMaxFoldedElements = int64_t{1} << 28;
 
-bool AllConstant(const Graph& graph, const Node& node) {
-  return std::all_of(node.inputs.begin(), node.inputs.end(),
-                     [&](ValueId id) { return id == kNoValue || graph.constant(id) != nullptr; });
+bool AllConstant(const Graph& graph, const Node& node, const std::set<ValueId>& variables) {
+  return std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) {
+    return id == kNoValue || (graph.constant(id) != nullptr && !variables.contains(id));
+  });
 }
 
 bool SmallOutputs(const Graph& graph, const Node& node) {
@@ -57,11 +58,11 @@ Result<bool> FoldShape(Graph& graph, const Node& node) {
   return true;
 }
 
-Result<bool> FoldNode(Graph& graph, const Node& node) {
+Result<bool> FoldNode(Graph& graph, const Node& node, const std::set<ValueId>& variables) {
   MINIM_TRY(const bool shape, FoldShape(graph, node));
   if (shape) return true;
   const OpDef* def = FindOp(node);
-  if (def == nullptr || Has(def->traits, OpTrait::kRandom) || !AllConstant(graph, node) ||
+  if (def == nullptr || Has(def->traits, OpTrait::kRandom) || !AllConstant(graph, node, variables) ||
       !SmallOutputs(graph, node) || !TensorsOnly(graph, node))
     return false;
   std::vector<const Tensor*> inputs;
@@ -74,14 +75,14 @@ Result<bool> FoldNode(Graph& graph, const Node& node) {
 
 }  // namespace
 
-Result<bool> FoldConstants(Graph& graph, const PassContext&) {
+Result<bool> FoldConstants(Graph& graph, const PassContext& context) {
   std::vector<bool> folded(graph.nodes.size(), false);
   bool changed = false;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node node = graph.nodes[i];
     // Folding an input may have made a shape known.
     if (changed) MINIM_TRY(InferNode(graph, node));
-    MINIM_TRY(folded[i], FoldNode(graph, node));
+    MINIM_TRY(folded[i], FoldNode(graph, node, context.variables));
     changed = changed || folded[i];
   }
   size_t index = 0;

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,8 @@ struct PassContext {
   /// True if the executor has a fast kernel for an op of this name; others are expanded where an
   /// expansion exists, and left out of fusions.
   std::function<bool(std::string_view op)> has_kernel = [](std::string_view) { return true; };
+  /// Constants that will change: nodes that read one are not folded.
+  std::set<ValueId> variables;
   std::vector<std::string> skip;
   /// Called with the graph after each pass that changed it.
   std::function<void(std::string_view pass, const Graph&)> dump;

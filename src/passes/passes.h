@@ -43,16 +43,25 @@ Result<bool> FuseEpilogue(Graph& graph, const PassContext& context);
 /// Needs: static shapes.
 Result<bool> FuseElementwise(Graph& graph, const PassContext& context);
 
-/// Gradients of the scalar `loss` with respect to `wrt`, appended to the graph, in order; zeros
+/// Gradients of the scalar `loss` with respect to `wrt`, appended to the graph, in order; kNoValue
 /// where the loss does not depend on a value. Needs: static shapes, semantic ops.
 /// Errors: kUnsupported names an op without a gradient.
 Result<std::vector<ValueId>> Autodiff(Graph& graph, ValueId loss, const std::vector<ValueId>& wrt);
 
-/// Inserts Casts so that ops of class kLower compute in `precision` and kFp32 ops in FP32.
-Status Autocast(Graph& graph, DType precision);
+struct AutocastOptions {
+  DType precision = DType::bf16;
+  /// Element-wise and moving ops whose inputs are all in the lower precision stay there, so that
+  /// what training keeps takes half the bytes; else every result is FP32 between products.
+  bool keep_low = false;
+  /// Op types or node names that are computed in `precision`, or in FP32, whatever their class.
+  std::vector<std::string> lower = {}, fp32 = {};
+};
 
-/// A copy whose tensor inputs have these dims, with inferred types. Errors: kInvalidArgument names the
-/// input that disagrees with its declared shape or with another use of the same symbol.
+/// Inserts Casts so that ops of class kLower compute in the lower precision and kFp32 ops in FP32.
+Status Autocast(Graph& graph, const AutocastOptions& options);
+
+/// A copy whose tensor inputs have these dims, with inferred types. Errors: kInvalidArgument names
+/// the input that disagrees with its declared shape or with another use of the same symbol.
 Result<Graph> Specialize(const Graph& graph, const std::vector<Dims>& input_dims);
 
 }  // namespace minim

@@ -305,7 +305,7 @@ TEST(AutodiffTest, OpsWithoutGradientAreNamed) {
 TEST(AutocastTest, ProductsRunLowAndTheRestStays) {
   Graph graph =
       Parse(R"(graph "g"(x: f32[2,2], w: f32[2,2]) -> (y) { m = MatMul(x, w) y = Exp(m) })");
-  ASSERT_TRUE(Autocast(graph, DType::bf16).ok());
+  ASSERT_TRUE(Autocast(graph, {.precision = DType::bf16}).ok());
   EXPECT_EQ(OpsOf(graph), Ops({"Cast", "Cast", "MatMul", "Cast", "Exp"}));
   EXPECT_EQ(graph.type(graph.nodes[2].output(0)).dtype, DType::bf16);
   EXPECT_EQ(graph.type(graph.outputs[0]).dtype, DType::f32);
@@ -319,7 +319,7 @@ TEST(AutocastTest, ARecurrentLayerLowersItsConstantWeightsOnly) {
     graph.constants.emplace(graph.inputs[i],
                             Tensor(DType::f32, graph.type(graph.inputs[i]).dims()));
   graph.inputs.resize(1);
-  ASSERT_TRUE(Autocast(graph, DType::bf16).ok());
+  ASSERT_TRUE(Autocast(graph, {.precision = DType::bf16}).ok());
   EXPECT_EQ(OpsOf(graph), Ops({"Cast", "Cast", "Cast", "Cast", "GRU"}));
   const Node& gru = graph.nodes.back();
   EXPECT_EQ(gru.inputs[0], graph.inputs[0]);

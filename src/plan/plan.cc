@@ -1,6 +1,7 @@
 #include "plan/plan.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 namespace minim {
@@ -21,6 +22,7 @@ class Planner {
     home_.assign(count, {});
     first_.assign(count, kForever);
     FindLastUses();
+    FindConditions();
     PlaceFixed();
     MergeBuffers();
     PlaceOutputs();
@@ -47,6 +49,48 @@ class Planner {
     // Final copies read outputs and states after the last node.
     for (ValueId id : graph().outputs) last_[id] = kForever;
     for (const State& state : graph().states) last_[state.next] = kForever;
+  }
+
+  // What stands in a conditional state's buffer is the old value when the condition is false. So a
+  // step may write there only if it is left out then: it writes states of this condition and
+  // nothing else; and so must every step that reads what was written.
+  void FindConditions() {
+    const std::vector<int> producers = graph().Producers();
+    for (size_t s = 0; s < graph().states.size(); ++s) {
+      const State& state = graph().states[s];
+      if (state.commit_if == kNoValue) continue;
+      last_[state.commit_if] = kForever;
+      conditional_[state.next] = {state.commit_if, producers[state.commit_if],
+                                  producers[state.next] >= 0};
+    }
+    if (conditional_.empty()) return;
+    for (const Node& node : graph().nodes) {
+      for (const auto* ids : {&node.inputs, &node.outputs}) {
+        for (ValueId id : *ids) {
+          const auto it = conditional_.find(id);
+          if (it != conditional_.end() && !Commits(node, it->second.condition))
+            it->second.overwrites = false;
+        }
+      }
+    }
+    for (ValueId id : graph().outputs) {
+      const auto it = conditional_.find(id);
+      if (it != conditional_.end()) it->second.overwrites = false;
+    }
+  }
+
+  // True if the node makes nothing but next values of states under this condition.
+  bool Commits(const Node& node, ValueId condition) const {
+    return std::all_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) {
+      const auto it = conditional_.find(id);
+      return id == kNoValue || (it != conditional_.end() && it->second.condition == condition);
+    });
+  }
+
+  // True if step `step`, which makes `next`, may write it to its state's buffer.
+  bool MayOverwrite(ValueId next, int step) const {
+    const auto it = conditional_.find(next);
+    return it == conditional_.end() || (it->second.overwrites && step > it->second.known_after);
   }
 
   void PlaceFixed() {
@@ -90,7 +134,8 @@ class Planner {
     if (std::count_if(node.inputs.begin(), node.inputs.end(),
                       [&](ValueId id) { return id != kNoValue && root_[id] == root; }) != 1)
       return;
-    const bool state = home_[root].place == Place::kState && NextOf(home_[root].where) == output;
+    const bool state = home_[root].place == Place::kState && NextOf(home_[root].where) == output &&
+                       MayOverwrite(output, step);
     if (Owned(input) || state) Merge(output, input);
   }
 
@@ -112,9 +157,22 @@ class Planner {
       const State& state = graph().states[s];
       const ValueId root = root_[state.next];
       const bool reads_come_first = last_[state.read] < first_[root];
+      // Steps of a conditional state write there only what commits, not what leads to it.
+      if (state.commit_if != kNoValue && root != state.next) continue;
+      if (!MayOverwrite(state.next, first_[root])) continue;
       if (Owned(state.next) && reads_come_first && BytesOf(root) == BytesOf(state.read))
         home_[root] = {Place::kState, s};
     }
+  }
+
+  // The condition under which a step runs: that of a state whose buffer it writes.
+  ValueId ConditionOf(const Node& node) const {
+    for (ValueId id : node.outputs) {
+      const auto it = conditional_.find(id);
+      if (it != conditional_.end() && home_[root_[id]].place == Place::kState)
+        return it->second.condition;
+    }
+    return kNoValue;
   }
 
   void LayOutArena() {
@@ -128,8 +186,10 @@ class Planner {
     }
     const size_t buffers = requests.size();
     for (int i = 0; i < end; ++i) {
-      plan_.steps.push_back(
-          {.kind = traits_[i].kind, .node = i, .scratch_bytes = traits_[i].scratch_bytes});
+      plan_.steps.push_back({.kind = traits_[i].kind,
+                             .node = i,
+                             .scratch_bytes = traits_[i].scratch_bytes,
+                             .commit_if = ConditionOf(graph().nodes[i])});
       if (traits_[i].scratch_bytes > 0) requests.push_back({traits_[i].scratch_bytes, i, i});
     }
     const MemoryPlan memory = PlanMemory(requests);
@@ -155,13 +215,22 @@ class Planner {
       const ValueId id = graph().states[s].next;
       const Slot slot = plan_.slots[id];
       if (slot.place == Place::kState && slot.where == s) continue;
-      plan_.steps.push_back(
-          {.kind = StepKind::kCopy, .copy_from = id, .copy_to = {Place::kState, s}});
+      plan_.steps.push_back({.kind = StepKind::kCopy,
+                             .copy_from = id,
+                             .copy_to = {Place::kState, s},
+                             .commit_if = graph().states[s].commit_if});
     }
   }
 
+  struct Condition {
+    ValueId condition = kNoValue;
+    int known_after = -1;    // the step that makes it
+    bool overwrites = true;  // steps may write the state's buffer
+  };
+
   Plan plan_;
   const std::vector<StepTraits>& traits_;
+  std::map<ValueId, Condition> conditional_;  // by the next value of a state
   std::vector<ValueId> root_;
   std::vector<Slot> home_;
   std::vector<int> first_;

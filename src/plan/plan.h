@@ -33,6 +33,8 @@ struct Step {
   Slot copy_to = {};
   size_t scratch_offset = 0;
   size_t scratch_bytes = 0;
+  /// If given: writes states, and is left out when this bool scalar is false.
+  ValueId commit_if = kNoValue;
 };
 
 /// What the executor knows about a node once its kernel is bound.
@@ -55,7 +57,8 @@ struct Plan {
 };
 
 /// Lays out memory for `graph`, whose every value has a static type. traits[i] belongs to node i.
-/// A state's next value takes its read buffer where every read comes first and the kernel allows.
+/// A state's next value takes its read buffer where every read comes first, the kernel allows, and
+/// the state's condition is known by then; else it is copied there at the end.
 Plan BuildPlan(Graph graph, const std::vector<StepTraits>& traits);
 
 }  // namespace minim

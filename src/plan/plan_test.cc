@@ -61,6 +61,25 @@ TEST(PlanTest, StatesAreUpdatedInPlaceOnlyAfterTheirReads) {
   EXPECT_EQ(late.steps.back().kind, StepKind::kCopy);
 }
 
+// A condition must be known before a state is overwritten, and whoever reads what was written must
+// be left out with it.
+TEST(PlanTest, ConditionalStatesAreWrittenInPlaceOnlyWhenTheyMayBeSkipped) {
+  const auto plan = [](const std::string& lines) {
+    return PlanOf("graph \"g\"(x: f32[4], c: f32) -> (k) { state \"w\" (w -> w2 if ok: f32[4])\n" +
+                      lines + "}",
+                  {{}, InPlace(), {}});
+  };
+  const Plan good = plan("ok: bool = IsNaN(c) w2: f32[4] = Sub(w, x) k: f32[4] = Neg(x)");
+  EXPECT_EQ(SlotOf(good, "w2").place, Place::kState);
+  EXPECT_EQ(good.steps[1].commit_if, good.graph.FindValue("ok"));
+  EXPECT_EQ(good.steps[2].commit_if, kNoValue);
+  const Plan read = plan("ok: bool = IsNaN(c) w2: f32[4] = Sub(w, x) k: f32[4] = Neg(w2)");
+  EXPECT_EQ(SlotOf(read, "w2").place, Place::kArena);
+  EXPECT_EQ(read.steps.back().commit_if, read.graph.FindValue("ok"));
+  const Plan late = plan("k: f32[4] = Neg(x) w2: f32[4] = Sub(w, x) ok: bool = IsNaN(c)");
+  EXPECT_EQ(SlotOf(late, "w2").place, Place::kArena);
+}
+
 TEST(PlanTest, AliasesExtendTheirBuffersLife) {
   StepTraits alias;
   alias.kind = StepKind::kAlias;

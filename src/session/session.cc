@@ -123,7 +123,7 @@ Result<std::shared_ptr<Session>> MakeSession(Graph graph, const SessionOptions& 
     return InvalidArgument("a session needs at least 1 context, {} were asked for",
                            options.contexts);
   MINIM_TRY(std::shared_ptr<Runtime> runtime, Runtime::Default());
-  if (options.precision == Precision::kBf16) MINIM_TRY(Autocast(graph, DType::bf16));
+  if (options.precision == Precision::kBf16) MINIM_TRY(Autocast(graph, {.precision = DType::bf16}));
   PassContext context;
   context.has_kernel = HasCpuKernel;
   context.skip = options.skip_passes;

@@ -80,6 +80,12 @@ Result<LayerSpec> ParseLayer(const toml::node& node) {
   const toml::table* table = node.as_table();
   if (table == nullptr) return InvalidArgument("[model] layers: a layer is a name or a table");
   const std::set<std::string_view> sized = {"conv", "linear", "max_pool", "average_pool"};
+  if (const toml::node* ratio = table->get("dropout")) {
+    const auto number = ratio->value<double>();
+    if (!number || table->size() != 1)
+      return InvalidArgument("[model] layers: dropout takes a number, as in {{dropout = 0.1}}");
+    return LayerSpec{.kind = "dropout", .ratio = *number};
+  }
   for (const auto& [key, value] : *table) {
     const std::string name(key.str());
     if (name == "bias" && value.is_boolean()) {
@@ -135,6 +141,7 @@ Status ReadData(Section section, TrainConfig& config) {
   MINIM_TRY(section.Read("train_labels", config.train_labels));
   MINIM_TRY(section.Read("test_samples", config.test_samples));
   MINIM_TRY(section.Read("test_labels", config.test_labels));
+  MINIM_TRY(section.Read("shuffle", config.shuffle));
   if (config.train_samples.empty() || config.train_labels.empty())
     return InvalidArgument("[data]: train_samples and train_labels are needed");
   if (config.test_samples.empty() != config.test_labels.empty())
@@ -142,21 +149,120 @@ Status ReadData(Section section, TrainConfig& config) {
   return section.NoOthers();
 }
 
+Status ReadNames(Section& section, std::string_view key, std::vector<std::string>& names) {
+  const toml::node* node = section.Node(key);
+  if (node == nullptr) return {};
+  const auto error = [&] { return InvalidArgument("{}: expected a list of strings", key); };
+  if (!node->is_array()) return error();
+  for (const toml::node& name : *node->as_array()) {
+    if (!name.is_string()) return error();
+    names.push_back(*name.value<std::string>());
+  }
+  return {};
+}
+
 Status ReadRecipe(Section section, TrainConfig& config) {
-  MINIM_TRY(section.Choose(
-      "loss", config.loss,
-      {{"cross_entropy", LossKind::kCrossEntropy}, {"mse", LossKind::kMeanSquaredError}}));
-  MINIM_TRY(section.Choose("optimizer", config.optimizer,
-                           {{"sgd", OptimizerKind::kSgd}, {"adam", OptimizerKind::kAdam}}));
-  MINIM_TRY(section.Choose("schedule", config.schedule,
-                           {{"constant", Schedule::kConstant}, {"cosine", Schedule::kCosine}}));
-  MINIM_TRY(section.Read("learning_rate", config.learning_rate));
-  MINIM_TRY(section.Read("momentum", config.momentum));
-  MINIM_TRY(section.Read("weight_decay", config.weight_decay));
+  MINIM_TRY(section.Choose("loss", config.loss,
+                           {{"cross_entropy", LossKind::kCrossEntropy},
+                            {"binary_cross_entropy", LossKind::kBinaryCrossEntropy},
+                            {"mse", LossKind::kMeanSquaredError}}));
+  MINIM_TRY(section.Choose("precision", config.precision,
+                           {{"fp32", TrainPrecision::kFp32},
+                            {"bf16", TrainPrecision::kBf16},
+                            {"fp16", TrainPrecision::kFp16},
+                            {"auto", TrainPrecision::kAuto}}));
+  MINIM_TRY(ReadNames(section, "lower_ops", config.lower_ops));
+  MINIM_TRY(ReadNames(section, "fp32_ops", config.fp32_ops));
   MINIM_TRY(section.Read("epochs", config.epochs));
   MINIM_TRY(section.Read("batch", config.batch));
+  MINIM_TRY(section.Read("accumulate", config.accumulate));
+  MINIM_TRY(section.Read("ema_decay", config.ema_decay));
+  MINIM_TRY(section.Read("stop_after", config.stop_after));
+  MINIM_TRY(section.Read("bad_steps", config.bad_steps));
   MINIM_TRY(section.Read("seed", config.seed));
   MINIM_TRY(section.Read("threads", config.threads));
+  return section.NoOthers();
+}
+
+Result<ParameterGroup> ParseGroup(const toml::node& node) {
+  ParameterGroup group;
+  const toml::table* table = node.as_table();
+  if (table == nullptr || !(*table)["match"].is_string())
+    return InvalidArgument("[optimizer] groups: a group is a table with a string 'match'");
+  for (const auto& [key, value] : *table) {
+    if (key.str() == "match") {
+      group.match = *value.value<std::string>();
+      continue;
+    }
+    const bool decay = key.str() == "weight_decay", factor = key.str() == "rate_factor";
+    const auto number = value.value<double>();
+    if ((!decay && !factor) || !number)
+      return InvalidArgument(
+          "[optimizer] groups: unexpected '{}'; expected match and the numbers weight_decay and "
+          "rate_factor",
+          key.str());
+    (decay ? group.weight_decay : group.rate_factor) = *number;
+  }
+  return group;
+}
+
+Status ReadOptimizer(Section section, OptimizerSpec& spec) {
+  MINIM_TRY(section.Choose("name", spec.kind,
+                           {{"sgd", OptimizerKind::kSgd},
+                            {"adam", OptimizerKind::kAdam},
+                            {"adamw", OptimizerKind::kAdamW},
+                            {"adagrad", OptimizerKind::kAdagrad},
+                            {"rmsprop", OptimizerKind::kRmsprop},
+                            {"lamb", OptimizerKind::kLamb}}));
+  MINIM_TRY(section.Read("learning_rate", spec.learning_rate));
+  MINIM_TRY(section.Read("weight_decay", spec.weight_decay));
+  MINIM_TRY(section.Read("momentum", spec.momentum));
+  MINIM_TRY(section.Read("nesterov", spec.nesterov));
+  MINIM_TRY(section.Read("beta1", spec.beta1));
+  MINIM_TRY(section.Read("beta2", spec.beta2));
+  MINIM_TRY(section.Read("epsilon", spec.epsilon));
+  MINIM_TRY(section.Read("alpha", spec.alpha));
+  MINIM_TRY(section.Read("rate_decay", spec.rate_decay));
+  MINIM_TRY(section.Read("clip_norm", spec.clip_norm));
+  MINIM_TRY(section.Read("clip_value", spec.clip_value));
+  if (const toml::node* groups = section.Node("groups")) {
+    if (!groups->is_array()) return InvalidArgument("[optimizer] groups: expected a list");
+    for (const toml::node& node : *groups->as_array()) {
+      MINIM_TRY(ParameterGroup group, ParseGroup(node));
+      spec.groups.push_back(std::move(group));
+    }
+  }
+  return section.NoOthers();
+}
+
+Status ReadSchedule(Section section, ScheduleSpec& spec) {
+  MINIM_TRY(section.Choose("name", spec.kind,
+                           {{"constant", ScheduleKind::kConstant},
+                            {"step", ScheduleKind::kStep},
+                            {"cosine", ScheduleKind::kCosine},
+                            {"one_cycle", ScheduleKind::kOneCycle},
+                            {"plateau", ScheduleKind::kPlateau}}));
+  MINIM_TRY(section.Read("warmup_steps", spec.warmup_steps));
+  MINIM_TRY(section.Read("min_rate", spec.min_rate));
+  MINIM_TRY(section.Read("step_epochs", spec.step_epochs));
+  MINIM_TRY(section.Read("factor", spec.factor));
+  MINIM_TRY(section.Read("rise", spec.rise));
+  MINIM_TRY(section.Read("first_divisor", spec.first_divisor));
+  MINIM_TRY(section.Read("last_divisor", spec.last_divisor));
+  MINIM_TRY(section.Read("patience", spec.patience));
+  MINIM_TRY(section.Read("threshold", spec.threshold));
+  return section.NoOthers();
+}
+
+Status ReadScaler(Section section, GradScalerOptions& options) {
+  MINIM_TRY(section.Read("enabled", options.enabled));
+  MINIM_TRY(section.Read("initial_scale", options.initial_scale));
+  MINIM_TRY(section.Read("growth_factor", options.growth_factor));
+  MINIM_TRY(section.Read("backoff_factor", options.backoff_factor));
+  MINIM_TRY(section.Read("growth_interval", options.growth_interval));
+  MINIM_TRY(section.Read("min_scale", options.min_scale));
+  MINIM_TRY(section.Read("max_scale", options.max_scale));
+  MINIM_TRY(section.Read("adaptive", options.adaptive));
   return section.NoOthers();
 }
 
@@ -169,7 +275,8 @@ Status ReadOutput(Section section, TrainConfig& config) {
 }
 
 Status CheckSections(const toml::table& root) {
-  const std::set<std::string_view> sections = {"data", "model", "train", "output"};
+  const std::set<std::string_view> sections = {"data",     "model",  "train", "optimizer",
+                                               "schedule", "scaler", "output"};
   for (const auto& [key, node] : root) {
     if (!sections.contains(key.str()) || !node.is_table())
       return InvalidArgument("'{}': unknown section; known are [{}]", key.str(),
@@ -184,6 +291,9 @@ Result<TrainConfig> FromToml(const toml::table& root) {
   MINIM_TRY(ReadData(Section(root, "data"), config));
   MINIM_TRY(ReadModel(Section(root, "model"), config.model));
   MINIM_TRY(ReadRecipe(Section(root, "train"), config));
+  MINIM_TRY(ReadOptimizer(Section(root, "optimizer"), config.optimizer));
+  MINIM_TRY(ReadSchedule(Section(root, "schedule"), config.schedule));
+  MINIM_TRY(ReadScaler(Section(root, "scaler"), config.scaler));
   MINIM_TRY(ReadOutput(Section(root, "output"), config));
   return config;
 }

@@ -22,15 +22,29 @@ train_labels = "/abs/y.npy"
 input = [1, 28, 28]
 layers = [{conv = 8, kernel = 3, padding = 1, bias = false}, "relu", {max_pool = 2}, "flatten", {linear = 10}]
 [train]
-optimizer = "sgd"
-learning_rate = 1
 epochs = 3
+precision = "fp16"
+fp32_ops = ["Gemm"]
+[optimizer]
+name = "sgd"
+learning_rate = 1
+groups = [{match = "bias", weight_decay = 0.5}]
+[schedule]
+name = "one_cycle"
+[scaler]
+max_scale = 1024
 )";
 
 TEST(TrainConfigTest, ReadsEverythingAndResolvesPaths) {
   const auto config = Parse(kGood);
   ASSERT_TRUE(config.ok()) << config.status().message();
-  EXPECT_EQ(config->optimizer, OptimizerKind::kSgd);
+  EXPECT_EQ(config->optimizer.kind, OptimizerKind::kSgd);
+  EXPECT_EQ(config->optimizer.learning_rate, 1);
+  EXPECT_EQ(config->optimizer.groups.at(0).weight_decay, 0.5);
+  EXPECT_EQ(config->precision, TrainPrecision::kFp16);
+  EXPECT_EQ(config->fp32_ops, std::vector<std::string>{"Gemm"});
+  EXPECT_EQ(config->schedule.kind, ScheduleKind::kOneCycle);
+  EXPECT_EQ(config->scaler.max_scale, 1024);
   EXPECT_EQ(config->epochs, 3);
   EXPECT_EQ(config->model.layers[0].units, 8);
   EXPECT_FALSE(config->model.layers[0].bias);
@@ -48,6 +62,8 @@ TEST(TrainConfigTest, ErrorsNameTheKey) {
   EXPECT_NE(message("epochs = 3", "epochs = \"x\"").find("epochs"), std::string::npos);
   EXPECT_NE(message("epochs = 3", "epoch = 3").find("epoch: unknown key"), std::string::npos);
   EXPECT_NE(message("\"sgd\"", "\"sgdx\"").find("sgd, adam"), std::string::npos);
+  EXPECT_NE(message("weight_decay = 0.5", "decay = 0.5").find("'decay'"), std::string::npos);
+  EXPECT_NE(message("{max_pool = 2}", "{dropout = true}").find("dropout"), std::string::npos);
   EXPECT_NE(message("[train]", "[trian]").find("trian"), std::string::npos);
   EXPECT_NE(message("conv = 8", "conf = 8").find("conf"), std::string::npos);
   EXPECT_NE(message("[model]", "[model").find("line"), std::string::npos);

@@ -31,11 +31,12 @@ class LayerWriter {
     if (layer.kind == "max_pool") return Pool("MaxPool", layer, x);
     if (layer.kind == "average_pool") return Pool("AveragePool", layer, x);
     if (layer.kind == "batch_norm") return BatchNorm(x);
+    if (layer.kind == "dropout") return Dropout(layer, x);
     if (layer.kind == "conv") return Conv(layer, x);
     if (layer.kind == "linear") return Linear(layer, x);
     return InvalidArgument(
         "{}: unknown layer '{}'; expected conv, linear, relu, sigmoid, tanh, max_pool, "
-        "average_pool, global_average_pool, batch_norm or flatten",
+        "average_pool, global_average_pool, batch_norm, dropout or flatten",
         name_, layer.kind);
   }
 
@@ -90,6 +91,13 @@ class LayerWriter {
                          {{"kernel_shape", std::vector<int64_t>{k, k}},
                           {"strides", std::vector<int64_t>{stride, stride}},
                           {"pads", std::vector<int64_t>{p, p, p, p}}});
+  }
+
+  Result<ValueId> Dropout(const LayerSpec& layer, ValueId x) {
+    if (!(layer.ratio >= 0 && layer.ratio < 1))
+      return InvalidArgument("{}: the ratio is {}, expected at least 0 and below 1", name_,
+                             layer.ratio);
+    return builder_.Emit("Dropout", {x, builder_.Scalar(layer.ratio, DType::f32)});
   }
 
   Result<ValueId> BatchNorm(ValueId x) {

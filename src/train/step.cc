@@ -10,193 +10,250 @@
 namespace minim {
 namespace {
 
-constexpr float kAdamBeta1 = 0.9f, kAdamBeta2 = 0.999f, kAdamEpsilon = 1e-8f;
-
-// Parameters are float constants read at position 1 or later by an op with a gradient, except the
-// running statistics of BatchNormalization. Only those of the first `own` values are the model's;
-// later ones came with expansions.
-std::vector<ValueId> TrainableConstants(const Graph& graph, size_t own) {
-  std::vector<ValueId> trainable;
-  std::set<ValueId> seen;
+// What may be trained: float constants that nodes read, except the running statistics of
+// BatchNormalization.
+std::vector<ValueId> Candidates(const Graph& graph) {
+  std::set<ValueId> read;
   for (const Node& node : graph.nodes) {
-    const OpDef* def = FindOp(node);
-    if (def == nullptr || !def->gradient) continue;
     const size_t end = node.Is("BatchNormalization") ? 3 : node.inputs.size();
-    for (size_t i = 1; i < std::min(end, node.inputs.size()); ++i) {
-      const Tensor* tensor = graph.constant(node.input(i));
-      const bool parameter = tensor != nullptr && node.input(i) < static_cast<ValueId>(own) &&
-                             tensor->dtype() == DType::f32 && tensor->dims().rank() > 0 &&
-                             seen.insert(node.input(i)).second;
-      if (parameter) trainable.push_back(node.input(i));
-    }
+    read.insert(node.inputs.begin(),
+                node.inputs.begin() + static_cast<ptrdiff_t>(std::min(end, node.inputs.size())));
   }
-  return trainable;
+  std::vector<ValueId> candidates;
+  for (const auto& [id, tensor] : graph.constants)
+    if (tensor.dtype() == DType::f32 && tensor.dims().rank() > 0 && read.contains(id))
+      candidates.push_back(id);
+  return candidates;
+}
+
+DType DTypeOf(TrainPrecision precision) {
+  return precision == TrainPrecision::kBf16 ? DType::bf16 : DType::f16;
 }
 
 class StepBuilder {
  public:
-  StepBuilder(const TrainConfig& config, StepGraph& step)
-      : config_(config), step_(step), graph_(step.graph), builder_(step.graph) {}
+  StepBuilder(const TrainConfig& config, StepPart part, StepGraph& step)
+      : config_(config), part_(part), step_(step), graph_(step.graph), builder_(step.graph) {}
 
-  Status Run(const Dims& sample_dims, const Tensor& labels_like) {
-    const size_t own = graph_.values.size();
-    MINIM_TRY(WriteOut(sample_dims));
-    const std::vector<ValueId> trainable = TrainableConstants(graph_, own);
-    if (trainable.empty()) return InvalidArgument("the model has no trainable parameter");
-    MINIM_TRY(TrainingForms());
-    std::vector<Tensor> values;
-    for (ValueId id : trainable) {
-      values.push_back(graph_.constants.at(id));
-      graph_.constants.erase(id);
-      step_.parameter_count += values.back().size();
-    }
-    // Constants that became states keep their types; only the input is rebound.
+  Status Run(TrainPrecision precision, const Dims& sample_dims, const Tensor& labels_like) {
+    const std::vector<ValueId> candidates = Candidates(graph_);
     MINIM_TRY(graph_, Specialize(graph_, {sample_dims}));
-    const ValueId predictions = graph_.outputs[0];
-    MINIM_TRY(const ValueId loss, Loss(predictions, labels_like));
-    MINIM_TRY(const std::vector<ValueId> grads, Autodiff(graph_, loss, trainable));
-    graph_.outputs = {loss, predictions};
-    return Update(trainable, values, grads);
+    MINIM_TRY(FoldShapes(candidates));
+    AddInputs(labels_like);
+    MINIM_TRY(TrainingForms());
+    if (precision != TrainPrecision::kFp32) {
+      MINIM_TRY(Autocast(graph_, {.precision = DTypeOf(precision),
+                                  .keep_low = true,
+                                  .lower = config_.lower_ops,
+                                  .fp32 = config_.fp32_ops}));
+    }
+    MINIM_TRY(WriteOut());
+    MINIM_TRY(const ValueId loss, Loss(graph_.outputs[0], labels_like));
+    const ValueId scaled = builder_.Mul(loss, graph_.inputs[kLossScale]);
+    MINIM_TRY(builder_.status());
+    MINIM_TRY(const std::vector<ValueId> gradients, Autodiff(graph_, scaled, candidates));
+    MINIM_TRY(TakeParameters(candidates, gradients));
+    graph_.outputs = {loss};
+    if (part_ == StepPart::kAccumulate) return Accumulate();
+    return Update();
   }
 
  private:
+  // Exporters compute shapes by nodes; what depends on a parameter stays.
+  Status FoldShapes(const std::vector<ValueId>& candidates) {
+    PassContext context;
+    context.variables = {candidates.begin(), candidates.end()};
+    MINIM_TRY(FoldConstants(graph_, context).status());
+    MINIM_TRY(const bool inlined, InlineBranches(graph_, context));
+    return inlined ? FoldConstants(graph_, context).status() : Status();
+  }
+
+  void AddInputs(const Tensor& labels_like) {
+    graph_.AddInput("labels", {labels_like.dtype(), ToShape(labels_like.dims())});
+    graph_.AddInput("learning_rate", {DType::f32, Shape()});
+    graph_.AddInput("loss_scale", {DType::f32, Shape()});
+    graph_.AddInput("inverse_scale", {DType::f32, Shape()});
+    graph_.AddInput("draw", {DType::i64, Shape()});
+  }
+
   // Ops that are given by expansion have no gradient of their own; the shapes decide their form.
-  Status WriteOut(const Dims& sample_dims) {
+  Status WriteOut() {
     const bool needed = std::any_of(graph_.nodes.begin(), graph_.nodes.end(), [](const Node& node) {
       const OpDef* def = FindOp(node);
       return def != nullptr && def->expand && !def->gradient;
     });
     if (!needed) return {};
-    MINIM_TRY(graph_, Specialize(graph_, {sample_dims}));
     const PassContext context{.has_kernel = [](std::string_view) { return false; }};
     return ExpandFunctions(graph_, context).status();
   }
 
-  // BatchNormalization normalises by the batch and updates its running statistics.
+  // BatchNormalization normalises by the batch and updates its running statistics; Dropout draws.
   Status TrainingForms() {
+    uint64_t dropouts = 0;
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
-      if (!graph_.nodes[i].Is("BatchNormalization")) continue;
-      graph_.nodes[i].attributes.Set("training_mode", int64_t{1});
-      for (int k = 3; k <= 4; ++k) {
-        const ValueId id = graph_.nodes[i].input(k);
-        const Tensor* tensor = graph_.constant(id);
-        if (tensor == nullptr)
-          return Unsupported("node '{}': running statistics must be constants",
-                             graph_.nodes[i].name);
-        const ValueId next = graph_.AddValue("", graph_.type(id));
-        graph_.nodes[i].outputs.resize(std::max<size_t>(graph_.nodes[i].outputs.size(), k - 1),
-                                       kNoValue);
-        graph_.nodes[i].outputs[k - 2] = next;
-        running_.push_back({graph_.value(id).name, id, next});
-        running_values_.push_back(*tensor);
-        graph_.constants.erase(id);
-      }
+      if (graph_.nodes[i].Is("BatchNormalization")) MINIM_TRY(TrainNorm(i));
+      if (graph_.nodes[i].Is("Dropout")) TrainDropout(i, dropouts++);
     }
-    for (size_t i = 0; i < running_.size(); ++i) AddState(running_[i], running_values_[i]);
     return {};
   }
 
-  void AddState(State state, Tensor value) {
-    graph_.states.push_back(std::move(state));
-    step_.initial_states.push_back(std::move(value));
+  Status TrainNorm(size_t i) {
+    graph_.nodes[i].attributes.Set("training_mode", int64_t{1});
+    for (int k = 3; k <= 4; ++k) {
+      const ValueId id = graph_.nodes[i].input(k);
+      const Tensor* tensor = graph_.constant(id);
+      if (tensor == nullptr)
+        return Unsupported("node '{}': running statistics must be constants", graph_.nodes[i].name);
+      const ValueId next = graph_.AddValue("", graph_.type(id));
+      graph_.nodes[i].outputs.resize(std::max<size_t>(graph_.nodes[i].outputs.size(), k - 1),
+                                     kNoValue);
+      graph_.nodes[i].outputs[k - 2] = next;
+      step_.AddState({graph_.value(id).name, id, next}, *tensor, StateKind::kStatistic);
+      graph_.constants.erase(id);
+    }
+    return {};
+  }
+
+  void TrainDropout(size_t i, uint64_t index) {
+    const ValueId training = builder_.Constant(Tensor::Scalar<bool>(true));
+    Node& node = graph_.nodes[i];
+    node.inputs.resize(4, kNoValue);
+    node.inputs[2] = training;
+    node.inputs[3] = graph_.inputs[kDraw];
+    node.attributes.Set("seed", static_cast<int64_t>(config_.seed * 1000003 + index));
   }
 
   Result<ValueId> Loss(ValueId predictions, const Tensor& labels_like) {
-    const ValueId labels =
-        graph_.AddInput("labels", {labels_like.dtype(), ToShape(labels_like.dims())});
-    rate_ = graph_.AddInput("learning_rate", {DType::f32, Shape()});
-    ValueId loss = kNoValue;
+    const ValueId labels = graph_.inputs[kLabels];
     if (config_.loss == LossKind::kCrossEntropy) {
       if (labels_like.dtype() != DType::i64)
         return InvalidArgument("cross_entropy needs integer class labels, found {}",
                                Name(labels_like.dtype()));
-      loss = builder_.EmitMany("SoftmaxCrossEntropyLoss", {predictions, labels}, 2,
+      return builder_.EmitMany("SoftmaxCrossEntropyLoss", {predictions, labels}, 2,
                                {{"reduction", std::string("mean")}})[0];
-    } else {
-      const ValueId target =
-          builder_.Reshape(builder_.Cast(labels, DType::f32), builder_.type(predictions).dims());
-      const ValueId error = builder_.Sub(predictions, target);
-      loss = builder_.Emit("ReduceMean", {builder_.Mul(error, error)}, {{"keepdims", int64_t{0}}});
     }
-    MINIM_TRY(builder_.status());
-    return loss;
+    if (labels_like.size() != builder_.DimsOf(predictions).Elements())
+      return InvalidArgument("labels of shape {} do not fit predictions of shape {}",
+                             labels_like.dims().ToString(),
+                             builder_.DimsOf(predictions).ToString());
+    const ValueId target =
+        builder_.Reshape(builder_.Cast(labels, DType::f32), builder_.DimsOf(predictions));
+    ValueId each = kNoValue;
+    if (config_.loss == LossKind::kMeanSquaredError) {
+      const ValueId error = builder_.Sub(predictions, target);
+      each = builder_.Mul(error, error);
+    } else {  // softplus(x) - x * y: the logarithms of sigmoid(x) and 1 - sigmoid(x)
+      each =
+          builder_.Sub(builder_.Emit("Softplus", {predictions}), builder_.Mul(predictions, target));
+    }
+    return builder_.Emit("ReduceMean", {each}, {{"keepdims", int64_t{0}}});
   }
 
-  Status Update(const std::vector<ValueId>& trainable, const std::vector<Tensor>& values,
-                const std::vector<ValueId>& grads) {
-    const ValueId step = graph_.AddValue("step", {DType::i64, Shape()});
-    const ValueId next_step = builder_.Add(step, builder_.Scalar(1, DType::i64));
-    AddState({"step", step, next_step}, Tensor::Scalar<int64_t>(0));
-    for (size_t i = 0; i < trainable.size(); ++i) {
-      const std::string name = graph_.value(trainable[i]).name;
-      if (config_.optimizer == OptimizerKind::kAdam)
-        Adam(trainable[i], name, values[i], grads[i], next_step);
-      else
-        Sgd(trainable[i], name, values[i], grads[i], next_step);
+  // Constants with a gradient become states.
+  Status TakeParameters(const std::vector<ValueId>& candidates,
+                        const std::vector<ValueId>& gradients) {
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      if (gradients[i] == kNoValue) continue;
+      const ValueId id = candidates[i];
+      parameters_.names.push_back(graph_.value(id).name);
+      parameters_.reads.push_back(id);
+      parameters_.values.push_back(graph_.constants.at(id));
+      gradients_.push_back(gradients[i]);
+      graph_.constants.erase(id);
+      step_.parameter_count += parameters_.values.back().size();
     }
+    if (gradients_.empty()) return InvalidArgument("the model has no trainable parameter");
+    if (config_.accumulate == 1) return {};
+    for (size_t i = 0; i < gradients_.size(); ++i) {
+      accumulated_.push_back(
+          graph_.AddValue(parameters_.names[i] + ".gradient", graph_.type(parameters_.reads[i])));
+      gradients_[i] = builder_.Add(accumulated_[i], gradients_[i]);
+    }
+    return builder_.status();
+  }
+
+  Status Update() {
+    const UpdateInputs inputs{graph_.inputs[kRate], graph_.inputs[kInverseScale]};
+    const size_t statistics = graph_.states.size();
+    MINIM_TRY(const UpdateResult result, AppendUpdate(step_, parameters_, gradients_, inputs,
+                                                      config_.optimizer, config_.ema_decay));
+    for (size_t i = 0; i < statistics; ++i) graph_.states[i].commit_if = result.finite;
+    for (size_t i = 0; i < accumulated_.size(); ++i) KeepGradient(i, accumulated_[i]);
+    graph_.outputs.insert(graph_.outputs.end(), {result.finite, result.norm});
+    if (config_.scaler.adaptive)
+      graph_.outputs.push_back(
+          builder_.EmitMany("ExponentHistogram", gradients_, 1, {}, kMinimDomain)[0]);
     MINIM_TRY(builder_.status());
     return Verify(graph_);
   }
 
-  ValueId Moment(const std::string& name, const Tensor& like) {
-    return graph_.AddValue(name, {DType::f32, ToShape(like.dims())});
+  void KeepGradient(size_t i, ValueId next) {
+    step_.AddState({parameters_.names[i] + ".gradient", accumulated_[i], next},
+                   Tensor(DType::f32, parameters_.values[i].dims()), StateKind::kGradient);
   }
 
-  void Adam(ValueId x, const std::string& name, const Tensor& value, ValueId grad, ValueId count) {
-    const ValueId v = Moment(name + ".adam_v", value), h = Moment(name + ".adam_h", value);
-    const std::vector<ValueId> out =
-        builder_.EmitMany("Adam", {rate_, count, x, grad, v, h}, 3,
-                          {{"alpha", kAdamBeta1},
-                           {"beta", kAdamBeta2},
-                           {"epsilon", kAdamEpsilon},
-                           {"norm_coefficient", static_cast<float>(config_.weight_decay)}},
-                          kTrainingDomain);
-    AddState({name, x, out[0]}, value);
-    AddState({name + ".adam_v", v, out[1]}, Tensor(DType::f32, value.dims()));
-    AddState({name + ".adam_h", h, out[2]}, Tensor(DType::f32, value.dims()));
-  }
-
-  void Sgd(ValueId x, const std::string& name, const Tensor& value, ValueId grad, ValueId count) {
-    const ValueId v = Moment(name + ".momentum", value);
-    const std::vector<ValueId> out =
-        builder_.EmitMany("Momentum", {rate_, count, x, grad, v}, 2,
-                          {{"alpha", static_cast<float>(config_.momentum)},
-                           {"beta", 1.0f},
-                           {"mode", std::string("standard")},
-                           {"norm_coefficient", static_cast<float>(config_.weight_decay)}},
-                          kTrainingDomain);
-    AddState({name, x, out[0]}, value);
-    AddState({name + ".momentum", v, out[1]}, Tensor(DType::f32, value.dims()));
+  // The states of kUpdate, of which only gradients and statistics change.
+  Status Accumulate() {
+    StepGraph whole = step_;
+    const std::vector<ValueId> gradients = gradients_;
+    const size_t statistics = graph_.states.size();
+    MINIM_TRY(AppendUpdate(whole, parameters_, gradients,
+                           {graph_.inputs[kRate], graph_.inputs[kInverseScale]}, config_.optimizer,
+                           config_.ema_decay)
+                  .status());
+    for (size_t i = statistics; i < whole.graph.states.size(); ++i) {
+      const State& state = whole.graph.states[i];
+      const bool parameter = whole.kinds[i] == StateKind::kParameter;
+      const ValueId read =
+          parameter ? state.read : graph_.AddValue(state.name, whole.graph.type(state.read));
+      step_.AddState({state.name, read, read}, whole.initial_states[i], whole.kinds[i]);
+    }
+    for (size_t i = 0; i < accumulated_.size(); ++i) KeepGradient(i, gradients_[i]);
+    MINIM_TRY(builder_.status());
+    return Verify(graph_);
   }
 
   const TrainConfig& config_;
+  StepPart part_;
   StepGraph& step_;
   Graph& graph_;
   Builder builder_;
-  ValueId rate_ = kNoValue;
-  std::vector<State> running_;
-  std::vector<Tensor> running_values_;
+  Parameters parameters_;
+  std::vector<ValueId> gradients_;    // of the parameters, with those accumulated
+  std::vector<ValueId> accumulated_;  // read values; empty without accumulation
 };
 
 }  // namespace
 
 Result<StepGraph> BuildStep(const Graph& forward, const TrainConfig& config,
-                            const Dims& sample_dims, const Tensor& labels_like) {
+                            TrainPrecision precision, const Dims& sample_dims,
+                            const Tensor& labels_like, StepPart part) {
   if (forward.inputs.size() != 1 || forward.outputs.size() != 1)
     return InvalidArgument("training needs a model with one input and one output, found {} and {}",
                            forward.inputs.size(), forward.outputs.size());
   StepGraph step;
   step.graph = forward;
   step.graph.name = "train_step";
-  MINIM_TRY(StepBuilder(config, step).Run(sample_dims, labels_like));
+  MINIM_TRY(StepBuilder(config, part, step).Run(precision, sample_dims, labels_like));
   return step;
 }
 
 Graph WithStates(const Graph& forward, const StepGraph& step, const std::vector<Tensor>& states) {
   Graph result = forward;
-  for (size_t i = 0; i < step.graph.states.size(); ++i) {
-    const auto it = result.constants.find(result.FindValue(step.graph.states[i].name));
-    if (it != result.constants.end()) it->second = states[i].Clone();
+  const auto put = [&](const std::string& name, const Tensor& value) {
+    const auto it = result.constants.find(result.FindValue(name));
+    if (it != result.constants.end()) it->second = value.Clone();
+  };
+  constexpr std::string_view kAverage = ".average";
+  for (size_t i = 0; i < states.size(); ++i) {
+    const std::string& name = step.graph.states[i].name;
+    if (step.kinds[i] == StateKind::kParameter || step.kinds[i] == StateKind::kStatistic)
+      put(name, states[i]);
+  }
+  for (size_t i = 0; i < states.size(); ++i) {
+    const std::string& name = step.graph.states[i].name;
+    if (step.kinds[i] == StateKind::kAverage)
+      put(name.substr(0, name.size() - kAverage.size()), states[i]);
   }
   return result;
 }

@@ -2,25 +2,37 @@
 // states.
 #pragma once
 
-#include "graph/graph.h"
-#include "minim/train.h"
+#include "train/update.h"
 
 namespace minim {
 
-struct StepGraph {
-  /// Inputs: samples, labels, learning rate (f32 scalar). Outputs: loss, predictions.
-  /// States: every parameter under its value's name, its moments, running statistics, "step".
-  Graph graph;
-  std::vector<Tensor> initial_states;  // in the order of graph.states
+/// What one run of a step graph does with its batch: both have the same inputs and states, so that
+/// they share them.
+enum class StepPart : uint8_t {
+  kAccumulate,  // adds its gradients to those accumulated
+  kUpdate,      // adds those accumulated to its own and updates the parameters
+};
+
+/// Inputs and outputs of a step graph by position.
+enum StepInput { kSamples, kLabels, kRate, kLossScale, kInverseScale, kDraw, kStepInputs };
+enum StepOutput { kLoss, kFinite, kNorm, kHistogram };
+
+struct StepGraph : StatefulGraph {
+  // Inputs: samples; labels; f32 scalars: learning rate, what the loss is multiplied by, what
+  // gradients are multiplied by before use; the number of this batch (i64 scalar), which dropout
+  // draws by. Outputs: loss; of kUpdate also whether all gradients were finite, their norm and,
+  // with an adaptive scaler, their exponents (i64[256]).
   int64_t parameter_count = 0;
 };
 
-/// `forward` has one input and one output; f32 constants that feed differentiable ops are trained.
-/// Errors: kUnsupported names an operator without a gradient.
+/// `forward` has one input and one output; f32 constants that the loss depends on are trained.
+/// `precision` is not kAuto. Errors: kUnsupported names an operator without a gradient.
 Result<StepGraph> BuildStep(const Graph& forward, const TrainConfig& config,
-                            const Dims& sample_dims, const Tensor& labels_like);
+                            TrainPrecision precision, const Dims& sample_dims,
+                            const Tensor& labels_like, StepPart part);
 
-/// `forward` with its constants replaced by the states of the same name.
+/// `forward` with its constants replaced by the states of the same name, or by their moving
+/// averages where there are any.
 Graph WithStates(const Graph& forward, const StepGraph& step, const std::vector<Tensor>& states);
 
 }  // namespace minim

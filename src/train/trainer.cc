@@ -1,18 +1,19 @@
 #include <chrono>
 #include <cmath>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 
-#include "data/dataset.h"
-#include "exec/cpu/executable.h"
+#include "core/stats.h"
 #include "minim/train.h"
 #include "onnx/onnx.h"
-#include "passes/passes.h"
 #include "session/session_impl.h"
+#include "train/checkpoint.h"
 #include "train/metrics.h"
 #include "train/model_builder.h"
-#include "train/safetensors.h"
-#include "train/step.h"
+#include "train/schedule.h"
+#include "train/step_runner.h"
 
 namespace minim {
 namespace {
@@ -23,10 +24,36 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// The position of a run: what a checkpoint keeps besides the states.
+// The position of a run: what a checkpoint keeps besides states, scaler and schedule.
 struct Position {
   int64_t epoch = 0;
-  int64_t batch = 0;
+  int64_t step = 0;   // of the epoch
+  int64_t taken = 0;  // steps of the optimizer that were not skipped
+  int64_t skipped = 0;
+  int64_t worse_epochs = 0;  // since the best one
+  double best = std::numeric_limits<double>::infinity();
+  double loss_sum = 0;     // of this epoch's finite losses ...
+  int64_t loss_count = 0;  // ... so many
+  void Save(SavedValues& to) const {
+    Put(to, "epoch", epoch);
+    Put(to, "step", step);
+    Put(to, "taken", taken);
+    Put(to, "skipped", skipped);
+    Put(to, "worse_epochs", worse_epochs);
+    Put(to, "best", best);
+    Put(to, "loss_sum", loss_sum);
+    Put(to, "loss_count", loss_count);
+  }
+  Status Restore(const SavedValues& saved) {
+    MINIM_TRY(Get(saved, "epoch", epoch));
+    MINIM_TRY(Get(saved, "step", step));
+    MINIM_TRY(Get(saved, "taken", taken));
+    MINIM_TRY(Get(saved, "skipped", skipped));
+    MINIM_TRY(Get(saved, "worse_epochs", worse_epochs));
+    MINIM_TRY(Get(saved, "best", best));
+    MINIM_TRY(Get(saved, "loss_sum", loss_sum));
+    return Get(saved, "loss_count", loss_count);
+  }
 };
 
 class TrainingRun {
@@ -34,13 +61,15 @@ class TrainingRun {
   TrainingRun(const TrainConfig& config, const std::function<bool(const TrainProgress&)>& progress)
       : config_(config), progress_(progress) {}
 
-  Result<TrainReport> Run() {
+  Result<TrainReport> Run(const std::function<void(const TrainReport&)>& started) {
     MINIM_TRY(Prepare());
+    if (started) started(report_);
     start_ = Clock::now();
-    for (; position_.epoch < config_.epochs; ++position_.epoch, position_.batch = 0)
-      MINIM_TRY(Epoch());
-    MINIM_TRY(ExportOnnx(WithStates(forward_, step_, states_), config_.onnx_out));
+    while (position_.epoch < config_.epochs && !report_.stopped_early) MINIM_TRY(Epoch());
+    MINIM_TRY(ExportOnnx(runner_->Trained(), config_.onnx_out));
     report_.seconds = SecondsSince(start_);
+    report_.skipped_steps = position_.skipped;
+    report_.scaler = runner_->scaler().statistics();
     return report_;
   }
 
@@ -53,22 +82,31 @@ class TrainingRun {
     if (!config_.test_samples.empty()) {
       MINIM_TRY(test_, ReadDataset(config_.test_samples, config_.test_labels, config_.model.input));
     }
-    if (train_.size() < config_.batch)
-      return InvalidArgument("{} training samples do not fill a batch of {}", train_.size(),
-                             config_.batch);
+    steps_per_epoch_ = train_.size() / (config_.batch * config_.accumulate);
+    if (steps_per_epoch_ == 0)
+      return InvalidArgument("{} training samples do not fill {} batches of {}", train_.size(),
+                             config_.accumulate, config_.batch);
     MINIM_TRY(CheckClasses());
     MINIM_TRY(BuildForward());
-    return BuildExecutable();
+    MINIM_TRY(BuildRunner());
+    rate_.emplace(config_.schedule, config_.optimizer.learning_rate,
+                  config_.epochs * steps_per_epoch_, steps_per_epoch_);
+    if (config_.resume && std::filesystem::exists(config_.checkpoint)) MINIM_TRY(Restore());
+    return OpenLog();
   }
 
   Status CheckConfig() const {
-    if (config_.epochs < 1 || config_.batch < 1 || config_.threads < 1)
-      return InvalidArgument("epochs ({}), batch ({}) and threads ({}) must be at least 1",
-                             config_.epochs, config_.batch, config_.threads);
-    if (!(config_.learning_rate > 0) || !std::isfinite(config_.learning_rate))
-      return InvalidArgument("learning_rate is {}, expected a positive number",
-                             config_.learning_rate);
-    return {};
+    if (config_.epochs < 1 || config_.batch < 1 || config_.threads < 1 || config_.accumulate < 1)
+      return InvalidArgument(
+          "epochs ({}), batch ({}), accumulate ({}) and threads ({}) must be at least 1",
+          config_.epochs, config_.batch, config_.accumulate, config_.threads);
+    if (!(config_.ema_decay >= 0 && config_.ema_decay < 1))
+      return InvalidArgument("ema_decay is {}, expected at least 0 and below 1", config_.ema_decay);
+    if (config_.bad_steps < 1 || config_.stop_after < 0)
+      return InvalidArgument("bad_steps is {} and stop_after {}, expected at least 1 and 0",
+                             config_.bad_steps, config_.stop_after);
+    MINIM_TRY(CheckOptimizer(config_.optimizer));
+    return CheckSchedule(config_.schedule);
   }
 
   // A full disk or an unwritable folder is an error before training starts, not after it.
@@ -99,165 +137,232 @@ class TrainingRun {
     return {};
   }
 
-  Status BuildExecutable() {
-    Dims sample_dims = train_.samples.dims(), label_dims = train_.labels.dims();
-    sample_dims[0] = label_dims[0] = config_.batch;
-    MINIM_TRY(step_,
-              BuildStep(forward_, config_, sample_dims, Tensor(train_.labels.dtype(), label_dims)));
-    MINIM_TRY(runtime_, Runtime::Default());
-    PassContext context;
-    context.has_kernel = HasCpuKernel;
-    Graph graph = step_.graph;
-    MINIM_TRY(RunPipeline(kTrainPipeline, graph, context));
-    MINIM_TRY(executable_, Executable::Build(std::move(graph), runtime_, config_.threads));
-    for (const Tensor& state : step_.initial_states) states_.push_back(state.Clone());
-    report_.arena_bytes = executable_->plan().arena_bytes;
-    report_.parameters = step_.parameter_count;
-    return config_.resume ? Restore() : Status();
+  Batch FirstBatch() const {
+    std::vector<int64_t> order(static_cast<size_t>(config_.batch));
+    std::iota(order.begin(), order.end(), int64_t{0});
+    return GatherBatch(train_, order);
+  }
+
+  Status BuildRunner() {
+    const Batch like = FirstBatch();
+    report_.precision = config_.precision;
+    if (config_.precision == TrainPrecision::kAuto) {
+      MINIM_TRY(MeasurePrecisions(like));
+    } else {
+      MINIM_TRY(runner_, StepRunner::Make(forward_, config_, config_.precision, like));
+    }
+    report_.arena_bytes = runner_->arena_bytes();
+    report_.state_bytes = runner_->state_bytes();
+    report_.parameters = runner_->step().parameter_count;
+    return {};
+  }
+
+  // The faster of FP32 and BF16, by the median of some real steps.
+  Status MeasurePrecisions(const Batch& like) {
+    constexpr int kSteps = 5;
+    constexpr TrainPrecision kChoices[] = {TrainPrecision::kFp32, TrainPrecision::kBf16};
+    const std::vector<Batch> batches(static_cast<size_t>(config_.accumulate), like);
+    double seconds[2] = {};
+    for (int k = 0; k < 2; ++k) {
+      MINIM_TRY(const auto runner, StepRunner::Make(forward_, config_, kChoices[k], like));
+      std::vector<double> times;
+      for (int i = 0; i <= kSteps; ++i) {
+        const Clock::time_point start = Clock::now();
+        MINIM_TRY(runner->Run(batches, 0, i).status());
+        if (i > 0) times.push_back(SecondsSince(start));  // the first warms up
+      }
+      seconds[k] = Percentile(times, 0.5);
+    }
+    report_.precision = kChoices[seconds[1] < seconds[0]];
+    report_.precision_reason =
+        fmt::format("{}: a step took {:.2f} ms in fp32 and {:.2f} ms in bf16",
+                    Name(report_.precision), seconds[0] * 1e3, seconds[1] * 1e3);
+    MINIM_TRY(runner_, StepRunner::Make(forward_, config_, report_.precision, like));
+    return {};
   }
 
   Status Epoch() {
-    BatchLoader loader(train_, config_.batch, config_.seed, static_cast<uint64_t>(position_.epoch),
-                       position_.batch);
-    double loss_sum = 0;
-    int64_t counted = 0;
-    while (const std::optional<Batch> batch = loader.Next()) {
-      const int64_t step = position_.epoch * loader.batch_count() + position_.batch;
-      const int64_t steps = config_.epochs * loader.batch_count();
-      MINIM_TRY(const double loss, Step(*batch, LearningRate(step, steps)));
-      if (!std::isfinite(loss))
-        return Internal("the loss became {} in epoch {}, step {}; lower learning_rate ({})", loss,
-                        position_.epoch + 1, step, config_.learning_rate);
-      loss_sum += loss;
-      ++counted;
-      ++position_.batch;
-      const bool last = position_.batch == loader.batch_count();
+    BatchLoader loader(train_, {.batch_size = config_.batch,
+                                .seed = config_.seed,
+                                .epoch = static_cast<uint64_t>(position_.epoch),
+                                .first_batch = position_.step * config_.accumulate,
+                                .shuffle = config_.shuffle});
+    for (bool last = position_.step >= steps_per_epoch_; !last;) {
+      const int64_t step = position_.epoch * steps_per_epoch_ + position_.step;
       TrainProgress progress{.epoch = position_.epoch + 1,
                              .epochs = config_.epochs,
                              .step = step + 1,
-                             .steps = steps,
-                             .loss = loss_sum / static_cast<double>(counted)};
+                             .steps = config_.epochs * steps_per_epoch_};
+      MINIM_TRY(Step(loader, step, progress));
+      if (std::isfinite(progress.loss)) {
+        position_.loss_sum += progress.loss;
+        ++position_.loss_count;
+      }
+      progress.loss =
+          position_.loss_sum / static_cast<double>(std::max<int64_t>(1, position_.loss_count));
+      last = ++position_.step == steps_per_epoch_;
       if (last) MINIM_TRY(FinishEpoch(progress));
       MINIM_TRY(Tell(progress));
     }
     return {};
   }
 
-  Result<double> Step(const Batch& batch, float rate) {
-    float loss = 0;
-    const TensorType& type = executable_->graph().type(executable_->graph().outputs[1]);
-    if (!predictions_.defined()) predictions_ = Tensor(type.dtype, type.dims());
-    const void* inputs[] = {batch.samples.data(), batch.labels.data(), &rate};
-    void* outputs[] = {&loss, predictions_.data()};
-    std::vector<void*> states;
-    for (Tensor& state : states_) states.push_back(state.data());
-    MINIM_TRY(executable_->Run(context_,
-                               {inputs, outputs, states, {&runtime_->pool(), config_.threads}}));
-    return loss;
-  }
-
-  float LearningRate(int64_t step, int64_t steps) const {
-    if (config_.schedule == Schedule::kConstant) return static_cast<float>(config_.learning_rate);
-    const double progress = static_cast<double>(step) / static_cast<double>(steps);
-    return static_cast<float>(config_.learning_rate * 0.5 * (1 + std::cos(M_PI * progress)));
+  Status Step(BatchLoader& loader, int64_t step, TrainProgress& progress) {
+    std::vector<Batch> batches;
+    for (int64_t i = 0; i < config_.accumulate; ++i) batches.push_back(*loader.Next());
+    const int64_t draw = step * config_.accumulate;
+    progress.learning_rate = rate_->At(position_.taken);
+    MINIM_TRY(const StepOutcome outcome, runner_->Run(batches, progress.learning_rate, draw));
+    progress.loss = progress.step_loss = outcome.loss;
+    progress.gradient_norm = outcome.norm;
+    progress.scale = outcome.scale;
+    position_.taken += outcome.stepped;
+    position_.skipped += !outcome.stepped;
+    progress.skipped_steps = position_.skipped;
+    const bool hopeless =
+        !outcome.stepped && (!runner_->scaler().enabled() || runner_->scaler().stuck());
+    bad_steps_ = hopeless ? bad_steps_ + 1 : outcome.stepped ? 0 : bad_steps_;
+    if (bad_steps_ < config_.bad_steps) return {};
+    MINIM_TRY(const std::string reason, runner_->Diagnose(batches, draw, outcome.scale));
+    return Internal(
+        "epoch {}, step {}: gradients were not finite in {} steps in a row at a loss scale of {} "
+        "(the loss became {}); {}. The parameters are those of the last good step; lower "
+        "learning_rate ({}), clip gradients or check the data",
+        position_.epoch + 1, step + 1, bad_steps_, outcome.scale, outcome.loss, reason,
+        config_.optimizer.learning_rate);
   }
 
   Status FinishEpoch(TrainProgress& progress) {
+    progress.ends_epoch = true;
     report_.epoch_loss.push_back(progress.loss);
     if (test_.size() > 0 && test_.labels.dtype() == DType::i64) {
       MINIM_TRY(const std::shared_ptr<Session> session,
-                MakeSession(WithStates(forward_, step_, states_), {.threads = config_.threads}));
+                MakeSession(runner_->Trained(), {.threads = config_.threads}));
       MINIM_TRY(progress.test_accuracy, Accuracy(*session, test_));
       report_.epoch_accuracy.push_back(progress.test_accuracy);
     }
-    return config_.checkpoint.empty() ? Status() : Save({position_.epoch + 1, 0});
+    rate_->EndEpoch(progress.loss);
+    const double score = progress.test_accuracy >= 0 ? -progress.test_accuracy : progress.loss;
+    position_.worse_epochs = score < position_.best ? 0 : position_.worse_epochs + 1;
+    position_.best = std::min(position_.best, score);
+    ++position_.epoch;
+    position_.step = position_.loss_count = 0;
+    position_.loss_sum = 0;
+    report_.stopped_early = StopsEarly();
+    return config_.checkpoint.empty() ? Status() : Save();
+  }
+
+  bool StopsEarly() const {
+    return config_.stop_after > 0 && position_.worse_epochs >= config_.stop_after;
   }
 
   Status Tell(TrainProgress progress) {
     progress.seconds = SecondsSince(start_);
     ++steps_done_;
     progress.samples_per_second =
-        static_cast<double>(steps_done_ * config_.batch) / progress.seconds;
-    if (!config_.log_out.empty()) MINIM_TRY(Log(progress));
+        static_cast<double>(steps_done_ * config_.batch * config_.accumulate) / progress.seconds;
+    if (log_.is_open()) MINIM_TRY(Log(progress));
     if (!progress_ || progress_(progress)) return {};
-    if (!config_.checkpoint.empty()) MINIM_TRY(Save(position_));
+    if (!config_.checkpoint.empty()) MINIM_TRY(Save());
     return Cancelled(
         "stopped in epoch {} after step {}{}", progress.epoch, progress.step,
         config_.checkpoint.empty() ? "" : "; the checkpoint is saved, run again with --resume");
+  }
+
+  // A resumed run goes on in the same log.
+  Status OpenLog() {
+    if (config_.log_out.empty()) return {};
+    const bool goes_on = position_.epoch > 0 || position_.step > 0;
+    log_.open(config_.log_out, goes_on ? std::ios::app : std::ios::trunc);
+    if (log_) return {};
+    return InvalidArgument("{}: cannot be written", config_.log_out);
   }
 
   Status Log(const TrainProgress& progress) {
     nlohmann::json line = {{"epoch", progress.epoch},
                            {"step", progress.step},
                            {"loss", progress.loss},
+                           {"step_loss", progress.step_loss},
+                           {"learning_rate", progress.learning_rate},
+                           {"gradient_norm", progress.gradient_norm},
+                           {"scale", progress.scale},
+                           {"skipped_steps", progress.skipped_steps},
                            {"seconds", progress.seconds}};
     if (progress.test_accuracy >= 0) line["test_accuracy"] = progress.test_accuracy;
-    log_ += line.dump() + "\n";
-    const bool due =
-        progress.test_accuracy >= 0 || progress.step == progress.steps || log_lines_++ % 100 == 0;
-    return due ? WriteFileAtomic(config_.log_out, log_) : Status();
+    log_ << line.dump() << std::endl;
+    if (log_) return {};
+    return ResourceExhausted("{}: cannot be written any more; is the disk full?", config_.log_out);
   }
 
-  Status Save(const Position& position) const {
-    SafeTensors file;
-    for (size_t i = 0; i < states_.size(); ++i)
-      file.tensors[step_.graph.states[i].name] = states_[i];
-    file.metadata = {{"format", "minim-checkpoint"},
-                     {"epoch", std::to_string(position.epoch)},
-                     {"batch", std::to_string(position.batch)},
-                     {"seed", std::to_string(config_.seed)},
-                     {"batch_size", std::to_string(config_.batch)}};
-    return WriteFileAtomic(config_.checkpoint, SerializeSafeTensors(file));
+  // The numbers that a checkpoint must share with the run that continues it.
+  std::map<std::string, int64_t> Identity() const {
+    return {{"seed", static_cast<int64_t>(config_.seed)},
+            {"batch", config_.batch},
+            {"accumulate", config_.accumulate}};
+  }
+
+  Status Save() const {
+    SavedValues values = runner_->scaler().Save();
+    position_.Save(values);
+    rate_->Save(values);
+    for (const auto& [name, value] : Identity()) Put(values, name, value);
+    return WriteCheckpoint(config_.checkpoint, runner_->step(), runner_->states(),
+                           std::move(values));
   }
 
   Status Restore() {
-    if (!std::filesystem::exists(config_.checkpoint)) return {};
-    MINIM_TRY(const std::string bytes, ReadFile(config_.checkpoint));
-    auto parsed = ParseSafeTensors(bytes);
-    if (!parsed.ok()) return Annotate(parsed.status(), config_.checkpoint);
-    SafeTensors& file = *parsed;
-    if (file.metadata["seed"] != std::to_string(config_.seed) ||
-        file.metadata["batch_size"] != std::to_string(config_.batch))
-      return InvalidArgument("{}: was made with seed {} and batch {}, the config has {} and {}",
-                             config_.checkpoint, file.metadata["seed"], file.metadata["batch_size"],
-                             config_.seed, config_.batch);
-    for (size_t i = 0; i < states_.size(); ++i) {
-      const std::string& name = step_.graph.states[i].name;
-      const auto it = file.tensors.find(name);
-      if (it == file.tensors.end() || !(it->second.dims() == states_[i].dims()) ||
-          it->second.dtype() != states_[i].dtype())
-        return InvalidArgument("{}: has no '{}' of shape {}; it belongs to another model",
-                               config_.checkpoint, name, states_[i].dims().ToString());
-      states_[i] = it->second.Clone();
-    }
-    position_.epoch = std::atoll(file.metadata["epoch"].c_str());
-    position_.batch = std::atoll(file.metadata["batch"].c_str());
+    std::vector<Tensor> states = runner_->states();
+    MINIM_TRY(const SavedValues values,
+              ReadCheckpoint(config_.checkpoint, runner_->step(), states));
+    MINIM_TRY(Annotate(RestoreValues(values), config_.checkpoint));
+    runner_->states() = std::move(states);
     return {};
+  }
+
+  Status RestoreValues(const SavedValues& values) {
+    for (const auto& [name, expected] : Identity()) {
+      int64_t found = 0;
+      MINIM_TRY(Get(values, name, found));
+      if (found != expected)
+        return InvalidArgument("was made with {} {}, the config has {}", name, found, expected);
+    }
+    MINIM_TRY(position_.Restore(values));
+    MINIM_TRY(rate_->Restore(values));
+    report_.stopped_early = StopsEarly();
+    return runner_->scaler().Restore(values);
   }
 
   const TrainConfig& config_;
   const std::function<bool(const TrainProgress&)>& progress_;
   Dataset train_, test_;
   Graph forward_;
-  StepGraph step_;
-  std::shared_ptr<Runtime> runtime_;
-  std::unique_ptr<Executable> executable_;
-  ExecContext context_;
-  std::vector<Tensor> states_;
-  Tensor predictions_;
+  std::unique_ptr<StepRunner> runner_;
+  std::optional<LearningRate> rate_;
+  int64_t steps_per_epoch_ = 0;
   Position position_;
   TrainReport report_;
   Clock::time_point start_;
   int64_t steps_done_ = 0;
-  int64_t log_lines_ = 0;
-  std::string log_;
+  int64_t bad_steps_ = 0;
+  std::ofstream log_;
 };
 
 }  // namespace
 
+std::string_view Name(TrainPrecision precision) {
+  switch (precision) {
+    case TrainPrecision::kFp32: return "fp32";
+    case TrainPrecision::kBf16: return "bf16";
+    case TrainPrecision::kFp16: return "fp16";
+    case TrainPrecision::kAuto: break;
+  }
+  return "auto";
+}
+
 Result<TrainReport> Train(const TrainConfig& config,
-                          const std::function<bool(const TrainProgress&)>& progress) {
-  return TrainingRun(config, progress).Run();
+                          const std::function<bool(const TrainProgress&)>& progress,
+                          const std::function<void(const TrainReport&)>& started) {
+  return TrainingRun(config, progress).Run(started);
 }
 
 }  // namespace minim

@@ -48,7 +48,7 @@ class TrainTest : public testing::Test {
     config.model.input = {2};
     config.model.layers = {
         {.kind = "linear", .units = 32}, {.kind = "relu"}, {.kind = "linear", .units = 2}};
-    config.learning_rate = 0.01;
+    config.optimizer.learning_rate = 0.01;
     config.epochs = 25;
     config.batch = 32;
     config.threads = 2;
@@ -73,9 +73,9 @@ TEST_F(TrainTest, AdamSolvesTheMoons) {
 
 TEST_F(TrainTest, SgdAndMseLearnToo) {
   TrainConfig config = Config();
-  config.optimizer = OptimizerKind::kSgd;
-  config.schedule = Schedule::kCosine;
-  config.learning_rate = 0.1;
+  config.optimizer.kind = OptimizerKind::kSgd;
+  config.schedule.kind = ScheduleKind::kCosine;
+  config.optimizer.learning_rate = 0.1;
   EXPECT_GT(Train(config)->epoch_accuracy.back(), 0.95);
   config.loss = LossKind::kMeanSquaredError;
   config.model.layers.back().units = 1;
@@ -101,6 +101,107 @@ TEST_F(TrainTest, IsRepeatableAndResumesBitForBit) {
   EXPECT_EQ(ReadFile(config.onnx_out).value(), whole);
 }
 
+TEST_F(TrainTest, LowPrecisionLearnsAsWell) {
+  for (TrainPrecision precision :
+       {TrainPrecision::kBf16, TrainPrecision::kFp16, TrainPrecision::kAuto}) {
+    TrainConfig config = Config();
+    config.precision = precision;
+    config.scaler.initial_scale = 1 << 18;
+    const auto report = Train(config);
+    ASSERT_TRUE(report.ok()) << report.status().message();
+    EXPECT_GT(report->epoch_accuracy.back(), 0.97) << Name(precision);
+    EXPECT_EQ(report->precision_reason.empty(), precision != TrainPrecision::kAuto);
+  }
+}
+
+// Dropout, normalisation, accumulation, averages, a loss scale that moves, a schedule with a
+// memory.
+TEST_F(TrainTest, EverythingAtOnceResumesBitForBit) {
+  TrainConfig config = Config();
+  config.model.layers = {{.kind = "linear", .units = 32},
+                         {.kind = "batch_norm"},
+                         {.kind = "relu"},
+                         {.kind = "dropout", .ratio = 0.1},
+                         {.kind = "linear", .units = 2}};
+  config.precision = TrainPrecision::kFp16;
+  config.scaler.growth_interval = 5;
+  config.scaler.initial_scale = 1 << 26;
+  config.scaler.max_scale = 1e9;  // overflows now and then
+  config.accumulate = 3;
+  config.ema_decay = 0.9;
+  config.optimizer.clip_norm = 1;
+  config.schedule = {.kind = ScheduleKind::kPlateau, .warmup_steps = 4, .patience = 0};
+  config.epochs = 6;
+  const auto whole = Train(config);
+  ASSERT_TRUE(whole.ok()) << whole.status().message();
+  EXPECT_GT(whole->skipped_steps, 0);
+  EXPECT_EQ(whole->skipped_steps, whole->scaler.overflows);
+  EXPECT_GT(whole->scaler.growths, 0);
+  const std::string expected = ReadFile(config.onnx_out).value();
+  config.checkpoint = (folder_ / "run.safetensors").string();
+  config.resume = true;
+  for (int64_t stop : {3, 11, 12, 21}) {
+    const auto stopped = Train(config, [&](const TrainProgress& p) { return p.step != stop; });
+    EXPECT_EQ(stopped.status().code(), StatusCode::kCancelled) << stop;
+  }
+  ASSERT_TRUE(Train(config).ok());
+  EXPECT_EQ(ReadFile(config.onnx_out).value(), expected);
+}
+
+TEST_F(TrainTest, AccumulatedBatchesAreOneLargeBatch) {
+  const auto losses = [&](int64_t batch, int64_t accumulate) {
+    TrainConfig config = Config();
+    config.epochs = 2;
+    config.batch = batch;
+    config.accumulate = accumulate;
+    std::vector<double> result;
+    EXPECT_TRUE(Train(config, [&](const TrainProgress& p) {
+                  result.push_back(p.step_loss);
+                  return true;
+                }).ok());
+    return result;
+  };
+  const std::vector<double> large = losses(64, 1), small = losses(16, 4);
+  ASSERT_EQ(large.size(), small.size());
+  for (size_t i = 0; i < large.size(); ++i) EXPECT_NEAR(small[i], large[i], 1e-5);
+}
+
+TEST_F(TrainTest, BadDataIsNamedAndStopsTheRun) {
+  Tensor x = ReadNpy(folder_ / "x.npy").value();
+  x.as<float>()[100] = std::numeric_limits<float>::quiet_NaN();
+  ASSERT_TRUE(WriteNpy(folder_ / "nan.npy", x.view()).ok());
+  TrainConfig config = Config();
+  config.train_samples = (folder_ / "nan.npy").string();
+  config.batch = 512;
+  config.bad_steps = 2;
+  const auto report = Train(config);
+  EXPECT_EQ(report.status().code(), StatusCode::kInternal);
+  EXPECT_NE(report.status().message().find("samples of this step hold"), std::string::npos)
+      << report.status().message();
+}
+
+TEST_F(TrainTest, TheFirstBadOpIsNamed) {
+  TrainConfig config = Config();
+  config.precision = TrainPrecision::kFp16;
+  config.scaler.initial_scale = config.scaler.min_scale = config.scaler.max_scale = 1e9;
+  config.optimizer.learning_rate = 0.1;
+  config.optimizer.kind = OptimizerKind::kSgd;
+  config.bad_steps = 1;
+  const std::string message = Train(config).status().message();
+  EXPECT_NE(message.find("made the first value that is not finite"), std::string::npos) << message;
+  EXPECT_NE(message.find("gradient of"), std::string::npos) << message;
+}
+
+TEST_F(TrainTest, StopsEarly) {
+  TrainConfig config = Config();
+  config.optimizer.learning_rate = 1e-9;
+  config.stop_after = 2;
+  const auto report = Train(config);
+  ASSERT_TRUE(report.ok());
+  EXPECT_TRUE(report->stopped_early);
+  EXPECT_LT(report->epoch_loss.size(), 25u);
+}
+
 TEST_F(TrainTest, ErrorsComeBeforeTheWork) {
   TrainConfig config = Config();
   config.onnx_out = "/nonexistent/model.onnx";
@@ -112,8 +213,8 @@ TEST_F(TrainTest, ErrorsComeBeforeTheWork) {
   config.model.layers[1].kind = "rleu";
   EXPECT_NE(Train(config).status().message().find("rleu"), std::string::npos);
   config = Config();
-  config.learning_rate = 1e30;
-  config.optimizer = OptimizerKind::kSgd;
+  config.optimizer.learning_rate = 1e30;
+  config.optimizer.kind = OptimizerKind::kSgd;
   EXPECT_NE(Train(config).status().message().find("loss became"), std::string::npos);
 }
 
@@ -129,7 +230,8 @@ TEST(StepTest, TrainsThroughOpsGivenByExpansion) {
   ASSERT_TRUE(InferGraph(*graph).ok());
   TrainConfig config;
   config.loss = LossKind::kMeanSquaredError;
-  const auto step = BuildStep(*graph, config, Dims({3, 2, 2}), Tensor(DType::f32, {3, 2, 2}));
+  const auto step = BuildStep(*graph, config, TrainPrecision::kFp32, Dims({3, 2, 2}),
+                              Tensor(DType::f32, {3, 2, 2}), StepPart::kUpdate);
   ASSERT_TRUE(step.ok()) << step.status().message();
   EXPECT_EQ(step->parameter_count, 6);
 }

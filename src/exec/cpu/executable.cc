@@ -10,16 +10,6 @@
 namespace minim {
 namespace {
 
-// Outputs of the optimizers take over the tensors they update: after rate and count come groups of
-// tensors X, G, V (and H); the outputs are the groups without G.
-int OptimizerInPlace(const Node& node, int output) {
-  const int groups = node.op == "Adam" ? 4 : 3;
-  const int tensors = (static_cast<int>(node.inputs.size()) - 2) / groups;
-  const int group = output / tensors, index = output % tensors;
-  const int source_group = group == 0 ? 0 : group + 1;
-  return 2 + source_group * tensors + index;
-}
-
 bool IsAlias(const Node& node) {
   const OpDef* def = FindOp(node);
   return def != nullptr && Has(def->traits, OpTrait::kAlias);
@@ -36,12 +26,9 @@ StepTraits TraitsOf(const Node& node, const BoundStep& bound) {
     return traits;
   }
   traits.scratch_bytes = bound.kernel->scratch_bytes();
-  if (node.domain == kTrainingDomain) {
-    traits.in_place_input = [node](int output) { return OptimizerInPlace(node, output); };
-  } else {
-    const int input = bound.kernel->in_place_input();
-    traits.in_place_input = [input](int output) { return output == 0 ? input : -1; };
-  }
+  traits.in_place_input = [kernel = bound.kernel.get()](int output) {
+    return kernel->in_place_input(output);
+  };
   return traits;
 }
 
@@ -142,6 +129,9 @@ Status Executable::RunHost(const Step& step, void* const* inputs, void* const* o
 Status Executable::RunStep(const Step& step, std::byte* arena, void** pointers,
                            const RunArgs& args) const {
   if (step.kind == StepKind::kAlias) return {};
+  if (step.commit_if != kNoValue &&
+      !*static_cast<const bool*>(Resolve(plan_.slots[step.commit_if], arena, args)))
+    return {};
   if (step.kind == StepKind::kCopy) {
     const TensorType& type = plan_.graph.type(step.copy_from);
     const size_t bytes = static_cast<size_t>(type.dims().Elements()) * SizeOf(type.dtype);
@@ -159,11 +149,15 @@ Status Executable::RunStep(const Step& step, std::byte* arena, void** pointers,
   for (size_t i = 0; i < node.outputs.size(); ++i)
     outputs[i] =
         node.outputs[i] == kNoValue ? nullptr : Resolve(plan_.slots[node.outputs[i]], arena, args);
-  if (step.kind == StepKind::kHost) return RunHost(step, inputs, outputs);
-  bound_[step.node].kernel->Run({.inputs = {inputs, node.inputs.size()},
-                                 .outputs = {outputs, node.outputs.size()},
-                                 .scratch = arena + step.scratch_offset,
-                                 .threads = args.threads});
+  if (step.kind == StepKind::kHost) {
+    MINIM_TRY(RunHost(step, inputs, outputs));
+  } else {
+    bound_[step.node].kernel->Run({.inputs = {inputs, node.inputs.size()},
+                                   .outputs = {outputs, node.outputs.size()},
+                                   .scratch = arena + step.scratch_offset,
+                                   .threads = args.threads});
+  }
+  if (args.observer != nullptr) (*args.observer)(node, {outputs, node.outputs.size()});
   return {};
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 
 #include "exec/cpu/bind.h"
 #include "passes/pass.h"
@@ -41,6 +42,8 @@ struct RunArgs {
   ThreadBudget threads;
   /// If not empty: what each step of the plan took.
   std::span<std::chrono::nanoseconds> step_times = {};
+  /// If given: called after each node with what it wrote; null where an output is omitted.
+  const std::function<void(const Node&, std::span<void* const> outputs)>* observer = nullptr;
 };
 
 class Executable {

@@ -135,7 +135,7 @@ BindResult Bind(const KernelRequest& request, const TileSet& tiles, std::string_
     });
   };
   return MakeKernel(fmt::format("elementwise tiles {} ({} steps)", level, steps), std::move(run),
-                    piece_bytes * std::max(1, request.threads), in_place);
+                    piece_bytes * std::max(1, request.threads), {in_place});
 }
 
 }  // namespace

@@ -212,9 +212,9 @@ TEST(ElementwiseTest, InPlaceOnlyWhenNothingReadsLater) {
                   .inputs = {Uniform({8}, 1), Uniform({8}, 2)},
                   .outputs = {Tensor(DType::f32, {8}), Tensor(DType::f32, {8})},
                   .program = &program};
-  EXPECT_EQ(BoundCase(test, Isa::kPortable).kernel().in_place_input(), 1);
+  EXPECT_EQ(BoundCase(test, Isa::kPortable).kernel().in_place_input(0), 1);
   KernelCase relu{.op = "Relu", .inputs = {Uniform({8}, 1)}, .outputs = {Tensor(DType::f32, {8})}};
-  EXPECT_EQ(BoundCase(relu, Isa::kPortable).kernel().in_place_input(), 0);
+  EXPECT_EQ(BoundCase(relu, Isa::kPortable).kernel().in_place_input(0), 0);
 }
 
 TEST(ElementwiseTest, ZeroElementsAndUnknownOp) {

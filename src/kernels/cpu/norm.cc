@@ -27,18 +27,18 @@ BindResult BindSoftmax(const KernelRequest& request, const RowLevel& level, bool
   if (x.rank() == 0) return Unsupported("a scalar");
   const AxisSplit s = SplitAt(x, NormalAxis(AttributesOf(request).Int("axis", -1), x.rank()));
   const auto softmax = level.softmax;
-  return MakeKernel(
-      fmt::format("softmax {}", level.name),
-      [=](const KernelArgs& args) {
-        const int64_t block = s.n * s.inner;
-        args.threads.ParallelRange(s.outer, 8192 / std::max<int64_t>(1, block) + 1,
-                                   [&](int64_t first, int64_t last) {
-                                     for (int64_t i = first; i < last; ++i)
-                                       softmax(In<float>(args, 0) + i * block,
-                                               Out<float>(args, 0) + i * block, s.n, s.inner, log);
-                                   });
-      },
-      0, log || s.inner != 1 ? -1 : 0);
+  return MakeKernel(fmt::format("softmax {}", level.name),
+                    [=](const KernelArgs& args) {
+                      const int64_t block = s.n * s.inner;
+                      args.threads.ParallelRange(s.outer, 8192 / std::max<int64_t>(1, block) + 1,
+                                                 [&](int64_t first, int64_t last) {
+                                                   for (int64_t i = first; i < last; ++i)
+                                                     softmax(In<float>(args, 0) + i * block,
+                                                             Out<float>(args, 0) + i * block, s.n,
+                                                             s.inner, log);
+                                                 });
+                    },
+                    0, {log || s.inner != 1 ? -1 : 0});
 }
 
 BindResult BindLayerNorm(const KernelRequest& request, const RowLevel& level) {
@@ -68,34 +68,73 @@ BindResult BindLayerNorm(const KernelRequest& request, const RowLevel& level) {
   });
 }
 
+// Normalises by the batch, channel by channel, and moves the running statistics towards it.
+BindResult BindTrainingBatchNorm(const KernelRequest& request, const RowLevel& level) {
+  const Dims& x = request.inputs[0].dims;
+  if (x.rank() < 2) return Unsupported("rank {}", x.rank());
+  const int64_t batch = x[0], channels = x[1], plane = x.Elements(2, x.rank());
+  const float epsilon = AttributesOf(request).Float("epsilon", 1e-5f);
+  const double momentum = AttributesOf(request).Float("momentum", 0.9f);
+  const auto run = [=, &level](const KernelArgs& args) {
+    const auto channel = [&](int64_t c) {
+      const float* from = In<float>(args, 0) + c * plane;
+      const int64_t stride = channels * plane;
+      const auto count = static_cast<double>(std::max<int64_t>(1, batch * plane));
+      double sum = 0, squares = 0;
+      for (int64_t n = 0; n < batch; ++n) sum += level.sum(from + n * stride, plane);
+      const double mean = sum / count;
+      for (int64_t n = 0; n < batch; ++n)
+        squares += level.square_deviations(from + n * stride, static_cast<float>(mean), plane);
+      const double variance = squares / count;
+      const double factor = In<float>(args, 1)[c] / std::sqrt(variance + epsilon);
+      const double shift = In<float>(args, 2)[c] - mean * factor;
+      for (int64_t n = 0; n < batch; ++n)
+        level.affine(from + n * stride, static_cast<float>(factor), static_cast<float>(shift),
+                     plane, Out<float>(args, 0) + n * stride + c * plane);
+      const auto move = [&](int index, double now) {
+        if (float* out = Out<float>(args, static_cast<size_t>(index - 2)))
+          out[c] = static_cast<float>(In<float>(args, static_cast<size_t>(index))[c] * momentum +
+                                      now * (1 - momentum));
+      };
+      move(3, mean);
+      move(4, variance);
+    };
+    args.threads.ParallelRange(channels, 16384 / std::max<int64_t>(1, batch * plane) + 1,
+                               [&](int64_t first, int64_t last) {
+                                 for (int64_t c = first; c < last; ++c) channel(c);
+                               });
+  };
+  return MakeKernel(fmt::format("batch norm of the batch {}", level.name), run, 0, {0, 3, 4});
+}
+
 BindResult BindBatchNorm(const KernelRequest& request, const RowLevel& level) {
   MINIM_TRY(CheckF32(request, 5));
   const Attributes& attributes = AttributesOf(request);
-  if (attributes.Int("training_mode", 0) != 0) return Unsupported("training mode");
+  if (attributes.Int("training_mode", 0) != 0) return BindTrainingBatchNorm(request, level);
   const Dims& x = request.inputs[0].dims;
   const int64_t channels = x.rank() > 1 ? x[1] : 1,
                 plane = x.Elements(std::min(2, x.rank()), x.rank());
   const int64_t planes = (x.rank() ? x[0] : 1) * channels;
   const float epsilon = attributes.Float("epsilon", 1e-5f);
   const auto affine = level.affine;
-  return MakeKernel(
-      fmt::format("batch norm {}", level.name),
-      [=](const KernelArgs& args) {
-        const float *scale = In<float>(args, 1), *bias = In<float>(args, 2);
-        const float *mean = In<float>(args, 3), *variance = In<float>(args, 4);
-        args.threads.ParallelRange(
-            planes, 32768 / std::max<int64_t>(1, plane) + 1, [&](int64_t first, int64_t last) {
-              for (int64_t i = first; i < last; ++i) {
-                const int64_t c = i % channels;
-                const double factor =
-                    scale[c] / std::sqrt(static_cast<double>(variance[c]) + epsilon);
-                affine(In<float>(args, 0) + i * plane, static_cast<float>(factor),
-                       static_cast<float>(bias[c] - mean[c] * factor), plane,
-                       Out<float>(args, 0) + i * plane);
-              }
-            });
-      },
-      0, 0);
+  return MakeKernel(fmt::format("batch norm {}", level.name),
+                    [=](const KernelArgs& args) {
+                      const float *scale = In<float>(args, 1), *bias = In<float>(args, 2);
+                      const float *mean = In<float>(args, 3), *variance = In<float>(args, 4);
+                      args.threads.ParallelRange(
+                          planes, 32768 / std::max<int64_t>(1, plane) + 1,
+                          [&](int64_t first, int64_t last) {
+                            for (int64_t i = first; i < last; ++i) {
+                              const int64_t c = i % channels;
+                              const double factor =
+                                  scale[c] / std::sqrt(static_cast<double>(variance[c]) + epsilon);
+                              affine(In<float>(args, 0) + i * plane, static_cast<float>(factor),
+                                     static_cast<float>(bias[c] - mean[c] * factor), plane,
+                                     Out<float>(args, 0) + i * plane);
+                            }
+                          });
+                    },
+                    0, {0});
 }
 
 BindResult BindInstanceNorm(const KernelRequest& request, const RowLevel& level) {

@@ -2,19 +2,44 @@
 // bits at every level.
 #pragma once
 
+#include <limits>
+
 #include "kernels/cpu/table.h"
 
 namespace minim {
 
-struct AdamStep {
-  float alpha, beta, epsilon, norm, post, rate;  // rate: already adjusted by the step count
+/// What an optimizer makes of a gradient g of the parameter x before using it:
+/// clamp(g * inverse_scale * coefficient, +-limit) + decay * x, from left to right.
+struct GradientRule {
+  float inverse_scale = 1, coefficient = 1;
+  float limit = std::numeric_limits<float>::infinity();
+  float decay = 0;
 };
+/// v = alpha * v + (1 - alpha) * g; h = beta * h + (1 - beta) * g^2;
+/// the direction is rate * v / (sqrt(h) * root_scale + epsilon), taken from keep * x.
+struct AdamStep {
+  GradientRule gradient;
+  float alpha, beta, epsilon, keep, rate, root_scale;
+};
+/// v = alpha * v + beta * g; x is lowered by rate * v, or rate * (g + alpha * v).
 struct MomentumStep {
-  float alpha, beta, norm, rate;
+  GradientRule gradient;
+  float alpha, beta, rate;
   bool nesterov;
 };
 struct AdagradStep {
-  float epsilon, norm, rate;
+  GradientRule gradient;
+  float epsilon, rate;
+};
+/// h = alpha * h + (1 - alpha) * g^2; v = momentum * v + g / (sqrt(h) + epsilon).
+struct RmspropStep {
+  GradientRule gradient;
+  float alpha, epsilon, momentum, rate;
+};
+/// Of some gradients times an inverse scale.
+struct GradientSums {
+  float squares = 0;
+  bool finite = true;
 };
 
 /// Functions over contiguous data. n: elements along the axis, inner: elements between them.
@@ -25,6 +50,9 @@ struct RowLevel {
   /// Writes y = (x - mean) * inverse deviation * scale + bias; scale and bias may be null.
   void (*layer_norm)(const float* x, const float* scale, const float* bias, float epsilon,
                      int64_t n, float* y, float* mean, float* inverse);
+  float (*sum)(const float* x, int64_t n);
+  /// The sum of (x - mean)^2.
+  float (*square_deviations)(const float* x, float mean, int64_t n);
   /// y = x * scale + shift.
   void (*affine)(const float* x, float scale, float shift, int64_t n, float* y);
   /// y = x / (bias + alpha * sum)^beta.
@@ -36,6 +64,18 @@ struct RowLevel {
                    float* x_new, float* v_new);
   void (*adagrad)(const AdagradStep& s, const float* x, const float* g, const float* h, int64_t n,
                   float* x_new, float* h_new);
+  /// Without momentum v and v_new are null.
+  void (*rmsprop)(const RmspropStep& s, const float* x, const float* g, const float* h,
+                  const float* v, int64_t n, float* x_new, float* h_new, float* v_new);
+  void (*sgd)(const GradientRule& gradient, float rate, const float* x, const float* g, int64_t n,
+              float* x_new);
+  /// The moments of Adam, and the squares of x and of the direction plus keep * x, summed.
+  void (*lamb_moments)(const AdamStep& s, const float* x, const float* g, const float* v,
+                       const float* h, int64_t n, float* v_new, float* h_new, float* squares);
+  /// x less `trust` times (the direction plus keep * x).
+  void (*lamb_apply)(const AdamStep& s, float trust, const float* x, const float* v, const float* h,
+                     int64_t n, float* x_new);
+  GradientSums (*gradient_sums)(const float* g, float inverse_scale, int64_t n);
 };
 
 const RowLevel& RowsPortable();

@@ -103,6 +103,14 @@ void LayerNorm(const float* x, const float* scale, const float* bias, float epsi
   if (inverse_out) *inverse_out = inverse;
 }
 
+float Sum(const float* x, int64_t n) {
+  return SumOver(n, [&](int64_t i) { return x[i]; });
+}
+
+float SquareDeviations(const float* x, float mean, int64_t n) {
+  return SumOver(n, [&](int64_t i) { return (x[i] - mean) * (x[i] - mean); });
+}
+
 void Affine(const float* x, float scale, float shift, int64_t n, float* y) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) y[i] = x[i] * scale + shift;
@@ -114,18 +122,28 @@ void Lrn(const float* x, const float* sum, float alpha, float beta, float bias, 
   for (int64_t i = 0; i < n; ++i) y[i] = x[i] * ExpF(-beta * LogF(bias + alpha * sum[i]));
 }
 
+inline float Gradient(const GradientRule& rule, float x, float g) {
+  const float scaled = g * rule.inverse_scale * rule.coefficient;
+  const float bounded =
+      scaled < -rule.limit ? -rule.limit : (scaled > rule.limit ? rule.limit : scaled);
+  return bounded + rule.decay * x;
+}
+
+inline float Direction(const AdamStep& s, float moment, float square) {
+  return s.rate * moment / (std::sqrt(square) * s.root_scale + s.epsilon);
+}
+
 void Adam(const AdamStep& s, const float* x, const float* g, const float* v, const float* h,
           int64_t n, float* x_new, float* v_new, float* h_new) {
   const AdamStep p = s;
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
-    const float grad = p.norm * x[i] + g[i];
+    const float grad = Gradient(p.gradient, x[i], g[i]);
     const float moment = p.alpha * v[i] + (1.0f - p.alpha) * grad;
     const float square = p.beta * h[i] + (1.0f - p.beta) * grad * grad;
-    const float next = x[i] - p.rate * moment / (std::sqrt(square) + p.epsilon);
     v_new[i] = moment;
     h_new[i] = square;
-    x_new[i] = (1.0f - p.post) * next;
+    x_new[i] = p.keep * x[i] - Direction(p, moment, square);
   }
 }
 
@@ -134,7 +152,7 @@ void Momentum(const MomentumStep& s, const float* x, const float* g, const float
   const MomentumStep p = s;
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
-    const float grad = p.norm * x[i] + g[i];
+    const float grad = Gradient(p.gradient, x[i], g[i]);
     const float moment = p.alpha * v[i] + p.beta * grad;
     const float step = p.nesterov ? grad + p.alpha * moment : moment;
     v_new[i] = moment;
@@ -147,18 +165,89 @@ void Adagrad(const AdagradStep& s, const float* x, const float* g, const float* 
   const AdagradStep p = s;
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
-    const float grad = p.norm * x[i] + g[i];
+    const float grad = Gradient(p.gradient, x[i], g[i]);
     const float square = h[i] + grad * grad;
     h_new[i] = square;
     x_new[i] = x[i] - p.rate * grad / (std::sqrt(square) + p.epsilon);
   }
 }
 
+void Rmsprop(const RmspropStep& s, const float* x, const float* g, const float* h, const float* v,
+             int64_t n, float* x_new, float* h_new, float* v_new) {
+  const RmspropStep p = s;
+  if (v == nullptr) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) {
+      const float grad = Gradient(p.gradient, x[i], g[i]);
+      const float square = p.alpha * h[i] + (1.0f - p.alpha) * grad * grad;
+      h_new[i] = square;
+      x_new[i] = x[i] - p.rate * (grad / (std::sqrt(square) + p.epsilon));
+    }
+    return;
+  }
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const float grad = Gradient(p.gradient, x[i], g[i]);
+    const float square = p.alpha * h[i] + (1.0f - p.alpha) * grad * grad;
+    const float moment = p.momentum * v[i] + grad / (std::sqrt(square) + p.epsilon);
+    h_new[i] = square;
+    v_new[i] = moment;
+    x_new[i] = x[i] - p.rate * moment;
+  }
+}
+
+void Sgd(const GradientRule& gradient, float rate, const float* x, const float* g, int64_t n,
+         float* x_new) {
+  const GradientRule rule = gradient;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) x_new[i] = x[i] - rate * Gradient(rule, x[i], g[i]);
+}
+
+void LambMoments(const AdamStep& s, const float* x, const float* g, const float* v, const float* h,
+                 int64_t n, float* v_new, float* h_new, float* squares) {
+  const AdamStep p = s;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const float grad = Gradient(p.gradient, x[i], g[i]);
+    v_new[i] = p.alpha * v[i] + (1.0f - p.alpha) * grad;
+    h_new[i] = p.beta * h[i] + (1.0f - p.beta) * grad * grad;
+  }
+  squares[0] = SumOver(n, [&](int64_t i) { return x[i] * x[i]; });
+  squares[1] = SumOver(n, [&](int64_t i) {
+    const float step = Direction(p, v_new[i], h_new[i]) + p.keep * x[i];
+    return step * step;
+  });
+}
+
+void LambApply(const AdamStep& s, float trust, const float* x, const float* v, const float* h,
+               int64_t n, float* x_new) {
+  const AdamStep p = s;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i)
+    x_new[i] = x[i] - trust * (Direction(p, v[i], h[i]) + p.keep * x[i]);
+}
+
+GradientSums SumGradients(const float* g, float inverse_scale, int64_t n) {
+  constexpr uint32_t kExponent = 0x7F800000u;
+  const float squares = SumOver(n, [&](int64_t i) {
+    const float x = g[i] * inverse_scale;
+    return x * x;
+  });
+  uint32_t worst = 0;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t exponent = std::bit_cast<uint32_t>(g[i]) & kExponent;
+    worst = exponent > worst ? exponent : worst;
+  }
+  return {squares, worst != kExponent};
+}
+
 }  // namespace
 
 const RowLevel& MINIM_ROWS() {
-  static constexpr RowLevel kLevel = {MINIM_ROWS_NAME, Softmax, LayerNorm, Affine, Lrn, Adam,
-                                      Momentum,        Adagrad};
+  static constexpr RowLevel kLevel = {
+      MINIM_ROWS_NAME, Softmax, LayerNorm, Sum, SquareDeviations, Affine,    Lrn,         Adam,
+      Momentum,        Adagrad, Rmsprop,   Sgd, LambMoments,      LambApply, SumGradients};
   return kLevel;
 }
 

@@ -39,28 +39,32 @@ std::span<const KernelRow> CpuKernelTable();
 template <typename F>
 class FunctionKernel final : public Kernel {
  public:
-  FunctionKernel(std::string description, F run, size_t scratch, int in_place)
+  FunctionKernel(std::string description, F run, size_t scratch, std::vector<int> in_place)
       : run_(std::move(run)),
         description_(std::move(description)),
         scratch_(scratch),
-        in_place_(in_place) {}
+        in_place_(std::move(in_place)) {}
   void Run(const KernelArgs& args) const override { run_(args); }
   size_t scratch_bytes() const override { return scratch_; }
-  int in_place_input() const override { return in_place_; }
+  int in_place_input(int output) const override {
+    const auto at = static_cast<size_t>(output);
+    return at < in_place_.size() ? in_place_[at] : -1;
+  }
   std::string Describe() const override { return description_; }
 
  private:
   F run_;
   std::string description_;
   size_t scratch_;
-  int in_place_;
+  std::vector<int> in_place_;
 };
 
+/// in_place: by output, the input whose buffer it may share; -1 and missing: none.
 template <typename F>
 std::unique_ptr<Kernel> MakeKernel(std::string description, F run, size_t scratch = 0,
-                                   int in_place = -1) {
+                                   std::vector<int> in_place = {}) {
   return std::make_unique<FunctionKernel<F>>(std::move(description), std::move(run), scratch,
-                                             in_place);
+                                             std::move(in_place));
 }
 
 /// The request's attributes; an empty set when it has none.

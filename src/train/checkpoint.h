@@ -1,0 +1,19 @@
+// Checkpoints: the states of a graph and the numbers beside them, in one safetensors file.
+#pragma once
+
+#include "train/saved_values.h"
+#include "train/update.h"
+
+namespace minim {
+
+/// Replaces the file atomically. Errors: those of WriteFileAtomic.
+Status WriteCheckpoint(const std::string& path, const StatefulGraph& graph,
+                       const std::vector<Tensor>& states, SavedValues values);
+
+/// Fills `states`, in the order of graph.states, and returns the numbers. Nothing is changed on an
+/// error. Errors: kNotFound; kDataLoss for a damaged file; kInvalidArgument if it has no such
+/// state.
+Result<SavedValues> ReadCheckpoint(const std::string& path, const StatefulGraph& graph,
+                                   std::vector<Tensor>& states);
+
+}  // namespace minim
