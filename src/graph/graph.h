@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,8 @@ class Graph {
   std::vector<ValueId> inputs;
   std::vector<ValueId> outputs;
   std::map<ValueId, Tensor> constants;
+  /// Those constants that the file gives as Constant nodes: part of a formula, never parameters.
+  std::set<ValueId> literals;
   std::vector<State> states;
   std::map<std::string, std::string> metadata;
 

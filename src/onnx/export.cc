@@ -79,8 +79,13 @@ class GraphWriter {
     for (ValueId id : graph_.outputs) WriteValue(id, *proto.add_output());
     const std::vector<int> uses = graph_.UseCounts();
     for (const Value& value : graph_.values) RaiseVersions(value.type.dtype);
-    for (const auto& [id, tensor] : graph_.constants)
-      if (uses[id] > 0) TensorToProto(tensor, NameOf(id), *proto.add_initializer());
+    for (const auto& [id, tensor] : graph_.constants) {
+      if (uses[id] == 0) continue;
+      if (graph_.literals.contains(id))
+        WriteLiteral(id, tensor, *proto.add_node());
+      else
+        TensorToProto(tensor, NameOf(id), *proto.add_initializer());
+    }
     for (const Node& node : graph_.nodes) MINIM_TRY(WriteNode(node, *proto.add_node()));
     return {};
   }
@@ -97,6 +102,14 @@ class GraphWriter {
   void WriteValue(ValueId id, minim_onnx::ValueInfo& info) {
     info.set_name(NameOf(id));
     TypeToProto(graph_.type(id), *info.mutable_type());
+  }
+
+  void WriteLiteral(ValueId id, const Tensor& tensor, NodeProto& proto) {
+    proto.set_op_type("Constant");
+    proto.add_output(NameOf(id));
+    AttributeProto& attribute = *proto.add_attribute();
+    attribute.set_name("value");
+    AttributeWriter{attribute}(tensor);
   }
 
   Status WriteNode(const Node& node, NodeProto& proto) {

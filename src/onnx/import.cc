@@ -318,6 +318,7 @@ class Importer {
     if (id == kNoValue) return true;
     graph_.value(id).type = {tensor.dtype(), ToShape(tensor.dims())};
     graph_.constants.emplace(id, tensor);
+    graph_.literals.insert(id);
     return true;
   }
 

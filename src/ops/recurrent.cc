@@ -300,20 +300,24 @@ std::vector<OpDef> RecurrentOps() {
       "y, h, c = LSTM(x: f16[3,2,4], w: f16[1,12,4], r: f16[1,12,3], _, l: i32[2] = [1,3], _, _, "
       "p: f16[1,9]) {hidden_size=3, clip=0.5, input_forget=1, layout=0}\n");
   lstm.gradient = LstmGradient;
+  OpDef gru = Define(
+      "GRU", {1, 3, 7, 14, 22}, 3, 6, GruStep, {"sigmoid", "tanh"},
+      "y, h = GRU(x: f32[3,2,4], w: f32[1,9,4], r: f32[1,9,3], b: f32[1,18]) {hidden_size=3}\n"
+      "y, h = GRU(x: f32[2,3,4], w: f32[2,9,4], r: f32[2,9,3]) {hidden_size=3, layout=1, "
+      "direction=\"bidirectional\", linear_before_reset=1}\n"
+      "y, h = GRU(x: f32[3,2,4], w: f32[1,57,4], r: f32[1,57,19] = uniform(-0.3,0.3), b: "
+      "f32[1,114], l: i32[2] = [3,1], h0: f32[1,2,19]) {hidden_size=19, "
+      "direction=\"reverse\", clip=0.7}\n"
+      "y, h = GRU(x: f32[3,2,4], w: f32[1,57,4], r: f32[1,57,19] = uniform(-0.3,0.3), b: "
+      "f32[1,114]) {hidden_size=19, linear_before_reset=1}\n"
+      "y, h = GRU(x: bf16[3,1,4], w: bf16[1,57,4], r: bf16[1,57,19] = uniform(-0.3,0.3), b: "
+      "bf16[1,114]) {hidden_size=19}\n"
+      "y, h = GRU(x: f32[2,2,3], w: f32[2,6,3], r: f32[2,6,2], b: f32[2,12], _, h0: "
+      "f32[2,2,2]) {hidden_size=2, linear_before_reset=1, direction=\"bidirectional\"}\n");
+  gru.gradient = GruGradient;
   return {
       std::move(lstm),
-      Define(
-          "GRU", {1, 3, 7, 14, 22}, 3, 6, GruStep, {"sigmoid", "tanh"},
-          "y, h = GRU(x: f32[3,2,4], w: f32[1,9,4], r: f32[1,9,3], b: f32[1,18]) {hidden_size=3}\n"
-          "y, h = GRU(x: f32[2,3,4], w: f32[2,9,4], r: f32[2,9,3]) {hidden_size=3, layout=1, "
-          "direction=\"bidirectional\", linear_before_reset=1}\n"
-          "y, h = GRU(x: f32[3,2,4], w: f32[1,57,4], r: f32[1,57,19] = uniform(-0.3,0.3), b: "
-          "f32[1,114], l: i32[2] = [3,1], h0: f32[1,2,19]) {hidden_size=19, "
-          "direction=\"reverse\", clip=0.7}\n"
-          "y, h = GRU(x: f32[3,2,4], w: f32[1,57,4], r: f32[1,57,19] = uniform(-0.3,0.3), b: "
-          "f32[1,114]) {hidden_size=19, linear_before_reset=1}\n"
-          "y, h = GRU(x: bf16[3,1,4], w: bf16[1,57,4], r: bf16[1,57,19] = uniform(-0.3,0.3), b: "
-          "bf16[1,114]) {hidden_size=19}\n"),
+      std::move(gru),
       Define(
           "RNN", {1, 7, 14, 22}, 1, 6, RnnStep, {"tanh"},
           "y, h = RNN(x: f32[3,2,4], w: f32[1,3,4], r: f32[1,3,3], b: f32[1,6]) {hidden_size=3}\n"

@@ -5,8 +5,9 @@
 
 namespace minim::ops {
 
-/// Unrolls the layer over its steps. Errors: kUnsupported with sequence lengths, peepholes, clip,
+/// Unroll the layer over its steps. Errors: kUnsupported with sequence lengths, peepholes, clip,
 /// coupled gates, other activations or the batch axis first.
 Status LstmGradient(GradContext& g);
+Status GruGradient(GradContext& g);
 
 }  // namespace minim::ops

@@ -28,9 +28,8 @@ bool SmallOutputs(const Graph& graph, const Node& node) {
 // Sub-graphs may take any time, and only tensors can be constants.
 bool TensorsOnly(const Graph& graph, const Node& node) {
   return node.subgraphs.empty() &&
-         std::all_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) {
-           return id == kNoValue || graph.type(id).is_tensor();
-         });
+         std::all_of(node.outputs.begin(), node.outputs.end(),
+                     [&](ValueId id) { return id == kNoValue || graph.type(id).is_tensor(); });
 }
 
 void MakeConstant(Graph& graph, ValueId id, Tensor tensor) {
@@ -62,8 +61,9 @@ Result<bool> FoldNode(Graph& graph, const Node& node, const std::set<ValueId>& v
   MINIM_TRY(const bool shape, FoldShape(graph, node));
   if (shape) return true;
   const OpDef* def = FindOp(node);
-  if (def == nullptr || Has(def->traits, OpTrait::kRandom) || !AllConstant(graph, node, variables) ||
-      !SmallOutputs(graph, node) || !TensorsOnly(graph, node))
+  if (def == nullptr || Has(def->traits, OpTrait::kRandom) ||
+      !AllConstant(graph, node, variables) || !SmallOutputs(graph, node) ||
+      !TensorsOnly(graph, node))
     return false;
   std::vector<const Tensor*> inputs;
   for (ValueId id : node.inputs) inputs.push_back(id == kNoValue ? nullptr : graph.constant(id));

@@ -10,8 +10,8 @@
 namespace minim {
 namespace {
 
-// What may be trained: float constants that nodes read, except the running statistics of
-// BatchNormalization.
+// What may be trained: float constants that nodes read, except literals and the running statistics
+// of BatchNormalization.
 std::vector<ValueId> Candidates(const Graph& graph) {
   std::set<ValueId> read;
   for (const Node& node : graph.nodes) {
@@ -21,7 +21,8 @@ std::vector<ValueId> Candidates(const Graph& graph) {
   }
   std::vector<ValueId> candidates;
   for (const auto& [id, tensor] : graph.constants)
-    if (tensor.dtype() == DType::f32 && tensor.dims().rank() > 0 && read.contains(id))
+    if (tensor.dtype() == DType::f32 && tensor.dims().rank() > 0 && read.contains(id) &&
+        !graph.literals.contains(id))
       candidates.push_back(id);
   return candidates;
 }
