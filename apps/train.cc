@@ -17,7 +17,7 @@ struct Options {
   std::string config, precision;
   int64_t epochs = 0;
   int threads = 0;
-  bool resume = false;
+  bool resume = false, profile = false;
 };
 
 std::string Mebibytes(size_t bytes) {
@@ -79,6 +79,12 @@ int Run(const Options& options) {
   auto config = ReadTrainConfig(options.config);
   if (!config.ok()) return Report(config.status());
   if (const Status status = Override(options, *config); !status.ok()) return Report(status);
+  if (options.profile) {
+    const auto table = ProfileStep(*config);
+    if (!table.ok()) return Report(table.status());
+    fmt::print("{}", *table);
+    return 0;
+  }
   std::signal(SIGINT, [](int) { interrupted = 1; });
   ProgressBar bar;
   const auto report =
@@ -112,6 +118,7 @@ void AddTrainCommand(CLI::App& app, int& exit_code) {
                    "fp32, bf16, fp16 or auto (whichever measures faster); overrides [train]");
   verb->add_option("--epochs", o->epochs, "Overrides [train] epochs");
   verb->add_option("--threads", o->threads, "Overrides [train] threads");
+  verb->add_flag("--profile", o->profile, "Print what each op of a step takes, and do not train");
   verb->add_flag("--resume", o->resume, "Continue from the checkpoint if it exists");
 }
 

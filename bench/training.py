@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
 import numpy as np
 
@@ -21,14 +22,15 @@ CONTENDERS = ("minim", "torch", "compiled")
 WARM = 5  # steps before the clock counts
 
 
-def peak():
-    with open("/proc/self/status") as file:
+def peak(pid="self"):
+    with open(f"/proc/{pid}/status") as file:
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
 
 
 def export(name, batch, count, folder):
     import torch
     import training_models
+    warnings.filterwarnings("ignore")  # the exporter's advice
     module, samples, labels = training_models.make(name, count)
     torch.onnx.export(module, samples[:batch], f"{folder}/model.onnx", dynamo=False, opset_version=17,
                       do_constant_folding=False, training=torch.onnx.TrainingMode.TRAINING)
@@ -78,12 +80,17 @@ def of_minim(args, folder, name, precision, batch, threads):
                    f'[output]\nonnx="out.onnx"\nlog="log.jsonl"\n')
     child = subprocess.Popen([*harness.pinned(threads), args.minim, "train", f"{folder}/train.toml"],
                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    errors = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    if status:
-        raise harness.Failed(f"minim {name}: {errors.strip()}")
+    mib = 0
+    while child.poll() is None:
+        try:
+            mib = peak(child.pid)
+        except (FileNotFoundError, StopIteration):  # it just ended
+            pass
+        time.sleep(0.02)
+    if child.returncode:
+        raise harness.Failed(f"minim {name}: {child.stderr.read().strip()}")
     at = [json.loads(line)["seconds"] for line in open(f"{folder}/log.jsonl")]
-    return {"ms": statistics.median(np.diff(at)[WARM:]) * 1e3, "mib": usage.ru_maxrss / 1024}
+    return {"ms": statistics.median(np.diff(at)[WARM:]) * 1e3, "mib": mib}
 
 
 def main():
@@ -122,19 +129,27 @@ def main():
 
 def measure(args, contenders, folder, row):
     name, precision, batch, threads = (row[k] for k in ("model", "precision", "batch", "threads"))
-    found = {contender: [] for contender in contenders}
+    found, failed = {contender: [] for contender in contenders}, {}
     for _ in range(args.rounds):
         for contender in contenders:
-            found[contender].append(
-                of_minim(args, folder, name, precision, batch, threads) if contender == "minim" else
-                of_torch(args, name, contender, precision, batch, threads))
+            if contender in failed:
+                continue
+            try:
+                found[contender].append(
+                    of_minim(args, folder, name, precision, batch, threads) if contender == "minim" else
+                    of_torch(args, name, contender, precision, batch, threads))
+            except harness.Failed as error:
+                failed[contender] = str(error)
     for contender, results in found.items():
         for what in ("ms", "mib"):
-            row[f"{contender}_{what}"] = round(statistics.median(r[what] for r in results), 3)
-    best = min(row[f"{c}_ms"] for c in contenders if c != "minim") if len(contenders) > 1 else 1
-    print(f"{name} {precision} batch {batch} threads {threads}: " + ", ".join(
-        f"{c} {row[f'{c}_ms']:.2f} ms {row[f'{c}_mib']:.0f} MiB" for c in contenders) +
-        f"; {row['minim_ms'] / best:.2f} of the best", flush=True)
+            if contender not in failed:
+                row[f"{contender}_{what}"] = round(statistics.median(r[what] for r in results), 3)
+    text = ", ".join(failed[c] if c in failed else
+                     f"{c} {row[f'{c}_ms']:.2f} ms {row[f'{c}_mib']:.0f} MiB" for c in contenders)
+    peers = [row[f"{c}_ms"] for c in contenders if c != "minim" and c not in failed]
+    if peers and "minim" not in failed:
+        text += f"; {row['minim_ms'] / min(peers):.2f} of the best"
+    print(f"{name} {precision} batch {batch} threads {threads}: {text}", flush=True)
 
 
 if __name__ == "__main__":

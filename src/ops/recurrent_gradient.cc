@@ -29,9 +29,6 @@ class Unrolled {
 
  protected:
   int64_t TimeOf(int64_t step) const { return backward_ ? x_[0] - 1 - step : step; }
-  ValueId InputAt(int64_t t) {
-    return g_.Reshape(g_.Slice(g_.input(0), {t}, {t + 1}, {0}), Dims({x_[1], x_[2]}));
-  }
   ValueId Direction(ValueId all, const Dims& dims) {
     return g_.Reshape(g_.Slice(all, {d_}, {d_ + 1}, {0}), dims);
   }
@@ -58,15 +55,27 @@ class Unrolled {
   ValueId Product(ValueId a, bool trans_a, ValueId b, bool trans_b) {
     return g_.Emit("Gemm", {a, b}, {{"transA", int64_t{trans_a}}, {"transB", int64_t{trans_b}}});
   }
+  // Rows of all steps, in the order of time: [steps * batch, columns].
+  ValueId AllInputs() { return g_.Reshape(g_.input(0), Dims({x_[0] * x_[1], x_[2]})); }
+  ValueId Rows(const std::vector<ValueId>& by_time) {
+    return by_time.size() == 1 ? by_time[0] : g_.Emit("Concat", by_time, {{"axis", int64_t{0}}});
+  }
+  // Some rows of a value that has `batch` of them for each step.
+  ValueId RowsAt(ValueId all, int64_t t) {
+    return g_.Slice(all, {t * x_[1]}, {(t + 1) * x_[1]}, {0});
+  }
+  // Gradients of W, its bias and the inputs from those of all steps' gates.
+  ValueId FinishInputs(ValueId da) {
+    dw_ = Product(da, true, AllInputs(), false);
+    dwb_ = g_.ReduceSum(da, {0}, false);
+    return g_.Reshape(Product(da, false, w_, false), x_);
+  }
   // Columns of gates [first, last).
   ValueId Gates(ValueId all, int64_t first, int64_t last) {
     return g_.Slice(all, {first * hidden_}, {last * hidden_}, {1});
   }
   ValueId SigmoidSlope(ValueId y) { return g_.Mul(y, g_.Add(g_.Neg(y), 1.0)); }
   ValueId TanhSlope(ValueId y) { return g_.Add(g_.Neg(g_.Mul(y, y)), 1.0); }
-  void Accumulate(ValueId& sum, ValueId value) {
-    sum = sum == kNoValue ? value : g_.Add(sum, value);
-  }
 
   GradContext& g_;
   int64_t d_;
@@ -86,11 +95,10 @@ class UnrolledLstm : public Unrolled {
     ValueId h = State(5), c = State(6);
     const ValueId w_bias = Bias(0), r_bias = Bias(1);
     const ValueId bias = w_bias == kNoValue ? kNoValue : g_.Add(w_bias, r_bias);
+    const ValueId in = Plus(Product(AllInputs(), false, w_, true), bias);
     for (int64_t i = 0; i < x_[0]; ++i) {
       Step step{.t = TimeOf(i), .h = h, .c = c};
-      step.x = InputAt(step.t);
-      const ValueId sum =
-          Plus(g_.Add(Product(step.x, false, w_, true), Product(h, false, r_, true)), bias);
+      const ValueId sum = g_.Add(RowsAt(in, step.t), Product(h, false, r_, true));
       for (int k = 0; k < 4; ++k)
         step.gates[k] = g_.Emit(k == 3 ? "Tanh" : "Sigmoid", {Gates(sum, k, k + 1)});
       c = g_.Add(g_.Mul(step.gates[2], c), g_.Mul(step.gates[0], step.gates[3]));
@@ -100,9 +108,10 @@ class UnrolledLstm : public Unrolled {
     }
   }
 
-  // Walks the steps back; adds each step's dx to `dx` at its time.
-  void Backward(std::vector<ValueId>& dx) {
+  // Walks the steps back; returns the gradient of X.
+  ValueId Backward() {
     ValueId dh = Last(1), dc = Last(2);
+    std::vector<ValueId> da(steps_.size()), before(steps_.size());
     for (size_t i = steps_.size(); i-- > 0;) {
       const Step& s = steps_[i];
       dh = g_.Add(dh, Output(s.t));
@@ -112,17 +121,17 @@ class UnrolledLstm : public Unrolled {
                               g_.Mul(g_.Mul(dh, s.squashed), SigmoidSlope(output)),
                               g_.Mul(g_.Mul(dc, s.c), SigmoidSlope(forget)),
                               g_.Mul(g_.Mul(dc, input), TanhSlope(cell))};
-      const ValueId da =
-          g_.Emit("Concat", {sums[0], sums[1], sums[2], sums[3]}, {{"axis", int64_t{1}}});
-      Accumulate(dw_, Product(da, true, s.x, false));
-      Accumulate(dr_, Product(da, true, s.h, false));
-      Accumulate(dwb_, g_.ReduceSum(da, {0}, false));
-      Accumulate(dx[s.t], Product(da, false, w_, false));
-      dh = Product(da, false, r_, false);
+      da[s.t] = g_.Emit("Concat", {sums[0], sums[1], sums[2], sums[3]}, {{"axis", int64_t{1}}});
+      before[s.t] = s.h;
+      dh = Product(da[s.t], false, r_, false);
       dc = g_.Mul(dc, forget);
     }
+    const ValueId all = Rows(da);
+    dr_ = Product(all, true, Rows(before), false);
+    const ValueId dx = FinishInputs(all);
     drb_ = dwb_;  // both halves are added, so both have the same gradient
     dh0_ = dh, dc0_ = dc;
+    return dx;
   }
   ValueId dc0() { return g_.Reshape(dc0_, Dims({1, x_[1], hidden_})); }
 
@@ -130,7 +139,7 @@ class UnrolledLstm : public Unrolled {
   struct Step {
     int64_t t = 0;
     ValueId h, c;  // before the step
-    ValueId x = kNoValue, squashed = kNoValue;
+    ValueId squashed = kNoValue;
     std::array<ValueId, 4> gates{};
   };
 
@@ -151,10 +160,10 @@ class UnrolledGru : public Unrolled {
 
   void Forward() {
     ValueId h = State(5);
+    const ValueId inputs = Plus(Product(AllInputs(), false, w_, true), w_bias_);
     for (int64_t i = 0; i < x_[0]; ++i) {
       Step s{.t = TimeOf(i), .h = h};
-      s.x = InputAt(s.t);
-      const ValueId in = Plus(Product(s.x, false, w_, true), w_bias_);
+      const ValueId in = RowsAt(inputs, s.t);
       const ValueId sums = Plus(Product(h, false, r_gates_, true), BiasOf(0, 2));
       s.update = g_.Emit("Sigmoid", {g_.Add(Gates(in, 0, 1), Gates(sums, 0, 1))});
       s.reset = g_.Emit("Sigmoid", {g_.Add(Gates(in, 1, 2), Gates(sums, 1, 2))});
@@ -172,45 +181,48 @@ class UnrolledGru : public Unrolled {
     }
   }
 
-  void Backward(std::vector<ValueId>& dx) {
-    ValueId dh = Last(1), dr_gates = kNoValue, dr_candidate = kNoValue;
-    for (size_t i = steps_.size(); i-- > 0;) {
+  ValueId Backward() {
+    ValueId dh = Last(1);
+    const size_t count = steps_.size();
+    // By time: gradients of W's products, of R's gates and of R's candidate; what these multiply.
+    std::vector<ValueId> da(count), gates(count), through(count), before(count), product(count);
+    for (size_t i = count; i-- > 0;) {
       const Step& s = steps_[i];
       dh = g_.Add(dh, Output(s.t));
       const ValueId candidate =
           g_.Mul(g_.Mul(dh, g_.Add(g_.Neg(s.update), 1.0)), TanhSlope(s.fresh));
       const ValueId update = g_.Mul(g_.Mul(dh, g_.Sub(s.h, s.fresh)), SigmoidSlope(s.update));
-      ValueId through = kNoValue;  // the gradient at R's candidate product
-      ValueId reset = kNoValue, before = kNoValue;
+      ValueId reset = kNoValue, past = kNoValue;
       if (linear_) {
-        through = g_.Mul(candidate, s.reset);
+        through[s.t] = g_.Mul(candidate, s.reset);
         reset = g_.Mul(g_.Mul(candidate, s.product), SigmoidSlope(s.reset));
-        before = Product(through, false, r_candidate_, false);
-        Accumulate(dr_candidate, Product(through, true, s.h, false));
+        past = Product(through[s.t], false, r_candidate_, false);
+        product[s.t] = s.h;
       } else {
-        through = candidate;
-        const ValueId product = Product(candidate, false, r_candidate_, false);
-        reset = g_.Mul(g_.Mul(product, s.h), SigmoidSlope(s.reset));
-        before = g_.Mul(product, s.reset);
-        Accumulate(dr_candidate, Product(candidate, true, s.product, false));
+        through[s.t] = candidate;
+        const ValueId inside = Product(candidate, false, r_candidate_, false);
+        reset = g_.Mul(g_.Mul(inside, s.h), SigmoidSlope(s.reset));
+        past = g_.Mul(inside, s.reset);
+        product[s.t] = s.product;
       }
-      const ValueId gates = Join({update, reset}), da = Join({update, reset, candidate});
-      Accumulate(dr_gates, Product(gates, true, s.h, false));
-      Accumulate(dw_, Product(da, true, s.x, false));
-      Accumulate(dwb_, g_.ReduceSum(da, {0}, false));
-      Accumulate(drb_, g_.ReduceSum(Join({update, reset, through}), {0}, false));
-      Accumulate(dx[s.t], Product(da, false, w_, false));
-      dh = g_.Add(g_.Add(g_.Mul(dh, s.update), before), Product(gates, false, r_gates_, false));
+      gates[s.t] = Join({update, reset});
+      da[s.t] = Join({update, reset, candidate});
+      before[s.t] = s.h;
+      dh = g_.Add(g_.Add(g_.Mul(dh, s.update), past), Product(gates[s.t], false, r_gates_, false));
     }
-    dr_ = g_.Emit("Concat", {dr_gates, dr_candidate}, {{"axis", int64_t{0}}});
+    const ValueId all_gates = Rows(gates), all_through = Rows(through);
+    dr_ = Rows({Product(all_gates, true, Rows(before), false),
+                Product(all_through, true, Rows(product), false)});
+    drb_ = g_.ReduceSum(Join({all_gates, all_through}), {0}, false);
     dh0_ = dh;
+    return FinishInputs(Rows(da));
   }
 
  private:
   struct Step {
     int64_t t = 0;
     ValueId h = kNoValue;  // before the step
-    ValueId x = kNoValue, update = kNoValue, reset = kNoValue, fresh = kNoValue;
+    ValueId update = kNoValue, reset = kNoValue, fresh = kNoValue;
     ValueId product = kNoValue;  // of R's candidate rows with h; or reset times h
   };
 
@@ -246,20 +258,20 @@ ValueId Joined(GradContext& g, const std::vector<ValueId>& parts) {
 template <typename Layer, typename F>
 Status LayerGradient(GradContext& g, F&& end) {
   MINIM_TRY(CheckPlain(g));
-  const Dims x = g.type(g.input(0)).dims();
-  std::vector<ValueId> dx(x[0], kNoValue), dw, dr, db, dh0;
+  std::vector<ValueId> dw, dr, db, dh0;
+  ValueId dx = kNoValue;
   for (int64_t d = 0; d < g.type(g.input(1)).dims()[0]; ++d) {
     Layer layer(g, d);
     layer.Forward();
-    layer.Backward(dx);
+    const ValueId part = layer.Backward();
+    dx = dx == kNoValue ? part : g.Add(dx, part);
     dw.push_back(layer.dw());
     dr.push_back(layer.dr());
     db.push_back(layer.db());
     dh0.push_back(layer.dh0());
     end(layer);
   }
-  for (ValueId& step : dx) step = g.Reshape(step, Dims({1, x[1], x[2]}));
-  g.SetInputGrad(0, Joined(g, dx));
+  g.SetInputGrad(0, dx);
   g.SetInputGrad(1, Joined(g, dw));
   g.SetInputGrad(2, Joined(g, dr));
   if (g.has_input(3)) g.SetInputGrad(3, Joined(g, db));

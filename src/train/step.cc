@@ -42,6 +42,7 @@ class StepBuilder {
     MINIM_TRY(FoldShapes(candidates));
     AddInputs(labels_like);
     MINIM_TRY(TrainingForms());
+    MINIM_TRY(RemoveNoOps(graph_, {}).status());
     if (precision != TrainPrecision::kFp32) {
       MINIM_TRY(Autocast(graph_, {.precision = DTypeOf(precision),
                                   .keep_low = true,
@@ -116,6 +117,11 @@ class StepBuilder {
   }
 
   void TrainDropout(size_t i, uint64_t index) {
+    const Tensor* ratio = graph_.constant(graph_.nodes[i].input(1));
+    if (ratio != nullptr && ratio->dtype() == DType::f32 && ratio->as<float>()[0] == 0) {
+      graph_.nodes[i].inputs.resize(1);  // never drops
+      return;
+    }
     const ValueId training = builder_.Constant(Tensor::Scalar<bool>(true));
     Node& node = graph_.nodes[i];
     node.inputs.resize(4, kNoValue);

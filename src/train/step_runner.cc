@@ -99,10 +99,9 @@ Status StepRunner::Build(TrainPrecision precision, const Batch& like) {
   return {};
 }
 
-Result<StepRunner::Outputs> StepRunner::RunBatch(const Batch& batch, bool last, float rate,
-                                                 float scale, int64_t draw,
-                                                 const Observer* observer) {
-  const Executable& executable = last ? *update_ : *accumulate_;
+template <typename F>
+Status StepRunner::WithArgs(const Batch& batch, float rate, float scale, int64_t draw,
+                            const Executable& executable, Outputs& out, F&& run) {
   const float loss_scale = scale / static_cast<float>(config_.accumulate);
   const auto inverse = static_cast<float>(1 / static_cast<double>(scale));
   const void* inputs[kStepInputs] = {};
@@ -112,16 +111,36 @@ Result<StepRunner::Outputs> StepRunner::RunBatch(const Batch& batch, bool last, 
   inputs[kLossScale] = &loss_scale;
   inputs[kInverseScale] = &inverse;
   inputs[kDraw] = &draw;
-  Outputs out;
   void* outputs[] = {&out.loss, &out.finite, &out.norm, out.exponents.counts.data()};
   std::vector<void*> states;
   for (Tensor& state : states_) states.push_back(state.data());
-  MINIM_TRY(executable.Run(context_, {.inputs = inputs,
-                                      .outputs = {outputs, executable.graph().outputs.size()},
-                                      .states = states,
-                                      .threads = {&runtime_->pool(), config_.threads},
-                                      .observer = observer}));
+  return run(RunArgs{.inputs = inputs,
+                     .outputs = {outputs, executable.graph().outputs.size()},
+                     .states = states,
+                     .threads = {&runtime_->pool(), config_.threads}});
+}
+
+Result<StepRunner::Outputs> StepRunner::RunBatch(const Batch& batch, bool last, float rate,
+                                                 float scale, int64_t draw,
+                                                 const Observer* observer) {
+  const Executable& executable = last ? *update_ : *accumulate_;
+  Outputs out;
+  MINIM_TRY(WithArgs(batch, rate, scale, draw, executable, out, [&](RunArgs args) {
+    args.observer = observer;
+    return executable.Run(context_, args);
+  }));
   return out;
+}
+
+Result<std::string> StepRunner::Profile(const Batch& batch, int runs) {
+  Outputs out;
+  std::string text;
+  MINIM_TRY(
+      WithArgs(batch, 0, scaler_.scale(), 0, *update_, out, [&](const RunArgs& args) -> Status {
+        MINIM_TRY(text, update_->Profile(context_, args, runs));
+        return {};
+      }));
+  return text;
 }
 
 Result<StepOutcome> StepRunner::Run(std::span<const Batch> batches, double rate, int64_t draw) {

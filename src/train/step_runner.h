@@ -30,6 +30,10 @@ class StepRunner {
   /// the first value that is not finite. For a step that was not taken.
   Result<std::string> Diagnose(std::span<const Batch> batches, int64_t draw, double scale);
 
+  /// A line for each op of a step with its median time over `runs` runs on `batch`. The rate is 0,
+  /// but moments and counts move.
+  Result<std::string> Profile(const Batch& batch, int runs);
+
   /// The model as trained so far.
   Graph Trained() const { return WithStates(forward_, step_, states_); }
   const StepGraph& step() const { return step_; }
@@ -51,6 +55,10 @@ class StepRunner {
     ExponentHistogram exponents;
   };
   using Observer = std::function<void(const Node&, std::span<void* const>)>;
+  // Calls run(RunArgs) with what a step graph takes; `executable` is update_ or accumulate_.
+  template <typename F>
+  Status WithArgs(const Batch& batch, float rate, float scale, int64_t draw,
+                  const Executable& executable, Outputs& out, F&& run);
   Result<Outputs> RunBatch(const Batch& batch, bool last, float rate, float scale, int64_t draw,
                            const Observer* observer);
   std::vector<Tensor> CopyStatistics() const;

@@ -58,8 +58,8 @@ struct Position {
 
 class TrainingRun {
  public:
-  TrainingRun(const TrainConfig& config, const std::function<bool(const TrainProgress&)>& progress)
-      : config_(config), progress_(progress) {}
+  TrainingRun(const TrainConfig& config, std::function<bool(const TrainProgress&)> progress)
+      : config_(config), progress_(std::move(progress)) {}
 
   Result<TrainReport> Run(const std::function<void(const TrainReport&)>& started) {
     MINIM_TRY(Prepare());
@@ -73,10 +73,24 @@ class TrainingRun {
     return report_;
   }
 
+  Result<std::string> Profile(int runs) {
+    MINIM_TRY(CheckConfig());
+    MINIM_TRY(PrepareStep());
+    return runner_->Profile(FirstBatch(), runs);
+  }
+
  private:
   Status Prepare() {
     MINIM_TRY(CheckConfig());
     MINIM_TRY(CheckWritable());
+    MINIM_TRY(PrepareStep());
+    rate_.emplace(config_.schedule, config_.optimizer.learning_rate,
+                  config_.epochs * steps_per_epoch_, steps_per_epoch_);
+    if (config_.resume && std::filesystem::exists(config_.checkpoint)) MINIM_TRY(Restore());
+    return OpenLog();
+  }
+
+  Status PrepareStep() {
     MINIM_TRY(train_,
               ReadDataset(config_.train_samples, config_.train_labels, config_.model.input));
     if (!config_.test_samples.empty()) {
@@ -88,11 +102,7 @@ class TrainingRun {
                              config_.accumulate, config_.batch);
     MINIM_TRY(CheckClasses());
     MINIM_TRY(BuildForward());
-    MINIM_TRY(BuildRunner());
-    rate_.emplace(config_.schedule, config_.optimizer.learning_rate,
-                  config_.epochs * steps_per_epoch_, steps_per_epoch_);
-    if (config_.resume && std::filesystem::exists(config_.checkpoint)) MINIM_TRY(Restore());
-    return OpenLog();
+    return BuildRunner();
   }
 
   Status CheckConfig() const {
@@ -333,7 +343,7 @@ class TrainingRun {
   }
 
   const TrainConfig& config_;
-  const std::function<bool(const TrainProgress&)>& progress_;
+  const std::function<bool(const TrainProgress&)> progress_;
   Dataset train_, test_;
   Graph forward_;
   std::unique_ptr<StepRunner> runner_;
@@ -363,6 +373,10 @@ Result<TrainReport> Train(const TrainConfig& config,
                           const std::function<bool(const TrainProgress&)>& progress,
                           const std::function<void(const TrainReport&)>& started) {
   return TrainingRun(config, progress).Run(started);
+}
+
+Result<std::string> ProfileStep(const TrainConfig& config, int runs) {
+  return TrainingRun(config, {}).Profile(runs);
 }
 
 }  // namespace minim

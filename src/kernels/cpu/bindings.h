@@ -72,6 +72,7 @@ BindResult LambPortable(const KernelRequest& request);
 BindResult GradientNormAvx2(const KernelRequest& request);
 BindResult GradientNormPortable(const KernelRequest& request);
 BindResult ExponentHistogramAny(const KernelRequest& request);
+BindResult ScatterNDF32(const KernelRequest& request);
 BindResult DropoutF32(const KernelRequest& request);
 BindResult CrossEntropyAvx2(const KernelRequest& request);
 BindResult CrossEntropyPortable(const KernelRequest& request);
