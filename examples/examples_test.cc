@@ -73,6 +73,38 @@ TEST_F(ExamplesTest, TrainWritesCurvesBesideItsLog) {
   EXPECT_EQ(Run(Minim("train curves.toml --precision fp12")), 2);
 }
 
+// Whenever training dies, what it left behind continues to the same bits.
+TEST_F(ExamplesTest, TrainingKilledAtRandomMomentsEndsWithTheSameModel) {
+  constexpr int kKills = 50;
+  std::string toml = ReadFile(folder_ / "tiny.toml").value();
+  const auto put = [&](const std::string& from, const std::string& to) {
+    toml.replace(toml.find(from), from.size(), to);
+  };
+  put("epochs = 2", "epochs = 600\nprecision = \"fp16\"\nema_decay = 0.9");
+  put("tiny.onnx", "whole.onnx");
+  for (const char* tested : {"test_samples = \"tiny_x.npy\"\n", "test_labels = \"tiny_y.npy\"\n"})
+    put(tested, "");
+  std::ofstream(folder_ / "whole.toml") << toml;
+  ASSERT_EQ(Run(Minim("train whole.toml")), 0) << Output();
+  put("whole.onnx", "killed.onnx");
+  std::ofstream(folder_ / "killed.toml") << toml + "checkpoint = \"killed.safetensors\"\n";
+  const Philox rng(11);
+  int kills = 0;
+  for (int run = 0; kills < kKills && run < 2 * kKills; ++run) {
+    const double seconds = 0.02 + 0.08 * rng.Uniform(static_cast<uint64_t>(run));
+    const int code = Run("timeout -s KILL " + std::to_string(seconds) + " " +
+                         Minim("train killed.toml --resume"));
+    kills += code == 137;
+    if (code == 137) continue;
+    ASSERT_EQ(code, 0) << Output();
+    EXPECT_EQ(ReadFile(folder_ / "killed.onnx").value(), ReadFile(folder_ / "whole.onnx").value());
+    std::filesystem::remove(folder_ / "killed.safetensors");  // and again from the start
+  }
+  EXPECT_EQ(kills, kKills);
+  ASSERT_EQ(Run(Minim("train killed.toml --resume")), 0) << Output();
+  EXPECT_EQ(ReadFile(folder_ / "killed.onnx").value(), ReadFile(folder_ / "whole.onnx").value());
+}
+
 TEST_F(ExamplesTest, VerbsWorkOnTheTrainedFile) {
   EXPECT_EQ(Run(Minim("inspect tiny.onnx")), 0) << Output();
   EXPECT_NE(Output().find("input  input: f32[N,2]"), std::string::npos) << Output();
