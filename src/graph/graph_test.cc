@@ -43,6 +43,10 @@ TEST(VerifyTest, FindsEachBrokenInvariant) {
   constant.AddConstant("c", Tensor(DType::f32, {2}));
   constant.value(constant.FindValue("c")).type.dtype = DType::i8;
   EXPECT_FALSE(Verify(constant).ok());
+  Graph conditional = Chain();
+  const ValueId read = conditional.AddValue("s", {DType::f32, Shape()});
+  conditional.states.push_back({"s", read, read, read});
+  EXPECT_NE(Verify(conditional).message().find("expected bool[]"), std::string::npos);
 }
 
 TEST(SortTest, OrdersNodesAndFindsCycles) {

@@ -327,6 +327,56 @@ TEST(AutocastTest, ARecurrentLayerLowersItsConstantWeightsOnly) {
   EXPECT_EQ(graph.type(gru.outputs[0]).dtype, DType::f32);
 }
 
+// What follows a product stays low if all of it is; a scalar constant does not widen, a wide bias
+// does.
+TEST(AutocastTest, LowValuesStayLowWhereAsked) {
+  const Graph chain = Parse(R"(graph "g"(x: f32[2,2], w: f32[2,2], b: f32[2]) -> (y, z) {
+    const half: f32 = [0.5]
+    m = MatMul(x, w) r = Relu(m) h = Mul(r, half) y = MatMul(h, w) z = Add(m, b) })");
+  Graph kept = chain;
+  ASSERT_TRUE(Autocast(kept, {.precision = DType::f16, .keep_low = true}).ok());
+  ASSERT_TRUE(EliminateDeadCode(kept, {}).ok());
+  EXPECT_EQ(OpsOf(kept), Ops({"Cast", "Cast", "MatMul", "Cast", "Relu", "Cast", "Mul", "MatMul",
+                              "Cast", "Add"}));
+  for (const Node& node : kept.nodes) {
+    if (node.Is("Relu") || node.Is("Mul")) {
+      EXPECT_EQ(kept.type(node.output(0)).dtype, DType::f16) << node.op;
+    }
+  }
+  EXPECT_EQ(kept.type(kept.nodes.back().output(0)).dtype, DType::f32);
+  Graph wide = chain;
+  ASSERT_TRUE(Autocast(wide, {.precision = DType::f16}).ok());
+  for (const Node& node : wide.nodes) {
+    if (node.Is("Relu")) {
+      EXPECT_EQ(wide.type(node.output(0)).dtype, DType::f32);
+    }
+  }
+}
+
+TEST(AutocastTest, UsersOverrideTheLists) {
+  Graph graph = Parse(R"(graph "g"(x: f32[2,2]) -> (y) {
+    m = MatMul(x, x) "first" n = MatMul(m, m) "second" y = Exp(n) })");
+  ASSERT_TRUE(
+      Autocast(graph, {.precision = DType::f16, .lower = {"Exp"}, .fp32 = {"second"}}).ok());
+  for (const Node& node : graph.nodes) {
+    if (node.Is("Cast")) continue;
+    const DType expected = node.name == "second" ? DType::f32 : DType::f16;
+    EXPECT_EQ(graph.type(node.output(0)).dtype, expected) << node.op << " " << node.name;
+  }
+}
+
+TEST(FoldConstantsTest, VariablesStay) {
+  Graph graph = Parse(R"(graph "g"() -> (a, b) {
+    const w: f32[2] = [1, 2]
+    const c: f32[2] = [3, 4]
+    a = Neg(w) b = Neg(c) })");
+  PassContext context;
+  context.variables = {graph.FindValue("w")};
+  ASSERT_TRUE(FoldConstants(graph, context).ok());
+  EXPECT_EQ(OpsOf(graph), Ops({"Neg"}));
+  EXPECT_EQ(graph.nodes[0].input(0), graph.FindValue("w"));
+}
+
 TEST(SpecializeTest, SymbolsMustAgree) {
   const Graph graph = Parse(R"(graph "g"(x: f32[N,2], y: f32[N,2]) -> (z) { z = Add(x, y) })");
   EXPECT_EQ(Specialize(graph, {{3, 2}, {3, 2}})->type(graph.outputs[0]).ToString(), "f32[3,2]");
