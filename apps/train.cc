@@ -2,6 +2,7 @@
 #include "minim/train.h"
 
 #include <csignal>
+#include <cstdio>
 
 #include "apps/cli.h"
 #include "apps/progress.h"
@@ -30,6 +31,7 @@ void ShowStart(const TrainReport& r) {
       "gradients\n",
       r.parameters, r.precision_reason.empty() ? Name(r.precision) : r.precision_reason,
       Mebibytes(r.arena_bytes), Mebibytes(r.state_bytes));
+  std::fflush(stdout);  // seen before the first step, wherever it goes
 }
 
 std::string SkippedText(const TrainProgress& p) {
