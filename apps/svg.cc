@@ -157,4 +157,17 @@ std::string Histogram(const std::string& title, const std::string& x_label,
   return LineChart(title, x_label, "% of requests", lines);
 }
 
+std::string PageHead(const std::string& title) {
+  return "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>" + EscapeHtml(title) +
+         "</title><style>"
+         "body{font-family:sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#111}"
+         "table{border-collapse:collapse;margin:1rem 0}td,th{border-bottom:1px solid #ddd;"
+         "padding:.3rem .6rem;"
+         "text-align:right}td:first-child,th:first-child,td:last-child{text-align:left}"
+         "svg{max-width:100%}.grid{display:flex;flex-wrap:wrap;gap:.6rem}figure{margin:0;"
+         "width:92px;font-size:.7rem}"
+         ".wrong figcaption{color:#b91c1c;font-weight:bold}</style><h1>" +
+         EscapeHtml(title) + "</h1>\n";
+}
+
 }  // namespace minim

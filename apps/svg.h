@@ -1,4 +1,4 @@
-// Small SVG charts for reports.
+// Small SVG charts for reports, and the head of their pages.
 #pragma once
 
 #include <string>
@@ -27,6 +27,9 @@ std::string BarChart(const std::string& title, const std::string& y_label,
 /// Overlaid histograms of positive values on one axis, cut at the 99th percentile.
 std::string Histogram(const std::string& title, const std::string& x_label,
                       const std::vector<Series>& samples);
+
+/// The head and style of a page of charts.
+std::string PageHead(const std::string& title);
 
 /// Text made safe inside HTML and SVG.
 std::string EscapeHtml(const std::string& text);

@@ -12,9 +12,6 @@ namespace minim {
 /// kNotFound.
 Result<std::string> TrainCharts(const std::string& log);
 
-/// The style and head of every page.
-std::string PageHead(const std::string& title);
-
 /// A page of the charts. Errors: those of reading the log and writing the page.
 Status WriteTrainPage(const std::string& log, const std::string& page);
 

@@ -25,8 +25,8 @@ struct GradScalerOptions {
   int64_t growth_interval = 2000;
   double min_scale = 1;
   double max_scale = 262144;
-  /// The scale follows the largest gradients seen (see GradScaler::Record) instead of growing by
-  /// trial.
+  /// The scale follows the largest gradients seen by GradScaler::Unscale or Record instead of
+  /// growing by trial.
   bool adaptive = false;
 };
 
@@ -68,6 +68,8 @@ class GradScaler {
   /// Clean updates since the scale last changed.
   int64_t growth_tracker() const { return tracker_; }
   bool enabled() const { return options_.enabled; }
+  /// True if Record() should be given histograms.
+  bool adaptive() const { return options_.enabled && options_.adaptive; }
   /// True if the last update was not clean although the scale stood at its minimum already.
   bool stuck() const { return stuck_; }
 
@@ -114,6 +116,7 @@ class GradScaler {
   explicit GradScaler(const GradScalerOptions& options);
   Status MarkUnscaled(int optimizer, bool finite);
   Status MayUnscale(int optimizer) const;
+  void Note(const ExponentHistogram& gradients);
   void Finish(bool clean);
   void SetScale(double scale);
   double AdaptiveScale();

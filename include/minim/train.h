@@ -47,7 +47,7 @@ enum class OptimizerKind { kSgd, kAdam, kAdamW, kAdagrad, kRmsprop, kLamb };
 /// own; the first group that matches counts.
 struct ParameterGroup {
   std::string match;
-  double weight_decay = 0;
+  double weight_decay = -1;  // negative: the optimizer's
   double rate_factor = 1;
 };
 

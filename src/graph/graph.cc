@@ -1,6 +1,7 @@
 #include "graph/graph.h"
 
 #include <algorithm>
+#include <set>
 
 #include "core/error.h"
 #include "core/memory_limit.h"
@@ -100,7 +101,12 @@ class Verifier {
   Status Run() {
     for (ValueId id : graph_.inputs) MINIM_TRY(Define(id, "graph input"));
     for (const auto& [id, tensor] : graph_.constants) MINIM_TRY(DefineConstant(id, tensor));
-    for (const State& state : graph_.states) MINIM_TRY(Define(state.read, "state read"));
+    std::set<std::string_view> names;
+    for (const State& state : graph_.states) {
+      MINIM_TRY(Define(state.read, "state read"));
+      if (!names.insert(state.name).second)
+        return InvalidArgument("two states are named '{}'", state.name);
+    }
     for (const Node& node : graph_.nodes) MINIM_TRY(CheckNode(node));
     for (ValueId id : graph_.outputs) MINIM_TRY(Use(id, "graph output"));
     for (const State& state : graph_.states) MINIM_TRY(CheckState(state));

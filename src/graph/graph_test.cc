@@ -47,6 +47,12 @@ TEST(VerifyTest, FindsEachBrokenInvariant) {
   const ValueId read = conditional.AddValue("s", {DType::f32, Shape()});
   conditional.states.push_back({"s", read, read, read});
   EXPECT_NE(Verify(conditional).message().find("expected bool[]"), std::string::npos);
+  Graph same = Chain();
+  for (int i = 0; i < 2; ++i) {
+    const ValueId state = same.AddValue("", {DType::f32, Shape()});
+    same.states.push_back({"s", state, state});
+  }
+  EXPECT_NE(Verify(same).message().find("two states are named 's'"), std::string::npos);
 }
 
 TEST(SortTest, OrdersNodesAndFindsCycles) {

@@ -84,6 +84,24 @@ Status InferBroadcastAs(InferContext& op, DType dtype) {
   return op.SetOutput(0, dtype, std::move(shape));
 }
 
+Status InferUpdate(InferContext& op, int scalars, int groups) {
+  const int tensors = op.input_count() - scalars;
+  if (tensors % groups != 0)
+    return op.Error("{} tensors do not form {} equal groups", tensors, groups);
+  const int n = tensors / groups;
+  for (int i = 0; i < scalars; ++i)
+    if (op.input(i).ranked() && ElementsOf(*op.input(i).shape).value_or(1) != 1)
+      return op.Error("input {} has shape {}, expected one element", i,
+                      ToString(*op.input(i).shape));
+  int output = 0;
+  for (int i = 0; i < tensors; ++i) {
+    const TensorType& first = op.input(scalars + i % n);
+    if (first.ranked()) MINIM_TRY(op.HasShape(scalars + i, *first.shape));
+    if (i / n != 1) MINIM_TRY(op.SetOutput(output++, op.input(scalars + i)));
+  }
+  return {};
+}
+
 namespace {
 
 Status SameDTypes(const InferContext& op) {

@@ -75,6 +75,9 @@ Status InferBroadcast(InferContext& op);
 Status InferBroadcastBool(InferContext& op);
 /// Output 0 is the broadcast of all inputs, in `dtype`; inputs may differ in dtype.
 Status InferBroadcastAs(InferContext& op, DType dtype);
+/// Optimizers: `scalars` inputs of one element, then `groups` of as many tensors each, alike
+/// between groups; outputs are all but the second group, which holds gradients.
+Status InferUpdate(InferContext& op, int scalars, int groups);
 
 /// Infers one node and writes the types of its outputs. `awaited`, if given, receives the input
 /// positions whose values are needed first. Errors: kUnsupported for an unknown op,

@@ -9,32 +9,10 @@
 namespace minim::ops {
 namespace {
 
-// Groups of inputs behind R and T.
-int TensorCount(int inputs, int groups) { return (inputs - 2) / groups; }
-
-Status InferGroups(InferContext& op, int groups) {
-  if ((op.input_count() - 2) % groups != 0)
-    return op.Error("{} tensors do not form {} equal groups", op.input_count() - 2, groups);
-  const int n = TensorCount(op.input_count(), groups);
-  for (int i = 0; i < 2; ++i)
-    if (op.input(i).ranked() && ElementsOf(*op.input(i).shape).value_or(1) != 1)
-      return op.Error("input {} has shape {}, expected one element", i,
-                      ToString(*op.input(i).shape));
-  int output = 0;
-  for (int group = 0; group < groups; ++group) {
-    for (int i = 0; i < n; ++i) {
-      const int input = 2 + group * n + i;
-      if (op.input(2 + i).ranked()) MINIM_TRY(op.HasShape(input, *op.input(2 + i).shape));
-      if (group != 1) MINIM_TRY(op.SetOutput(output++, op.input(input)));  // 1 holds gradients
-    }
-  }
-  return {};
-}
-
 // Calls update(x, g, first accumulator, second accumulator), which changes all but g.
 template <typename F>
 Status UpdateAll(RefContext& op, int groups, F&& update) {
-  const int n = TensorCount(op.input_count(), groups);
+  const int n = (op.input_count() - 2) / groups;
   for (int i = 0; i < n; ++i) {
     const auto x = op.input(2 + i).f64(), g = op.input(2 + n + i).f64();
     const auto v = op.input(2 + 2 * n + i).f64();
@@ -101,7 +79,7 @@ OpDef Define(std::string name, int groups, std::function<Status(RefContext&)> re
           .min_inputs = 2 + groups,
           .max_inputs = -1,
           .dtypes = kFloatTypes,
-          .infer = [groups](InferContext& op) { return InferGroups(op, groups); },
+          .infer = [groups](InferContext& op) { return InferUpdate(op, 2, groups); },
           .reference = std::move(reference),
           .precision = PrecisionClass::kFp32,
           .samples = std::move(samples)};

@@ -34,26 +34,6 @@ int TwoStates(const Attributes&) { return 2; }
 int MomentumState(const Attributes& a) { return a.Float("momentum", 0) != 0 ? 1 : 0; }
 int SquareAndMomentum(const Attributes& a) { return 1 + MomentumState(a); }
 
-Status InferUpdate(InferContext& op, int states) {
-  const int groups = 2 + states;
-  if ((op.input_count() - kFirst) % groups != 0)
-    return op.Error("{} tensors do not form {} equal groups", op.input_count() - kFirst, groups);
-  const int n = (op.input_count() - kFirst) / groups;
-  for (int i = 0; i < kFirst; ++i)
-    if (op.input(i).ranked() && ElementsOf(*op.input(i).shape).value_or(1) != 1)
-      return op.Error("input {} has shape {}, expected one element", i,
-                      ToString(*op.input(i).shape));
-  int output = 0;
-  for (int group = 0; group < groups; ++group) {
-    for (int i = 0; i < n; ++i) {
-      const int input = kFirst + group * n + i;
-      if (op.input(kFirst + i).ranked()) MINIM_TRY(op.HasShape(input, *op.input(kFirst + i).shape));
-      if (group != 1) MINIM_TRY(op.SetOutput(output++, op.input(input)));  // 1 holds gradients
-    }
-  }
-  return {};
-}
-
 Status UpdateReference(RefContext& op, int states, UpdateFunction update) {
   const Attributes& a = op.attributes();
   const int n = (op.input_count() - kFirst) / (2 + states);
@@ -201,7 +181,10 @@ OpDef Define(std::string name, StatesFunction states, UpdateFunction update, std
           .min_inputs = kFirst + 2,
           .max_inputs = -1,
           .dtypes = {DType::f32},
-          .infer = [states](InferContext& op) { return InferUpdate(op, states(op.attributes())); },
+          .infer =
+              [states](InferContext& op) {
+                return InferUpdate(op, kFirst, 2 + states(op.attributes()));
+              },
           .reference =
               [states, update](RefContext& op) {
                 return UpdateReference(op, states(op.attributes()), update);

@@ -8,10 +8,13 @@
 namespace minim {
 namespace {
 
+bool NamedBy(const std::string& entry, const Node& node) {
+  return entry == node.op || (entry == node.name && !node.name.empty());
+}
+
 bool Names(const std::vector<std::string>& list, const Node& node) {
-  return std::any_of(list.begin(), list.end(), [&](const std::string& entry) {
-    return entry == node.op || (entry == node.name && !node.name.empty());
-  });
+  return std::any_of(list.begin(), list.end(),
+                     [&](const std::string& entry) { return NamedBy(entry, node); });
 }
 
 class Caster {
@@ -20,6 +23,7 @@ class Caster {
       : graph_(graph), builder_(graph), options_(options), precision_(options.precision) {}
 
   Status Run() {
+    for (const auto* list : {&options_.lower, &options_.fp32}) MINIM_TRY(CheckEntries(*list));
     const std::vector<Node> nodes = std::move(graph_.nodes);
     graph_.nodes.clear();
     for (const Node& node : nodes) MINIM_TRY(Rewrite(node));
@@ -27,6 +31,14 @@ class Caster {
   }
 
  private:
+  Status CheckEntries(const std::vector<std::string>& list) const {
+    for (const std::string& entry : list)
+      if (std::none_of(graph_.nodes.begin(), graph_.nodes.end(),
+                       [&](const Node& node) { return NamedBy(entry, node); }))
+        return InvalidArgument("autocast: '{}' is no op and no node of the model", entry);
+    return {};
+  }
+
   PrecisionClass ClassOf(const Node& node) const {
     if (Names(options_.lower, node)) return PrecisionClass::kLower;
     if (Names(options_.fp32, node)) return PrecisionClass::kFp32;

@@ -63,6 +63,12 @@ bool UnscaleElements(std::span<double> values, float inverse) {
   return finite;
 }
 
+template <typename T>
+void CountExponents(std::span<const T> values, ExponentHistogram& histogram) {
+  for (T value : values)
+    ++histogram.counts[std::bit_cast<uint32_t>(static_cast<float>(value)) >> 23 & 0xFF];
+}
+
 }  // namespace
 
 int64_t ExponentHistogram::total() const {
@@ -138,13 +144,20 @@ Status GradScaler::Unscale(int optimizer, std::span<const View> gradients) {
   }
   bool finite = true;
   const float inverse = inverse_scale();
+  ExponentHistogram histogram;
   for (const View& view : gradients) {
+    if (adaptive()) {
+      if (view.dtype == DType::f32) CountExponents<float>(view.as<float>(), histogram);
+      if (view.dtype == DType::f64) CountExponents<double>(view.as<double>(), histogram);
+      if (view.dtype == DType::bf16) CountExponents<BFloat16>(view.as<BFloat16>(), histogram);
+    }
     bool clean = true;
     if (view.dtype == DType::f32) clean = UnscaleElements(view.as<float>(), inverse);
     if (view.dtype == DType::f64) clean = UnscaleElements(view.as<double>(), inverse);
     if (view.dtype == DType::bf16) clean = UnscaleElements(view.as<BFloat16>(), inverse);
     finite = finite && clean;
   }
+  Note(histogram);
   return MarkUnscaled(optimizer, finite);
 }
 
@@ -156,12 +169,15 @@ Status GradScaler::Record(int optimizer, bool finite) {
 
 Status GradScaler::Record(int optimizer, const ExponentHistogram& gradients, bool finite) {
   MINIM_TRY(Record(optimizer, finite));
-  if (!options_.enabled) return {};
+  if (options_.enabled) Note(gradients);
+  return {};
+}
+
+void GradScaler::Note(const ExponentHistogram& gradients) {
   statistics_.underflows += gradients.small();
   statistics_.elements += gradients.total();
   if (const int top = gradients.largest_exponent(); top > -127)
     window_top_ = std::max(window_top_, top - std::ilogb(scale_));
-  return {};
 }
 
 Result<bool> GradScaler::Step(int optimizer, std::span<const View> gradients,

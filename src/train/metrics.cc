@@ -28,7 +28,8 @@ Result<std::vector<int64_t>> Classify(const Session& session, const Dataset& dat
     const int64_t width = dims[1];
     for (int64_t i = 0; i < count; ++i) {
       const auto row = scores.as<float>().subspan(i * width, width);
-      classes.push_back(std::max_element(row.begin(), row.end()) - row.begin());
+      classes.push_back(width == 1 ? row[0] > 0
+                                   : std::max_element(row.begin(), row.end()) - row.begin());
     }
   }
   return classes;

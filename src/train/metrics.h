@@ -8,7 +8,8 @@
 
 namespace minim {
 
-/// The class with the largest first output per sample, in order. Runs in batches of 100.
+/// The class of each sample, in order: the largest of its scores in the first output [N, classes],
+/// or, of a single score, 1 if it is above 0, as a logit. Runs in batches of 100.
 Result<std::vector<int64_t>> Classify(const Session& session, const Dataset& data);
 
 /// The fraction of samples whose class equals the label.

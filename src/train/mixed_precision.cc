@@ -50,8 +50,10 @@ class MixedPrecisionTrainerImpl final : public MixedPrecisionTrainer {
     const UpdateInputs inputs{graph.AddInput("learning_rate", {DType::f32, Shape()}),
                               graph.AddInput("inverse_scale", {DType::f32, Shape()})};
     MINIM_TRY(const UpdateResult result,
-              AppendUpdate(step_, all, gradients, inputs, options_.optimizer, options_.ema_decay));
+              AppendUpdate(step_, all, gradients, inputs,
+                           {options_.optimizer, options_.ema_decay, scaler_.adaptive()}));
     graph.outputs = {result.finite, result.norm};
+    if (scaler_.adaptive()) graph.outputs.push_back(result.exponents);
     MINIM_TRY(Verify(graph));
     for (const Tensor& state : step_.initial_states) states_.push_back(state.Clone());
     MINIM_TRY(FindStates(parameters));
@@ -80,15 +82,17 @@ class MixedPrecisionTrainerImpl final : public MixedPrecisionTrainer {
     std::vector<const void*> inputs;
     for (const Tensor& gradient : gradients_) inputs.push_back(gradient.data());
     inputs.insert(inputs.end(), {&step_rate, &inverse});
-    void* outputs[] = {&outcome.stepped, &norm};
+    ExponentHistogram exponents;
+    void* outputs[] = {&outcome.stepped, &norm, exponents.counts.data()};
     std::vector<void*> states;
     for (Tensor& state : states_) states.push_back(state.data());
     MINIM_TRY(executable_->Run(context_, {.inputs = inputs,
-                                          .outputs = outputs,
+                                          .outputs = {outputs, executable_->graph().outputs.size()},
                                           .states = states,
                                           .threads = {&runtime_->pool(), options_.threads}}));
     outcome.norm = norm;
-    MINIM_TRY(scaler_.Record(0, outcome.stepped));
+    MINIM_TRY(scaler_.adaptive() ? scaler_.Record(0, exponents, outcome.stepped)
+                                 : scaler_.Record(0, outcome.stepped));
     MINIM_TRY(scaler_.Update());
     if (outcome.stepped) CopyMasters();
     return outcome;

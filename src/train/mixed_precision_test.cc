@@ -125,6 +125,47 @@ TEST(MixedPrecisionTest, GroupsHaveTheirOwnDecayAndRate) {
   EXPECT_FLOAT_EQ(Values(*trainer)[3], 0.5f - 0.05f);
 }
 
+TEST(MixedPrecisionTest, AGroupKeepsTheOptimizersDecayUnlessItHasItsOwn) {
+  OptimizerSpec spec{.kind = OptimizerKind::kSgd, .weight_decay = 0.1, .momentum = 0};
+  spec.groups = {{.match = "b", .rate_factor = 0.5}};
+  MixedPrecisionOptions options{.precision = TrainPrecision::kFp32, .optimizer = spec};
+  auto trainer = MixedPrecisionTrainer::Make(TwoParameters(), options).value();
+  const auto none = [](auto&&...) { return Status(); };
+  ASSERT_TRUE(trainer->Step(none, 0.1).ok());
+  EXPECT_FLOAT_EQ(Values(*trainer)[3], 0.5f - 0.05f * 0.05f);
+  options.optimizer.groups[0].match = "bais";
+  const Status status = MixedPrecisionTrainer::Make(TwoParameters(), options).status();
+  EXPECT_NE(status.message().find("'bais' matches no parameter"), std::string::npos)
+      << status.message();
+}
+
+// Gradients of about 2^-12 times the scale.
+TEST(MixedPrecisionTest, AnAdaptiveScaleFollowsTheGradients) {
+  auto trainer =
+      MixedPrecisionTrainer::Make(
+          TwoParameters(), {.precision = TrainPrecision::kFp16,
+                            .scaler = {.initial_scale = 1, .max_scale = 1e30, .adaptive = true}})
+          .value();
+  const auto small = [](std::span<const Tensor>, float scale, std::span<Tensor> gradients) {
+    for (Tensor& gradient : gradients)
+      for (float& value : gradient.as<float>()) value = scale * std::exp2(-12.0f);
+    return Status();
+  };
+  for (int i = 0; i < 32; ++i) ASSERT_TRUE(trainer->Step(small, 1e-6)->stepped);
+  EXPECT_GE(trainer->scaler().scale() * std::exp2(-12.0), 2048);
+  EXPECT_EQ(trainer->scaler().statistics().elements, 32 * 4);
+}
+
+// A model may have a value of the name of any counter.
+TEST(MixedPrecisionTest, ParametersMayHaveAnyName) {
+  auto trainer = MixedPrecisionTrainer::Make({{"step", Tensor::Scalar<float>(2)}}, {}).value();
+  ASSERT_TRUE(trainer->Step(Pull, 0.01)->stepped);
+  const std::string file = (Path(testing::TempDir()) / "names.safetensors").string();
+  ASSERT_TRUE(trainer->Save(file).ok());
+  EXPECT_TRUE(trainer->Restore(file).ok());
+  std::filesystem::remove(file);
+}
+
 TEST(MixedPrecisionTest, AveragesTrailBehind) {
   auto trainer = MixedPrecisionTrainer::Make(
                      TwoParameters(), {.precision = TrainPrecision::kFp32, .ema_decay = 0.75})

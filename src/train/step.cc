@@ -37,6 +37,7 @@ class StepBuilder {
       : config_(config), part_(part), step_(step), graph_(step.graph), builder_(step.graph) {}
 
   Status Run(TrainPrecision precision, const Dims& sample_dims, const Tensor& labels_like) {
+    precision_ = precision;
     const std::vector<ValueId> candidates = Candidates(graph_);
     MINIM_TRY(graph_, Specialize(graph_, {sample_dims}));
     MINIM_TRY(FoldShapes(candidates));
@@ -182,16 +183,20 @@ class StepBuilder {
   Status Update() {
     const UpdateInputs inputs{graph_.inputs[kRate], graph_.inputs[kInverseScale]};
     const size_t statistics = graph_.states.size();
-    MINIM_TRY(const UpdateResult result, AppendUpdate(step_, parameters_, gradients_, inputs,
-                                                      config_.optimizer, config_.ema_decay));
+    MINIM_TRY(const UpdateResult result,
+              AppendUpdate(step_, parameters_, gradients_, inputs, Spec()));
     for (size_t i = 0; i < statistics; ++i) graph_.states[i].commit_if = result.finite;
     for (size_t i = 0; i < accumulated_.size(); ++i) KeepGradient(i, accumulated_[i]);
     graph_.outputs.insert(graph_.outputs.end(), {result.finite, result.norm});
-    if (config_.scaler.adaptive)
-      graph_.outputs.push_back(
-          builder_.EmitMany("ExponentHistogram", gradients_, 1, {}, kMinimDomain)[0]);
+    if (result.exponents != kNoValue) graph_.outputs.push_back(result.exponents);
     MINIM_TRY(builder_.status());
     return Verify(graph_);
+  }
+
+  UpdateSpec Spec() const {
+    return {
+        config_.optimizer, config_.ema_decay,
+        config_.scaler.enabled && config_.scaler.adaptive && precision_ == TrainPrecision::kFp16};
   }
 
   void KeepGradient(size_t i, ValueId next) {
@@ -205,8 +210,7 @@ class StepBuilder {
     const std::vector<ValueId> gradients = gradients_;
     const size_t statistics = graph_.states.size();
     MINIM_TRY(AppendUpdate(whole, parameters_, gradients,
-                           {graph_.inputs[kRate], graph_.inputs[kInverseScale]}, config_.optimizer,
-                           config_.ema_decay)
+                           {graph_.inputs[kRate], graph_.inputs[kInverseScale]}, Spec())
                   .status());
     for (size_t i = statistics; i < whole.graph.states.size(); ++i) {
       const State& state = whole.graph.states[i];
@@ -222,6 +226,7 @@ class StepBuilder {
 
   const TrainConfig& config_;
   StepPart part_;
+  TrainPrecision precision_ = TrainPrecision::kFp32;
   StepGraph& step_;
   Graph& graph_;
   Builder builder_;
@@ -229,6 +234,18 @@ class StepBuilder {
   std::vector<ValueId> gradients_;    // of the parameters, with those accumulated
   std::vector<ValueId> accumulated_;  // read values; empty without accumulation
 };
+
+// A file exported for training has its normalisations and dropouts set to it; what comes out of
+// training is for inference.
+void SetToInference(Graph& graph) {
+  for (Node& node : graph.nodes) {
+    if (node.Is("BatchNormalization")) {
+      node.attributes.Set("training_mode", int64_t{0});
+      node.outputs.resize(1);
+    }
+    if (node.Is("Dropout")) node.inputs.resize(std::min<size_t>(node.inputs.size(), 2));
+  }
+}
 
 }  // namespace
 
@@ -247,6 +264,7 @@ Result<StepGraph> BuildStep(const Graph& forward, const TrainConfig& config,
 
 Graph WithStates(const Graph& forward, const StepGraph& step, const std::vector<Tensor>& states) {
   Graph result = forward;
+  SetToInference(result);
   const auto put = [&](const std::string& name, const Tensor& value) {
     const auto it = result.constants.find(result.FindValue(name));
     if (it != result.constants.end()) it->second = value.Clone();

@@ -31,8 +31,8 @@ Result<StepGraph> BuildStep(const Graph& forward, const TrainConfig& config,
                             TrainPrecision precision, const Dims& sample_dims,
                             const Tensor& labels_like, StepPart part);
 
-/// `forward` with its constants replaced by the states of the same name, or by their moving
-/// averages where there are any.
+/// `forward` for inference, with its constants replaced by the states of the same name, or by their
+/// moving averages where there are any.
 Graph WithStates(const Graph& forward, const StepGraph& step, const std::vector<Tensor>& states);
 
 }  // namespace minim

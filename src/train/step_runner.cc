@@ -158,8 +158,8 @@ Result<StepOutcome> StepRunner::Run(std::span<const Batch> batches, double rate,
   if (!out.finite) Undo(statistics);
   if (accumulate_) ClearGradients();
   constexpr int kOptimizer = 0;
-  MINIM_TRY(config_.scaler.adaptive ? scaler_.Record(kOptimizer, out.exponents, out.finite)
-                                    : scaler_.Record(kOptimizer, out.finite));
+  MINIM_TRY(scaler_.adaptive() ? scaler_.Record(kOptimizer, out.exponents, out.finite)
+                               : scaler_.Record(kOptimizer, out.finite));
   MINIM_TRY(scaler_.Update());
   return outcome;
 }

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <optional>
 
+#include "core/dtype.h"
 #include "core/stats.h"
 #include "minim/train.h"
 #include "onnx/onnx.h"
@@ -34,6 +35,7 @@ struct Position {
   double best = std::numeric_limits<double>::infinity();
   double loss_sum = 0;     // of this epoch's finite losses ...
   int64_t loss_count = 0;  // ... so many
+
   void Save(SavedValues& to) const {
     Put(to, "epoch", epoch);
     Put(to, "step", step);
@@ -100,7 +102,7 @@ class TrainingRun {
     if (steps_per_epoch_ == 0)
       return InvalidArgument("{} training samples do not fill {} batches of {}", train_.size(),
                              config_.accumulate, config_.batch);
-    MINIM_TRY(CheckClasses());
+    MINIM_TRY(CheckLabels());
     MINIM_TRY(BuildForward());
     return BuildRunner();
   }
@@ -130,11 +132,17 @@ class TrainingRun {
     return {};
   }
 
-  Status CheckClasses() const {
-    if (config_.loss != LossKind::kCrossEntropy || train_.labels.dtype() != DType::i64) return {};
-    for (int64_t label : train_.labels.as<int64_t>())
-      if (label < 0)
+  Status CheckLabels() const {
+    if (config_.loss == LossKind::kMeanSquaredError) return {};
+    const bool classes = config_.loss == LossKind::kCrossEntropy;
+    const Tensor wide = Converted(train_.labels.view(), DType::f64);
+    for (double label : wide.as<double>()) {
+      if (classes && label < 0)
         return InvalidArgument("{}: class label {} is negative", config_.train_labels, label);
+      if (!classes && !(label >= 0 && label <= 1))
+        return InvalidArgument("{}: label {} of binary_cross_entropy is not within 0 and 1",
+                               config_.train_labels, label);
+    }
     return {};
   }
 
@@ -234,18 +242,28 @@ class TrainingRun {
     bad_steps_ = hopeless ? bad_steps_ + 1 : outcome.stepped ? 0 : bad_steps_;
     if (bad_steps_ < config_.bad_steps) return {};
     MINIM_TRY(const std::string reason, runner_->Diagnose(batches, draw, outcome.scale));
+    MINIM_TRY(const std::string kept, KeepLastGood());
     return Internal(
         "epoch {}, step {}: gradients were not finite in {} steps in a row at a loss scale of {} "
-        "(the loss became {}); {}. The parameters are those of the last good step; lower "
-        "learning_rate ({}), clip gradients or check the data",
-        position_.epoch + 1, step + 1, bad_steps_, outcome.scale, outcome.loss, reason,
+        "(the loss became {}); {}. {}; lower learning_rate ({}), clip gradients or check the data",
+        position_.epoch + 1, step + 1, bad_steps_, outcome.scale, outcome.loss, reason, kept,
         config_.optimizer.learning_rate);
+  }
+
+  // What a run that gives up leaves: the last epoch's checkpoint as it is and the parameters of the
+  // last good step beside it.
+  Result<std::string> KeepLastGood() const {
+    if (config_.checkpoint.empty())
+      return std::string("No checkpoint is configured, so this run's parameters are not kept");
+    const std::string file = config_.checkpoint + ".diverged";
+    MINIM_TRY(Save(file));
+    return "The parameters of the last good step are in " + file;
   }
 
   Status FinishEpoch(TrainProgress& progress) {
     progress.ends_epoch = true;
     report_.epoch_loss.push_back(progress.loss);
-    if (test_.size() > 0 && test_.labels.dtype() == DType::i64) {
+    if (HasTestClasses()) {
       MINIM_TRY(const std::shared_ptr<Session> session,
                 MakeSession(runner_->Trained(), {.threads = config_.threads}));
       MINIM_TRY(progress.test_accuracy, Accuracy(*session, test_));
@@ -259,7 +277,12 @@ class TrainingRun {
     position_.step = position_.loss_count = 0;
     position_.loss_sum = 0;
     report_.stopped_early = StopsEarly();
-    return config_.checkpoint.empty() ? Status() : Save();
+    return config_.checkpoint.empty() ? Status() : Save(config_.checkpoint);
+  }
+
+  bool HasTestClasses() const {
+    return test_.size() > 0 && test_.labels.dtype() == DType::i64 &&
+           test_.labels.size() == test_.size() && config_.loss != LossKind::kMeanSquaredError;
   }
 
   bool StopsEarly() const {
@@ -273,7 +296,7 @@ class TrainingRun {
         static_cast<double>(steps_done_ * config_.batch * config_.accumulate) / progress.seconds;
     if (log_.is_open()) MINIM_TRY(Log(progress));
     if (!progress_ || progress_(progress)) return {};
-    if (!config_.checkpoint.empty()) MINIM_TRY(Save());
+    if (!config_.checkpoint.empty()) MINIM_TRY(Save(config_.checkpoint));
     return Cancelled(
         "stopped in epoch {} after step {}{}", progress.epoch, progress.step,
         config_.checkpoint.empty() ? "" : "; the checkpoint is saved, run again with --resume");
@@ -311,13 +334,12 @@ class TrainingRun {
             {"accumulate", config_.accumulate}};
   }
 
-  Status Save() const {
+  Status Save(const std::string& file) const {
     SavedValues values = runner_->scaler().Save();
     position_.Save(values);
     rate_->Save(values);
     for (const auto& [name, value] : Identity()) Put(values, name, value);
-    return WriteCheckpoint(config_.checkpoint, runner_->step(), runner_->states(),
-                           std::move(values));
+    return WriteCheckpoint(file, runner_->step(), runner_->states(), std::move(values));
   }
 
   Status Restore() {

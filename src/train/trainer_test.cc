@@ -10,6 +10,7 @@
 #include "graph/text.h"
 #include "minim/session.h"
 #include "minim/train.h"
+#include "onnx/onnx.h"
 #include "ops/infer.h"
 #include "train/metrics.h"
 #include "train/step.h"
@@ -190,6 +191,86 @@ TEST_F(TrainTest, TheFirstBadOpIsNamed) {
   const std::string message = Train(config).status().message();
   EXPECT_NE(message.find("made the first value that is not finite"), std::string::npos) << message;
   EXPECT_NE(message.find("gradient of"), std::string::npos) << message;
+}
+
+TEST_F(TrainTest, AGivenUpRunKeepsItsParameters) {
+  TrainConfig config = Config();
+  config.optimizer = {.kind = OptimizerKind::kSgd, .learning_rate = 1e30};
+  config.checkpoint = (folder_ / "run.safetensors").string();
+  const std::string message = Train(config).status().message();
+  EXPECT_NE(message.find("run.safetensors.diverged"), std::string::npos) << message;
+  EXPECT_TRUE(std::filesystem::exists(config.checkpoint + ".diverged"));
+}
+
+TEST_F(TrainTest, BinaryLabelsAreMeasuredByTheSignOfTheLogit) {
+  TrainConfig config = Config();
+  config.model.layers.back().units = 1;
+  config.loss = LossKind::kBinaryCrossEntropy;
+  const auto report = Train(config);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_GT(report->epoch_accuracy.back(), 0.97);
+  Tensor y = ReadNpy(folder_ / "y.npy").value();
+  y.as<int64_t>()[7] = 2;
+  ASSERT_TRUE(WriteNpy(folder_ / "two.npy", y.view()).ok());
+  config.train_labels = (folder_ / "two.npy").string();
+  EXPECT_NE(Train(config).status().message().find("label 2"), std::string::npos);
+}
+
+TEST_F(TrainTest, SettingsThatMatchNothingAreErrors) {
+  TrainConfig config = Config();
+  config.optimizer.groups = {{.match = "bias"}, {.match = "conv"}};
+  EXPECT_NE(Train(config).status().message().find("'conv' matches no parameter"),
+            std::string::npos);
+  config = Config();
+  config.precision = TrainPrecision::kBf16;
+  config.fp32_ops = {"Softmaxx"};
+  EXPECT_NE(Train(config).status().message().find("'Softmaxx'"), std::string::npos);
+}
+
+// A file exported in training mode.
+TEST_F(TrainTest, WhatIsExportedIsForInference) {
+  const Philox rng(5);
+  uint64_t draw = 0;
+  const auto list = [](size_t n, auto&& value) {
+    std::string text = "[";
+    for (size_t i = 0; i < n; ++i) text += fmt::format("{}{}", i == 0 ? "" : ", ", value());
+    return text + "]";
+  };
+  const auto random = [&] { return rng.Uniform(draw++) - 0.5f; };
+  const auto all = [](float value) { return [value] { return value; }; };
+  const std::string text = fmt::format(
+      R"(graph "g"(x: f32[N,2]) -> (y) {{
+    const w: f32[2,32] = {}
+    const v: f32[32,2] = {}
+    const one: f32[32] = {}
+    const zero: f32[32] = {}
+    const mean: f32[32] = {}
+    const var: f32[32] = {}
+    const ratio: f32[] = [0.25]
+    const training: bool[] = [1]
+    a = MatMul(x, w)
+    n, next_mean, next_var = BatchNormalization(a, one, zero, mean, var) {{training_mode=1}}
+    r = Relu(n)
+    d = Dropout(r, ratio, training)
+    y = MatMul(d, v) }})",
+      list(64, random), list(64, random), list(32, all(1)), list(32, all(0)), list(32, all(0)),
+      list(32, all(1)));
+  auto graph = ParseText(text);
+  ASSERT_TRUE(graph.ok()) << graph.status().message();
+  ASSERT_TRUE(InferGraph(*graph).ok());
+  TrainConfig config = Config();
+  config.model = {.onnx = (folder_ / "training.onnx").string()};
+  ASSERT_TRUE(ExportOnnx(*graph, config.model.onnx).ok());
+  const auto report = Train(config);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_GT(report->epoch_accuracy.back(), 0.95);
+  const Graph trained = ImportOnnx(config.onnx_out).value();
+  for (const Node& node : trained.nodes) {
+    EXPECT_EQ(node.attributes.Int("training_mode", 0), 0);
+    if (node.Is("Dropout")) {
+      EXPECT_EQ(node.input(2), kNoValue);
+    }
+  }
 }
 
 TEST_F(TrainTest, StopsEarly) {

@@ -54,15 +54,17 @@ class UpdateBuilder {
                 const OptimizerSpec& spec)
       : to_(to), builder_(to.graph), parameters_(parameters), inputs_(inputs), spec_(spec) {}
 
-  Result<UpdateResult> Run(const std::vector<ValueId>& gradients, double ema_decay) {
+  Result<UpdateResult> Run(const std::vector<ValueId>& gradients, const UpdateSpec& update) {
     gradients_ = &gradients;
     Check();
-    const ValueId count = to_.graph.AddValue("step", {DType::i64, Shape()});
+    if (update.exponents)
+      result_.exponents = builder_.EmitMany("ExponentHistogram", gradients, 1, {}, kMinimDomain)[0];
+    const ValueId count = to_.graph.AddValue("optimizer.step", {DType::i64, Shape()});
     count_ = builder_.Add(count, builder_.Scalar(1, DType::i64));
-    AddState("step", count, count_, Tensor::Scalar<int64_t>(0), StateKind::kCount);
+    AddState("optimizer.step", count, count_, Tensor::Scalar<int64_t>(0), StateKind::kCount);
     next_.resize(parameters_.names.size());
-    for (size_t group = 0; group <= spec_.groups.size(); ++group) UpdateGroup(group);
-    if (ema_decay > 0) Average(ema_decay);
+    for (size_t group = 0; group <= spec_.groups.size(); ++group) MINIM_TRY(UpdateGroup(group));
+    if (update.ema_decay > 0) Average(update.ema_decay);
     MINIM_TRY(builder_.status());
     return result_;
   }
@@ -74,7 +76,8 @@ class UpdateBuilder {
     const std::vector<ValueId> out =
         builder_.EmitMany("GradientNorm", inputs, 3,
                           {{"max_norm", static_cast<float>(spec_.clip_norm)}}, kMinimDomain);
-    result_ = {out[0], out[1]};
+    result_.finite = out[0];
+    result_.norm = out[1];
     coefficient_ = out[2];
   }
 
@@ -88,14 +91,21 @@ class UpdateBuilder {
     return spec_.groups.size();  // those that no group matches
   }
 
-  void UpdateGroup(size_t group) {
+  Status UpdateGroup(size_t group) {
     std::vector<size_t> members;
     for (size_t i = 0; i < parameters_.names.size(); ++i)
       if (GroupOf(parameters_.names[i]) == group) members.push_back(i);
-    if (members.empty()) return;
+    const ParameterGroup all;
     const bool own = group < spec_.groups.size();
-    const Form form = FormOf(spec_, own ? spec_.groups[group].weight_decay : spec_.weight_decay);
-    const double factor = own ? spec_.groups[group].rate_factor : 1;
+    const ParameterGroup& rule = own ? spec_.groups[group] : all;
+    if (members.empty() && own)
+      return InvalidArgument(
+          "optimizer: the group '{}' matches no parameter that a group before it left; the "
+          "parameters are {}",
+          rule.match, fmt::join(parameters_.names, ", "));
+    if (members.empty()) return {};
+    const Form form = FormOf(spec_, rule.weight_decay < 0 ? spec_.weight_decay : rule.weight_decay);
+    const double factor = rule.rate_factor;
     const ValueId rate = factor == 1 ? inputs_.rate : builder_.Mul(inputs_.rate, factor);
     std::vector<ValueId> inputs = {rate, count_, inputs_.inverse_scale, coefficient_};
     for (size_t i : members) inputs.push_back(parameters_.reads[i]);
@@ -122,6 +132,7 @@ class UpdateBuilder {
       AddState(states[k].name, states[k].read, out[members.size() + k],
                Tensor(DType::f32, parameters_.values[members[k % members.size()]].dims()),
                StateKind::kMoment);
+    return {};
   }
 
   // A step of gradient descent on |average - parameter|^2 / 2 with the rate 1 - decay.
@@ -169,8 +180,8 @@ void StatefulGraph::AddState(State state, Tensor value, StateKind kind) {
 
 Result<UpdateResult> AppendUpdate(StatefulGraph& to, const Parameters& parameters,
                                   const std::vector<ValueId>& gradients, const UpdateInputs& inputs,
-                                  const OptimizerSpec& spec, double ema_decay) {
-  return UpdateBuilder(to, parameters, inputs, spec).Run(gradients, ema_decay);
+                                  const UpdateSpec& spec) {
+  return UpdateBuilder(to, parameters, inputs, spec.optimizer).Run(gradients, spec);
 }
 
 Status CheckOptimizer(const OptimizerSpec& s) {
@@ -187,8 +198,8 @@ Status CheckOptimizer(const OptimizerSpec& s) {
   MINIM_TRY(Expect(positive(s.clip_norm), "clip_norm", s.clip_norm, "at least 0"));
   MINIM_TRY(Expect(positive(s.clip_value), "clip_value", s.clip_value, "at least 0"));
   for (const ParameterGroup& group : s.groups) {
-    MINIM_TRY(Expect(positive(group.weight_decay), "a group's weight_decay", group.weight_decay,
-                     "at least 0"));
+    MINIM_TRY(Expect(std::isfinite(group.weight_decay), "a group's weight_decay",
+                     group.weight_decay, "a finite number"));
     MINIM_TRY(Expect(positive(group.rate_factor), "a group's rate_factor", group.rate_factor,
                      "at least 0"));
   }

@@ -32,8 +32,15 @@ struct UpdateInputs {
 };
 
 struct UpdateResult {
-  ValueId finite = kNoValue;  // bool scalar: the condition of every state written here
-  ValueId norm = kNoValue;    // f32 scalar, of the unscaled gradients, before clipping
+  ValueId finite = kNoValue;     // bool scalar: the condition of every state written here
+  ValueId norm = kNoValue;       // f32 scalar, of the unscaled gradients, before clipping
+  ValueId exponents = kNoValue;  // i64[256], of the scaled gradients, if asked for
+};
+
+struct UpdateSpec {
+  const OptimizerSpec& optimizer;
+  double ema_decay = 0;
+  bool exponents = false;  // count the gradients' exponents, for an adaptive loss scale
 };
 
 /// The first values and names of parameters, which are read as `reads` and have `gradients` (f32).
@@ -44,11 +51,12 @@ struct Parameters {
 };
 
 /// Appends the update of `parameters` and all states it needs, the parameters among them.
-/// Errors: kInvalidArgument for a spec that cannot work, naming the field.
+/// Errors: kInvalidArgument for a group of parameters that has none.
 Result<UpdateResult> AppendUpdate(StatefulGraph& to, const Parameters& parameters,
                                   const std::vector<ValueId>& gradients, const UpdateInputs& inputs,
-                                  const OptimizerSpec& spec, double ema_decay);
+                                  const UpdateSpec& spec);
 
+/// Errors: kInvalidArgument for a spec that cannot work, naming the field.
 Status CheckOptimizer(const OptimizerSpec& spec);
 
 }  // namespace minim
