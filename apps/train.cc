@@ -18,6 +18,7 @@ struct Options {
   std::string config, precision;
   int64_t epochs = 0;
   int threads = 0;
+  double budget = 0;  // MiB
   bool resume = false, profile = false;
 };
 
@@ -31,6 +32,9 @@ void ShowStart(const TrainReport& r) {
       "gradients\n",
       r.parameters, r.precision_reason.empty() ? Name(r.precision) : r.precision_reason,
       Mebibytes(r.arena_bytes), Mebibytes(r.state_bytes));
+  if (r.repeated_ops > 0)
+    fmt::print("{} ops run twice, {:.1f} % more work, instead of {} between ops\n", r.repeated_ops,
+               r.repeated_work * 100, Mebibytes(r.kept_arena_bytes));
   std::fflush(stdout);  // seen before the first step, wherever it goes
 }
 
@@ -56,6 +60,8 @@ bool Show(ProgressBar& bar, const TrainProgress& p) {
 Status Override(const Options& options, TrainConfig& config) {
   if (options.epochs > 0) config.epochs = options.epochs;
   if (options.threads > 0) config.threads = options.threads;
+  if (options.budget > 0)
+    config.memory.budget_bytes = static_cast<size_t>(options.budget * (1 << 20));
   config.resume = config.resume || options.resume;
   if (config.resume && config.checkpoint.empty())
     return InvalidArgument("--resume needs [output] checkpoint in {}", options.config);
@@ -114,12 +120,15 @@ void AddTrainCommand(CLI::App& app, int& exit_code) {
                            [o] { return Run(*o); });
   verb->add_option("config", o->config,
                    "TOML file with [data], [model], [train], [optimizer], [schedule], "
-                   "[scaler], [output]")
+                   "[scaler], [memory], [output]")
       ->required();
   verb->add_option("--precision", o->precision,
                    "fp32, bf16, fp16 or auto (whichever measures faster); overrides [train]");
   verb->add_option("--epochs", o->epochs, "Overrides [train] epochs");
   verb->add_option("--threads", o->threads, "Overrides [train] threads");
+  verb->add_option("--budget", o->budget,
+                   "MiB that a step may take; ops run twice as needed. Overrides [memory]")
+      ->check(CLI::PositiveNumber);
   verb->add_flag("--profile", o->profile, "Print what each op of a step takes, and do not train");
   verb->add_flag("--resume", o->resume, "Continue from the checkpoint if it exists");
 }

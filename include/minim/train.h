@@ -82,6 +82,13 @@ struct ScheduleSpec {
   double threshold = 1e-4;                        // plateau: the least relative improvement
 };
 
+/// Gradient checkpointing: values of the forward pass that the backward pass makes again instead of
+/// reading them. No bit of the result depends on it.
+struct MemorySpec {
+  bool sqrt_checkpoints = false;  // keep what crosses the borders of about sqrt(n) segments
+  size_t budget_bytes = 0;        // > 0: of arena and states; make again what costs least
+};
+
 struct TrainConfig {
   std::string train_samples, train_labels;  // .npy or IDX (.gz)
   std::string test_samples, test_labels;    // optional
@@ -92,6 +99,7 @@ struct TrainConfig {
   /// Op types or node names that autocast treats otherwise than by its own lists.
   std::vector<std::string> lower_ops, fp32_ops;
   GradScalerOptions scaler;  // of FP16
+  MemorySpec memory;
   OptimizerSpec optimizer;
   ScheduleSpec schedule;
   int64_t epochs = 1;
@@ -131,8 +139,11 @@ struct TrainReport {
   std::vector<double> epoch_loss;
   std::vector<double> epoch_accuracy;  // on the test set, if there is one
   double seconds = 0;
-  size_t arena_bytes = 0;  // of the training step
-  size_t state_bytes = 0;  // weights, moments, accumulated gradients
+  size_t arena_bytes = 0;       // of the training step
+  size_t kept_arena_bytes = 0;  // what it would be if nothing ran twice
+  int repeated_ops = 0;         // of a step, run twice
+  double repeated_work = 0;     // by them, as a share of a step's
+  size_t state_bytes = 0;       // weights, moments, accumulated gradients
   int64_t parameters = 0;
   TrainPrecision precision = TrainPrecision::kFp32;
   std::string precision_reason;  // of kAuto: what was measured
@@ -144,10 +155,11 @@ struct TrainReport {
 std::string_view Name(TrainPrecision precision);
 
 /// Trains and writes the ONNX file. `started` is called before the first step, with what is known
-/// then: bytes, parameters, precision. `progress` is called after every step; returning false saves
-/// a checkpoint (if configured) and stops with kCancelled.
-/// Errors: kInvalidArgument for a config that disagrees with itself or the data; kUnsupported for
-/// an operator without a gradient; kInternal when gradients stay non-finite, naming the first op
+/// then: bytes, parameters, precision, what runs twice. `progress` is called after every step;
+/// returning false saves a checkpoint (if configured) and stops with kCancelled. Errors:
+/// kInvalidArgument for a config that disagrees with itself or the data; kUnsupported for an
+/// operator without a gradient; kResourceExhausted for a budget that no step fits, naming the
+/// least; kInternal when gradients stay non-finite, naming the first op
 /// that made one.
 Result<TrainReport> Train(const TrainConfig& config,
                           const std::function<bool(const TrainProgress&)>& progress = {},

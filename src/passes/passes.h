@@ -60,6 +60,37 @@ struct AutocastOptions {
 /// Inserts Casts so that ops of class kLower compute in the lower precision and kFp32 ops in FP32.
 Status Autocast(Graph& graph, const AutocastOptions& options);
 
+/// The nodes that a loss depends on, among those of a training step. The graph outlives it and does
+/// not change but by Rematerialize.
+class ForwardPart {
+ public:
+  ForwardPart(const Graph& graph, ValueId loss);
+
+  bool Runs(int node) const { return runs_[node]; }
+  /// True if such a node makes the value.
+  bool Makes(ValueId id) const;
+  int ProducerOf(ValueId id) const { return producers_[id]; }
+  /// The value whose bytes an alias shows; others are their own.
+  ValueId Stored(ValueId id) const;
+  /// Stored values that later nodes read, and Fixed().
+  std::set<ValueId> Saved() const;
+  /// Values that must stay: outputs, what states become, and draws that cannot be repeated.
+  std::set<ValueId> Fixed() const;
+
+ private:
+  const Graph& graph_;
+  std::vector<int> producers_;
+  std::vector<bool> runs_;  // by node
+};
+
+/// Gradient checkpointing: of the values that the forward part makes, nodes after it find only
+/// those in `keep`, which contains Fixed(); others are made again, just before their first reader,
+/// by copies of the nodes that made them. The same nodes on the same values give the same bits, so
+/// nothing may merge duplicates later. Returns, for each node, its index before or, of a copy, that
+/// of its original. Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.
+std::vector<int> Rematerialize(Graph& graph, const ForwardPart& forward,
+                               const std::set<ValueId>& keep);
+
 /// A copy whose tensor inputs have these dims, with inferred types. Errors: kInvalidArgument names
 /// the input that disagrees with its declared shape or with another use of the same symbol.
 Result<Graph> Specialize(const Graph& graph, const std::vector<Dims>& input_dims);

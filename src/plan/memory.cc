@@ -14,19 +14,6 @@ bool Overlap(const BufferRequest& a, const BufferRequest& b) {
   return a.first <= b.last && b.first <= a.last;
 }
 
-size_t PeakLiveBytes(const std::vector<BufferRequest>& requests) {
-  int steps = 0;
-  for (const BufferRequest& r : requests) steps = std::max(steps, r.last + 1);
-  std::vector<ptrdiff_t> change(static_cast<size_t>(steps) + 1, 0);
-  for (const BufferRequest& r : requests) {
-    change[r.first] += static_cast<ptrdiff_t>(Aligned(r.bytes));
-    change[r.last + 1] -= static_cast<ptrdiff_t>(Aligned(r.bytes));
-  }
-  ptrdiff_t live = 0, peak = 0;
-  for (ptrdiff_t c : change) peak = std::max(peak, live += c);
-  return static_cast<size_t>(peak);
-}
-
 // Each request in `order` at the lowest offset that is free while it lives.
 MemoryPlan PlaceInOrder(const std::vector<BufferRequest>& requests,
                         const std::vector<size_t>& order) {
@@ -85,8 +72,22 @@ constexpr int kPromotions = 16;
 
 }  // namespace
 
+std::vector<size_t> LiveBytes(const std::vector<BufferRequest>& requests) {
+  size_t steps = 0;
+  for (const BufferRequest& r : requests) steps = std::max(steps, static_cast<size_t>(r.last) + 1);
+  std::vector<size_t> live(steps + 1, 0);  // first changes, modulo the word, then sums
+  for (const BufferRequest& r : requests) {
+    live[r.first] += Aligned(r.bytes);
+    live[r.last + 1] -= Aligned(r.bytes);
+  }
+  std::partial_sum(live.begin(), live.end(), live.begin());
+  live.pop_back();
+  return live;
+}
+
 MemoryPlan PlanMemory(const std::vector<BufferRequest>& requests) {
-  const size_t live_bytes = PeakLiveBytes(requests);
+  const std::vector<size_t> live = LiveBytes(requests);
+  const size_t live_bytes = live.empty() ? 0 : *std::max_element(live.begin(), live.end());
   MemoryPlan best;
   for (Weight weight : kWeights) {
     std::vector<size_t> order = OrderBy(requests, weight);

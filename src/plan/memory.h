@@ -18,9 +18,13 @@ struct MemoryPlan {
   size_t live_bytes = 0;        // largest sum of simultaneously live requests: a lower bound
 };
 
-/// Greedy: buffers in some order, each at the lowest offset free for its whole lifetime (Pisarchyk and
-/// Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020, who go by size). Several
-/// orders are tried, and what ends highest is moved to their front; the smallest arena wins.
+/// Bytes live at each step.
+std::vector<size_t> LiveBytes(const std::vector<BufferRequest>& requests);
+
+/// Greedy: buffers in some order, each at the lowest offset free for its whole lifetime (Pisarchyk
+/// and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020, who go by size).
+/// Several orders are tried, and what ends highest is moved to their front; the smallest arena
+/// wins.
 MemoryPlan PlanMemory(const std::vector<BufferRequest>& requests);
 
 }  // namespace minim

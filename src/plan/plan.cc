@@ -16,6 +16,19 @@ class Planner {
   }
 
   Plan Run() {
+    PlaceValues();
+    LayOutArena();
+    AddFinalCopies();
+    return std::move(plan_);
+  }
+
+  ArenaUse Use() {
+    PlaceValues();
+    return CollectUse();
+  }
+
+ private:
+  void PlaceValues() {
     const size_t count = plan_.graph.values.size();
     root_.resize(count);
     std::iota(root_.begin(), root_.end(), 0);
@@ -27,12 +40,8 @@ class Planner {
     MergeBuffers();
     PlaceOutputs();
     PlaceStates();
-    LayOutArena();
-    AddFinalCopies();
-    return std::move(plan_);
   }
 
- private:
   const Graph& graph() const { return plan_.graph; }
   size_t BytesOf(ValueId id) const {
     const TensorType& type = graph().type(id);
@@ -175,30 +184,40 @@ class Planner {
     return kNoValue;
   }
 
-  void LayOutArena() {
-    std::vector<BufferRequest> requests;
-    std::vector<ValueId> owners;
+  ArenaUse CollectUse() const {
+    ArenaUse use;
     const int end = static_cast<int>(graph().nodes.size());
+    use.buffer_of.assign(root_.size(), -1);
     for (size_t id = 0; id < root_.size(); ++id) {
       if (root_[id] != static_cast<ValueId>(id) || !Owned(id) || first_[id] == kForever) continue;
-      requests.push_back({BytesOf(id), first_[id], std::clamp(last_[id], first_[id], end)});
-      owners.push_back(static_cast<ValueId>(id));
+      use.buffer_of[id] = static_cast<int>(use.requests.size());
+      use.requests.push_back({BytesOf(id), first_[id], std::clamp(last_[id], first_[id], end)});
     }
-    const size_t buffers = requests.size();
-    for (int i = 0; i < end; ++i) {
-      plan_.steps.push_back({.kind = traits_[i].kind,
-                             .node = i,
-                             .scratch_bytes = traits_[i].scratch_bytes,
-                             .commit_if = ConditionOf(graph().nodes[i])});
-      if (traits_[i].scratch_bytes > 0) requests.push_back({traits_[i].scratch_bytes, i, i});
-    }
-    const MemoryPlan memory = PlanMemory(requests);
+    for (size_t id = 0; id < root_.size(); ++id) use.buffer_of[id] = use.buffer_of[root_[id]];
+    for (int i = 0; i < end; ++i)
+      if (traits_[i].scratch_bytes > 0) use.requests.push_back({traits_[i].scratch_bytes, i, i});
+    return use;
+  }
+
+  void LayOutArena() {
+    const ArenaUse use = CollectUse();
+    const MemoryPlan memory = PlanMemory(use.requests);
     plan_.arena_bytes = memory.bytes;
     plan_.live_bytes = memory.live_bytes;
-    for (size_t b = 0; b < buffers; ++b) home_[owners[b]] = {Place::kArena, memory.offsets[b]};
-    size_t next = buffers;
-    for (Step& step : plan_.steps)
+    for (size_t id = 0; id < root_.size(); ++id)
+      if (root_[id] == static_cast<ValueId>(id) && use.buffer_of[id] >= 0)
+        home_[id] = {Place::kArena, memory.offsets[use.buffer_of[id]]};
+    size_t scratch = 0;  // requests of scratch come last
+    for (const StepTraits& traits : traits_) scratch += traits.scratch_bytes > 0;
+    size_t next = use.requests.size() - scratch;
+    for (size_t i = 0; i < traits_.size(); ++i) {
+      Step step{.kind = traits_[i].kind,
+                .node = static_cast<int>(i),
+                .scratch_bytes = traits_[i].scratch_bytes,
+                .commit_if = ConditionOf(graph().nodes[i])};
       if (step.scratch_bytes > 0) step.scratch_offset = memory.offsets[next++];
+      plan_.steps.push_back(step);
+    }
     plan_.slots.resize(root_.size());
     for (size_t id = 0; id < root_.size(); ++id) plan_.slots[id] = home_[root_[id]];
   }
@@ -246,6 +265,10 @@ std::string SlotText(const Slot& slot) {
 
 Plan BuildPlan(Graph graph, const std::vector<StepTraits>& traits) {
   return Planner(std::move(graph), traits).Run();
+}
+
+ArenaUse UseOfArena(Graph graph, const std::vector<StepTraits>& traits) {
+  return Planner(std::move(graph), traits).Use();
 }
 
 std::string Plan::ToText() const {

@@ -61,4 +61,11 @@ struct Plan {
 /// the state's condition is known by then; else it is copied there at the end.
 Plan BuildPlan(Graph graph, const std::vector<StepTraits>& traits);
 
+/// What a plan's arena is asked for.
+struct ArenaUse {
+  std::vector<BufferRequest> requests;  // of values, then of scratch
+  std::vector<int> buffer_of;           // by value: its request; -1 outside the arena
+};
+ArenaUse UseOfArena(Graph graph, const std::vector<StepTraits>& traits);
+
 }  // namespace minim

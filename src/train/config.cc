@@ -266,6 +266,16 @@ Status ReadScaler(Section section, GradScalerOptions& options) {
   return section.NoOthers();
 }
 
+Status ReadMemory(Section section, MemorySpec& memory) {
+  double mebibytes = 0;
+  MINIM_TRY(section.Read("sqrt_checkpoints", memory.sqrt_checkpoints));
+  MINIM_TRY(section.Read("budget_mib", mebibytes));
+  if (!(mebibytes >= 0 && mebibytes < 1e9))
+    return InvalidArgument("[memory] budget_mib: {} is no size", mebibytes);
+  memory.budget_bytes = static_cast<size_t>(mebibytes * (1 << 20));
+  return section.NoOthers();
+}
+
 Status ReadOutput(Section section, TrainConfig& config) {
   MINIM_TRY(section.Read("onnx", config.onnx_out));
   MINIM_TRY(section.Read("log", config.log_out));
@@ -275,8 +285,8 @@ Status ReadOutput(Section section, TrainConfig& config) {
 }
 
 Status CheckSections(const toml::table& root) {
-  const std::set<std::string_view> sections = {"data",     "model",  "train", "optimizer",
-                                               "schedule", "scaler", "output"};
+  const std::set<std::string_view> sections = {"data",     "model",  "train",  "optimizer",
+                                               "schedule", "scaler", "memory", "output"};
   for (const auto& [key, node] : root) {
     if (!sections.contains(key.str()) || !node.is_table())
       return InvalidArgument("'{}': unknown section; known are [{}]", key.str(),
@@ -294,6 +304,7 @@ Result<TrainConfig> FromToml(const toml::table& root) {
   MINIM_TRY(ReadOptimizer(Section(root, "optimizer"), config.optimizer));
   MINIM_TRY(ReadSchedule(Section(root, "schedule"), config.schedule));
   MINIM_TRY(ReadScaler(Section(root, "scaler"), config.scaler));
+  MINIM_TRY(ReadMemory(Section(root, "memory"), config.memory));
   MINIM_TRY(ReadOutput(Section(root, "output"), config));
   return config;
 }

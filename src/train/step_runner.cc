@@ -79,7 +79,17 @@ Result<std::unique_ptr<Executable>> StepRunner::Compile(const StepGraph& step) c
   context.has_kernel = HasCpuKernel;
   Graph graph = step.graph;
   MINIM_TRY(RunPipeline(kTrainPipeline, graph, context));
-  return Executable::Build(std::move(graph), runtime_, config_.threads);
+  const MemorySpec& memory = config_.memory;
+  RecomputeGoal goal;
+  if (memory.sqrt_checkpoints) goal.mode = RecomputeMode::kSqrt;
+  if (memory.budget_bytes > 0) {
+    size_t states = 0;
+    for (const Tensor& state : step.initial_states) states += state.bytes();
+    goal = {RecomputeMode::kBudget, memory.budget_bytes, states};
+  }
+  auto executable = Executable::Build(std::move(graph), runtime_, config_.threads, goal);
+  if (executable.ok() || goal.mode != RecomputeMode::kBudget) return executable;
+  return Annotate(executable.status(), "[memory] budget");
 }
 
 Status StepRunner::Build(TrainPrecision precision, const Batch& like) {

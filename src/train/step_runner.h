@@ -40,6 +40,8 @@ class StepRunner {
   std::vector<Tensor>& states() { return states_; }
   GradScaler& scaler() { return scaler_; }
   size_t arena_bytes() const;
+  /// Of the step that updates; of an accumulating one it is alike.
+  const RecomputeCost& recomputed() const { return update_->recomputed(); }
   size_t state_bytes() const;
 
  private:

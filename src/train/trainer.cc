@@ -171,6 +171,9 @@ class TrainingRun {
     }
     report_.arena_bytes = runner_->arena_bytes();
     report_.state_bytes = runner_->state_bytes();
+    report_.kept_arena_bytes = std::max(runner_->recomputed().kept_bytes, report_.arena_bytes);
+    report_.repeated_ops = runner_->recomputed().nodes;
+    report_.repeated_work = runner_->recomputed().work;
     report_.parameters = runner_->step().parameter_count;
     return {};
   }

@@ -167,6 +167,50 @@ TEST_F(TrainTest, AccumulatedBatchesAreOneLargeBatch) {
   for (size_t i = 0; i < large.size(); ++i) EXPECT_NEAR(small[i], large[i], 1e-5);
 }
 
+// Normalisation, dropout, accumulation and 16 bits, in half the memory.
+TEST_F(TrainTest, RecomputationChangesNoBit) {
+  TrainConfig config = Config();
+  config.model.layers.clear();
+  for (int i = 0; i < 8; ++i)
+    config.model.layers.insert(config.model.layers.end(), {{.kind = "linear", .units = 32},
+                                                           {.kind = "batch_norm"},
+                                                           {.kind = "sigmoid"},
+                                                           {.kind = "dropout", .ratio = 0.1}});
+  config.model.layers.push_back({.kind = "linear", .units = 2});
+  config.epochs = 2;
+  config.batch = 64;
+  config.accumulate = 2;
+  for (TrainPrecision precision : {TrainPrecision::kFp32, TrainPrecision::kFp16}) {
+    config.precision = precision;
+    config.memory = {};
+    const auto all = Train(config);
+    ASSERT_TRUE(all.ok()) << all.status().message();
+    const std::string expected = ReadFile(config.onnx_out).value();
+    EXPECT_EQ(all->repeated_ops, 0);
+    EXPECT_EQ(all->kept_arena_bytes, all->arena_bytes);
+    config.memory.sqrt_checkpoints = true;
+    const auto segments = Train(config);
+    ASSERT_TRUE(segments.ok()) << segments.status().message();
+    EXPECT_EQ(ReadFile(config.onnx_out).value(), expected);
+    EXPECT_LT(segments->arena_bytes, all->arena_bytes);
+    config.memory = {.budget_bytes = all->state_bytes + all->arena_bytes * 3 / 4};
+    const auto within = Train(config);
+    ASSERT_TRUE(within.ok()) << within.status().message();
+    EXPECT_EQ(ReadFile(config.onnx_out).value(), expected);
+    EXPECT_LE(within->arena_bytes, all->arena_bytes * 3 / 4);
+    EXPECT_GT(within->repeated_ops, 0);
+    EXPECT_LE(within->repeated_work, segments->repeated_work);
+  }
+  config.memory.budget_bytes = 1000;
+  const Status refused = Train(config).status();
+  const size_t at = refused.message().find("the least found is ");
+  ASSERT_NE(at, std::string::npos) << refused.message();
+  config.memory.budget_bytes = std::stoul(refused.message().substr(at + 19));
+  const auto least = Train(config);
+  ASSERT_TRUE(least.ok()) << least.status().message();
+  EXPECT_LE(least->arena_bytes + least->state_bytes, config.memory.budget_bytes);
+}
+
 TEST_F(TrainTest, BadDataIsNamedAndStopsTheRun) {
   Tensor x = ReadNpy(folder_ / "x.npy").value();
   x.as<float>()[100] = std::numeric_limits<float>::quiet_NaN();

@@ -8,8 +8,8 @@ namespace minim {
 
 /// How one node will run.
 struct BoundStep {
-  std::unique_ptr<Kernel> kernel;  // null: the reference runs it
-  std::string how;                 // for `minim explain`
+  std::shared_ptr<const Kernel> kernel;  // null: the reference runs it
+  std::string how;                       // for `minim explain`
 };
 
 /// Binds `node`, whose values have static types. An op without a fitting row is evaluated by its

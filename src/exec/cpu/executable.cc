@@ -68,7 +68,7 @@ void** ExecContext::CallPointers(size_t count) {
 }
 
 Result<std::unique_ptr<Executable>> Executable::Build(Graph graph, std::shared_ptr<Runtime> runtime,
-                                                      int threads) {
+                                                      int threads, const RecomputeGoal& goal) {
   std::unique_ptr<Executable> result(new Executable(std::move(runtime)));
   std::vector<StepTraits> traits;
   for (const Node& node : graph.nodes) {
@@ -82,7 +82,16 @@ Result<std::unique_ptr<Executable>> Executable::Build(Graph graph, std::shared_p
     result->most_pointers_ =
         std::max(result->most_pointers_, node.inputs.size() + node.outputs.size());
   }
-  result->plan_ = BuildPlan(std::move(graph), traits);
+  if (goal.mode == RecomputeMode::kNone) {
+    result->plan_ = BuildPlan(std::move(graph), traits);
+  } else {
+    MINIM_TRY(RecomputePlan within, PlanRecompute(graph, graph.outputs.at(0), traits, goal));
+    result->plan_ = std::move(within.plan);
+    result->recomputed_ = within.cost;
+    std::vector<BoundStep> bound;
+    for (int origin : within.origins) bound.push_back(result->bound_[origin]);
+    result->bound_ = std::move(bound);
+  }
   if (result->plan_.arena_bytes > PhysicalMemory())
     return ResourceExhausted(
         "one run needs {} bytes for what lies between its ops; main memory has {}",

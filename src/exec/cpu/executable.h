@@ -7,7 +7,7 @@
 
 #include "exec/cpu/bind.h"
 #include "passes/pass.h"
-#include "plan/plan.h"
+#include "plan/recompute.h"
 
 namespace minim {
 
@@ -48,9 +48,11 @@ struct RunArgs {
 
 class Executable {
  public:
-  /// Needs static types everywhere in `graph`.
+  /// Needs static types everywhere in `graph`. A `goal` other than kNone is for a training step
+  /// whose first output is the loss. Errors: kResourceExhausted if an arena does not fit main
+  /// memory or the goal.
   static Result<std::unique_ptr<Executable>> Build(Graph graph, std::shared_ptr<Runtime> runtime,
-                                                   int threads);
+                                                   int threads, const RecomputeGoal& goal = {});
 
   /// Makes room in `context`, so that running there allocates nothing.
   void Ready(ExecContext& context) const {
@@ -62,6 +64,8 @@ class Executable {
   Status Run(ExecContext& context, const RunArgs& args) const;
 
   const Plan& plan() const { return plan_; }
+  /// Nodes that run twice, and their share of the work.
+  const RecomputeCost& recomputed() const { return recomputed_; }
   const Graph& graph() const { return plan_.graph; }
   /// One line a step: op, types, implementation.
   std::string Explain() const;
@@ -78,6 +82,7 @@ class Executable {
 
   std::shared_ptr<Runtime> runtime_;
   Plan plan_;
+  RecomputeCost recomputed_;
   std::vector<BoundStep> bound_;        // by node
   std::vector<const void*> constants_;  // by ValueId
   size_t most_pointers_ = 0;
