@@ -1,6 +1,7 @@
 #include "plan/memory.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "minim/tensor.h"
@@ -68,7 +69,12 @@ void Promote(const std::vector<BufferRequest>& requests, const MemoryPlan& plan,
   std::rotate(order.begin(), highest, highest + 1);
 }
 
-constexpr int kPromotions = 16;
+// Rounds of one order: fewer for many requests, whose pairs are compared in each.
+int Rounds(size_t requests) {
+  constexpr double kPairs = 4e7;
+  const double pairs = static_cast<double>(requests) * static_cast<double>(requests);
+  return static_cast<int>(std::clamp(kPairs / (pairs + 1), 1.0, 16.0));
+}
 
 }  // namespace
 
@@ -89,13 +95,14 @@ MemoryPlan PlanMemory(const std::vector<BufferRequest>& requests) {
   const std::vector<size_t> live = LiveBytes(requests);
   const size_t live_bytes = live.empty() ? 0 : *std::max_element(live.begin(), live.end());
   MemoryPlan best;
+  best.offsets.assign(requests.size(), 0);
+  best.bytes = std::numeric_limits<size_t>::max();
   for (Weight weight : kWeights) {
     std::vector<size_t> order = OrderBy(requests, weight);
-    for (int round = 0; round < kPromotions; ++round) {
+    for (int round = 0; round < Rounds(requests.size()) && best.bytes != live_bytes; ++round) {
       MemoryPlan plan = PlaceInOrder(requests, order);
       if (!requests.empty()) Promote(requests, plan, order);
-      if (best.offsets.empty() || plan.bytes < best.bytes) best = std::move(plan);
-      if (best.bytes == live_bytes) break;
+      if (plan.bytes < best.bytes) best = std::move(plan);
     }
   }
   best.live_bytes = live_bytes;

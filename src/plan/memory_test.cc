@@ -13,6 +13,13 @@ TEST(PlanMemoryTest, DisjointLifetimesShare) {
   EXPECT_EQ(plan.bytes, 128u);
 }
 
+TEST(PlanMemoryTest, NothingTakesNothing) {
+  EXPECT_EQ(PlanMemory({}).bytes, 0u);
+  const MemoryPlan plan = PlanMemory({{0, 0, 1}, {0, 1, 2}});
+  EXPECT_EQ(plan.bytes, 0u);
+  EXPECT_EQ(plan.offsets.size(), 2u);
+}
+
 TEST(PlanMemoryTest, LiveBuffersNeverOverlap) {
   for (uint64_t seed = 0; seed < 50; ++seed) {
     const Philox rng(seed);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <unordered_map>
 
 namespace minim {
 namespace {
@@ -74,10 +75,11 @@ class Planner {
     }
     if (conditional_.empty()) return;
     for (const Node& node : graph().nodes) {
+      const ValueId condition = CommitsUnder(node);
       for (const auto* ids : {&node.inputs, &node.outputs}) {
         for (ValueId id : *ids) {
           const auto it = conditional_.find(id);
-          if (it != conditional_.end() && !Commits(node, it->second.condition))
+          if (it != conditional_.end() && it->second.condition != condition)
             it->second.overwrites = false;
         }
       }
@@ -88,12 +90,17 @@ class Planner {
     }
   }
 
-  // True if the node makes nothing but next values of states under this condition.
-  bool Commits(const Node& node, ValueId condition) const {
-    return std::all_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) {
+  // The condition of the states whose next values the node makes; kNoValue if it makes others, too.
+  ValueId CommitsUnder(const Node& node) const {
+    ValueId condition = kNoValue;
+    for (ValueId id : node.outputs) {
+      if (id == kNoValue) continue;
       const auto it = conditional_.find(id);
-      return id == kNoValue || (it != conditional_.end() && it->second.condition == condition);
-    });
+      if (it == conditional_.end()) return kNoValue;
+      if (condition != kNoValue && it->second.condition != condition) return kNoValue;
+      condition = it->second.condition;
+    }
+    return condition;
   }
 
   // True if step `step`, which makes `next`, may write it to its state's buffer.
@@ -122,10 +129,14 @@ class Planner {
         Merge(node.output(0), node.input(0));
         continue;
       }
+      std::unordered_map<ValueId, int> readers;  // of a buffer, among the inputs
+      for (ValueId id : node.inputs)
+        if (id != kNoValue) ++readers[root_[id]];
       for (size_t o = 0; o < node.outputs.size(); ++o) {
         if (node.outputs[o] == kNoValue) continue;
         const int input = traits_[i].in_place_input(static_cast<int>(o));
-        if (input >= 0) TryInPlace(step, node, node.outputs[o], node.input(input));
+        if (input >= 0 && node.input(input) != kNoValue && readers[root_[node.input(input)]] == 1)
+          TryInPlace(step, node.outputs[o], node.input(input));
       }
     }
   }
@@ -136,13 +147,10 @@ class Planner {
     last_[root] = std::max(last_[root], last_[from]);
   }
 
-  void TryInPlace(int step, const Node& node, ValueId output, ValueId input) {
-    if (input == kNoValue || BytesOf(output) != BytesOf(input)) return;
+  void TryInPlace(int step, ValueId output, ValueId input) {
+    if (BytesOf(output) != BytesOf(input)) return;
     const ValueId root = root_[input];
     if (last_[root] > step || graph().type(output).dtype != graph().type(input).dtype) return;
-    if (std::count_if(node.inputs.begin(), node.inputs.end(),
-                      [&](ValueId id) { return id != kNoValue && root_[id] == root; }) != 1)
-      return;
     const bool state = home_[root].place == Place::kState && NextOf(home_[root].where) == output &&
                        MayOverwrite(output, step);
     if (Owned(input) || state) Merge(output, input);

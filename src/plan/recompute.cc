@@ -12,6 +12,7 @@ namespace {
 constexpr double kWorkPerByte = 4;   // a core's arithmetic in the time that a byte of memory takes
 constexpr int kMostTakenBack = 64;   // trials of keeping a value after all
 constexpr int kMostCorrections = 8;  // of the target, for what fragments
+constexpr int kMostSetbacks = 8;     // values in a row whose loss would raise the live bytes
 
 using Values = std::set<ValueId>;
 
@@ -119,10 +120,17 @@ class Search {
     return keep;
   }
 
+  // About evenly spaced on a logarithmic scale up to twice the root of the number of saved values.
+  std::vector<int> SegmentCounts() const {
+    const double most = 2 + 2 * std::sqrt(static_cast<double>(all_.keep.size()));
+    std::vector<int> counts;
+    for (int count = 1; count <= most; count += 1 + count / 4) counts.push_back(count);
+    return counts;
+  }
+
   Choice SmallestSegments() const {
     Choice best = all_;
-    const int most = 2 + static_cast<int>(2 * std::sqrt(static_cast<double>(all_.keep.size())));
-    for (int count = 1; count <= most; ++count) {
+    for (int count : SegmentCounts()) {
       Choice choice = Evaluate(Segments(count));
       if (choice.peak < best.peak) best = std::move(choice);
     }
@@ -180,7 +188,8 @@ class Search {
   Choice GiveUp(size_t target) const {
     Choice now = all_, best = all_;
     Values banned;
-    while (best.peak > target) {
+    int setbacks = 0;
+    while (best.peak > target && setbacks < kMostSetbacks) {
       const std::vector<ValueId> idle = IdleAtPeak(now, banned);
       if (idle.empty()) break;
       const size_t wanted = (now.peak - std::min(now.peak, target)) / 4;
@@ -201,9 +210,11 @@ class Search {
       }
       if (next.peak > now.peak) {
         banned.insert(idle[0]);
+        ++setbacks;
         continue;
       }
       now = std::move(next);
+      setbacks = 0;
       if (now.peak < best.peak) best = now;
     }
     return best;
@@ -227,8 +238,7 @@ class Search {
 
   Choice Cheapest(size_t target) const {
     Choice best = GiveUp(target);
-    const int most = 2 + static_cast<int>(2 * std::sqrt(static_cast<double>(all_.keep.size())));
-    for (int count = 1; count <= most; ++count) {
+    for (int count : SegmentCounts()) {
       Choice segments = Evaluate(Segments(count));
       const bool fits = segments.peak <= target;
       const bool better =
