@@ -9,35 +9,10 @@
 #include "ops/infer.h"
 #include "ops/reference.h"
 #include "passes/passes.h"
+#include "passes/testing/training_chain.h"
 
 namespace minim {
 namespace {
-
-// `layers` lines, each from v<i> to v<i+1> with a weight w<i>, and the gradients of all weights.
-// Outputs are the loss and the gradients.
-Graph Chain(int layers, std::string_view layer) {
-  std::string text = "graph \"g\"(v0: f32[8,16], draw: i64";
-  for (int i = 0; i < layers; ++i) text += fmt::format(", w{}: f32[16,16]", i);
-  text += ") -> (loss) { const ratio: f32 = [0.5] const yes: bool = [1]\n";
-  for (int i = 0; i < layers; ++i) {
-    std::string line(layer);
-    for (const auto& [mark, value] :
-         {std::pair("NEXT", i + 1), std::pair("SELF", i), std::pair("BEFORE", std::max(0, i - 1))})
-      for (size_t at; (at = line.find(mark)) != std::string::npos;)
-        line.replace(at, std::strlen(mark), std::to_string(value));
-    text += line + "\n";
-  }
-  text += fmt::format("loss = ReduceSum(v{}) {{keepdims=0}} }}", layers);
-  auto graph = ParseText(text);
-  EXPECT_TRUE(graph.ok()) << graph.status().message();
-  EXPECT_TRUE(InferGraph(*graph).ok());
-  std::vector<ValueId> weights(graph->inputs.begin() + 2, graph->inputs.end());
-  const auto gradients = Autodiff(*graph, graph->outputs[0], weights);
-  EXPECT_TRUE(gradients.ok()) << gradients.status().message();
-  graph->outputs.insert(graph->outputs.end(), gradients->begin(), gradients->end());
-  EXPECT_TRUE(EliminateDeadCode(*graph, {}).ok());
-  return *std::move(graph);
-}
 
 constexpr std::string_view kTanh = "aSELF = MatMul(vSELF, wSELF) vNEXT = Tanh(aSELF)";
 constexpr std::string_view kDropout =
@@ -76,7 +51,7 @@ Result<RecomputePlan> Within(const Graph& graph, size_t bytes) {
 }
 
 TEST(RecomputeTest, WithoutAGoalNothingRunsTwice) {
-  const Graph graph = Chain(4, kTanh);
+  const Graph graph = TrainingChain(4, kTanh);
   const auto plan = PlanOf(graph, {});
   ASSERT_TRUE(plan.ok());
   EXPECT_EQ(plan->cost.nodes, 0);
@@ -84,7 +59,7 @@ TEST(RecomputeTest, WithoutAGoalNothingRunsTwice) {
 }
 
 TEST(RecomputeTest, SegmentsTakeTheRootOfTheMemoryForOneMoreForwardPass) {
-  const Graph graph = Chain(64, kTanh);
+  const Graph graph = TrainingChain(64, kTanh);
   const size_t all = PlanOf(graph, {})->plan.arena_bytes;
   const auto plan = PlanOf(graph, {.mode = RecomputeMode::kSqrt});
   ASSERT_TRUE(plan.ok());
@@ -96,7 +71,7 @@ TEST(RecomputeTest, SegmentsTakeTheRootOfTheMemoryForOneMoreForwardPass) {
 
 TEST(RecomputeTest, EveryBudgetIsMetBitForBitOrRefusedWithTheLeast) {
   for (std::string_view layer : {kTanh, kDropout}) {
-    const Graph graph = Chain(24, layer);
+    const Graph graph = TrainingChain(24, layer);
     const size_t all = PlanOf(graph, {})->plan.arena_bytes;
     double work = 0;
     for (int percent : {100, 75, 60, 48}) {
@@ -123,8 +98,8 @@ TEST(RecomputeTest, EveryBudgetIsMetBitForBitOrRefusedWithTheLeast) {
 
 // Half the bytes cost less than running the forward pass again.
 TEST(RecomputeTest, ABudgetGivesUpWhatIsCheapFirst) {
-  const Graph graph =
-      Chain(16, "aSELF = MatMul(vSELF, wSELF) bSELF = Gelu(aSELF) vNEXT = Mul(bSELF, aSELF)");
+  const Graph graph = TrainingChain(
+      16, "aSELF = MatMul(vSELF, wSELF) bSELF = Gelu(aSELF) vNEXT = Mul(bSELF, aSELF)");
   const auto plan = Within(graph, PlanOf(graph, {})->plan.arena_bytes * 3 / 4);
   ASSERT_TRUE(plan.ok()) << plan.status().message();
   std::vector<bool> seen(graph.nodes.size(), false);
