@@ -32,9 +32,12 @@ void ShowStart(const TrainReport& r) {
       "gradients\n",
       r.parameters, r.precision_reason.empty() ? Name(r.precision) : r.precision_reason,
       Mebibytes(r.arena_bytes), Mebibytes(r.state_bytes));
-  if (r.repeated_ops > 0)
-    fmt::print("{} ops run twice, {:.1f} % more work, instead of {} between ops\n", r.repeated_ops,
-               r.repeated_work * 100, Mebibytes(r.kept_arena_bytes));
+  if (r.repeated_ops + r.encoded_values > 0)
+    fmt::print(
+        "{} ops run twice and {} values wait as {}: {:.1f} % more work, instead of {} between "
+        "ops\n",
+        r.repeated_ops, r.encoded_values, Name(r.storage), r.added_work * 100,
+        Mebibytes(r.kept_arena_bytes));
   std::fflush(stdout);  // seen before the first step, wherever it goes
 }
 

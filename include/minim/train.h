@@ -82,11 +82,16 @@ struct ScheduleSpec {
   double threshold = 1e-4;                        // plateau: the least relative improvement
 };
 
+/// How values of the forward pass may wait for the backward pass. kHalf is BF16; the integers are
+/// rounded at random, by groups of 256 with a range of their own, so that gradients stay unbiased.
+enum class ActivationStorage { kWhole, kHalf, kInt8, kInt4 };
+
 /// Gradient checkpointing: values of the forward pass that the backward pass makes again instead of
-/// reading them. No bit of the result depends on it.
+/// reading them. No bit of the result depends on it; it does on a `storage` other than kWhole.
 struct MemorySpec {
   bool sqrt_checkpoints = false;  // keep what crosses the borders of about sqrt(n) segments
-  size_t budget_bytes = 0;        // > 0: of arena and states; make again what costs least
+  size_t budget_bytes = 0;        // > 0: of arena and states, for the least added work
+  ActivationStorage storage = ActivationStorage::kWhole;  // the least that a budget may use
 };
 
 struct TrainConfig {
@@ -139,11 +144,13 @@ struct TrainReport {
   std::vector<double> epoch_loss;
   std::vector<double> epoch_accuracy;  // on the test set, if there is one
   double seconds = 0;
-  size_t arena_bytes = 0;       // of the training step
-  size_t kept_arena_bytes = 0;  // what it would be if nothing ran twice
-  int repeated_ops = 0;         // of a step, run twice
-  double repeated_work = 0;     // by them, as a share of a step's
-  size_t state_bytes = 0;       // weights, moments, accumulated gradients
+  size_t arena_bytes = 0;                                 // of the training step
+  size_t kept_arena_bytes = 0;                            // what it would be if nothing ran twice
+  int repeated_ops = 0;                                   // of a step, run twice
+  int encoded_values = 0;                                 // that wait in fewer bits ...
+  ActivationStorage storage = ActivationStorage::kWhole;  // ... as this
+  double added_work = 0;                                  // by both, as a share of a step's
+  size_t state_bytes = 0;                                 // weights, moments, accumulated gradients
   int64_t parameters = 0;
   TrainPrecision precision = TrainPrecision::kFp32;
   std::string precision_reason;  // of kAuto: what was measured
@@ -153,6 +160,7 @@ struct TrainReport {
 };
 
 std::string_view Name(TrainPrecision precision);
+std::string_view Name(ActivationStorage storage);
 
 /// Trains and writes the ONNX file. `started` is called before the first step, with what is known
 /// then: bytes, parameters, precision, what runs twice. `progress` is called after every step;

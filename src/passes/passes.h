@@ -1,7 +1,10 @@
 // Every pass: what it needs, keeps and leaves. Each returns true if the graph changed.
 #pragma once
 
+#include <map>
+
 #include "minim/session.h"
+#include "minim/train.h"
 #include "passes/pass.h"
 
 namespace minim {
@@ -83,13 +86,23 @@ class ForwardPart {
   std::vector<bool> runs_;  // by node
 };
 
-/// Gradient checkpointing: of the values that the forward part makes, nodes after it find only
-/// those in `keep`, which contains Fixed(); others are made again, just before their first reader,
-/// by copies of the nodes that made them. The same nodes on the same values give the same bits, so
-/// nothing may merge duplicates later. Returns, for each node, its index before or, of a copy, that
-/// of its original. Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.
+struct RematerializeOptions {
+  /// Of the values that the forward part makes, nodes after it find only these, which contain
+  /// Fixed() whole; others are made again.
+  std::map<ValueId, ActivationStorage> keep;
+  /// An i64 scalar that varies the rounding of kInt8 and kInt4; kNoValue: the same every step.
+  ValueId draw = kNoValue;
+};
+
+/// Gradient checkpointing and activation compression. What is not kept is made again just before
+/// its first late reader by copies of the nodes that made it: the same nodes on the same values
+/// give the same bits, so nothing may merge duplicates later (Chen et al., "Training Deep Nets with
+/// Sublinear Memory Cost", 2016). What is not kept whole is encoded where it is made and decoded
+/// before its first late reader: as BF16, or by groups (core/group_codes.h), and what depends on it
+/// changes. Returns, for each node, its index before; of a copy, that of its original; of one that
+/// encodes or decodes, -1.
 std::vector<int> Rematerialize(Graph& graph, const ForwardPart& forward,
-                               const std::set<ValueId>& keep);
+                               const RematerializeOptions& options);
 
 /// A copy whose tensor inputs have these dims, with inferred types. Errors: kInvalidArgument names
 /// the input that disagrees with its declared shape or with another use of the same symbol.

@@ -7,25 +7,17 @@ namespace minim {
 
 // Read top to bottom, this is the compiler.
 const Pipeline kLoadPipeline = {
-    {"eliminate-unread", EliminateDeadCode},
-    {"remove-no-ops", RemoveNoOps},
-    {"fuse-row-quantized", FuseRowQuantized},
-    {"fuse-qdq", FuseQdq},
-    {"fold-constants", FoldConstants},
-    {"inline-branches", InlineBranches},
-    {"expand-functions", ExpandFunctions},
-    {"fold-batch-norm", FoldBatchNorm},
-    {"fuse-epilogue", FuseEpilogue},
-    {"eliminate-dead-code", EliminateDeadCode},
+    {"eliminate-unread", EliminateDeadCode},  {"remove-no-ops", RemoveNoOps},
+    {"fuse-row-quantized", FuseRowQuantized}, {"fuse-qdq", FuseQdq},
+    {"fold-constants", FoldConstants},        {"inline-branches", InlineBranches},
+    {"expand-functions", ExpandFunctions},    {"fold-batch-norm", FoldBatchNorm},
+    {"fuse-epilogue", FuseEpilogue},          {"eliminate-dead-code", EliminateDeadCode},
 };
 
 const Pipeline kSpecializePipeline = {
-    {"fold-shapes", FoldConstants},
-    {"inline-branches", InlineBranches},
-    {"expand-functions", ExpandFunctions},
-    {"fold-constants", FoldConstants},
-    {"fuse-elementwise", FuseElementwise},
-    {"eliminate-dead-code", EliminateDeadCode},
+    {"fold-shapes", FoldConstants},        {"inline-branches", InlineBranches},
+    {"expand-functions", ExpandFunctions}, {"fold-constants", FoldConstants},
+    {"fuse-elementwise", FuseElementwise}, {"eliminate-dead-code", EliminateDeadCode},
 };
 
 const Pipeline kTrainPipeline = {

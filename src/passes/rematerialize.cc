@@ -1,5 +1,7 @@
 #include <algorithm>
 
+#include "core/dtype.h"
+#include "core/group_codes.h"
 #include "ops/op_def.h"
 #include "passes/passes.h"
 
@@ -78,8 +80,8 @@ namespace {
 
 class Rematerializer {
  public:
-  Rematerializer(Graph& graph, const ForwardPart& forward, const std::set<ValueId>& keep)
-      : graph_(graph), forward_(forward), keep_(keep), copy_(graph.values.size(), kNoValue) {}
+  Rematerializer(Graph& graph, const ForwardPart& forward, const RematerializeOptions& options)
+      : graph_(graph), forward_(forward), options_(options), copy_(graph.values.size(), kNoValue) {}
 
   std::vector<int> Run() {
     const std::vector<Node> nodes = std::move(graph_.nodes);
@@ -87,48 +89,117 @@ class Rematerializer {
     nodes_ = &nodes;
     for (size_t i = 0; i < nodes.size(); ++i) {
       Node node = nodes[i];
-      if (!forward_.Runs(static_cast<int>(i))) {
+      const bool early = forward_.Runs(static_cast<int>(i));
+      if (!early) {
         for (ValueId& id : node.inputs) id = Again(id);
       }
       Append(std::move(node), static_cast<int>(i));
+      if (!early) continue;
+      for (ValueId id : nodes[i].outputs)
+        if (IsEncoded(id)) Encode(id);
     }
     return std::move(origins_);
   }
 
  private:
   bool IsThere(ValueId id) const {
-    return id == kNoValue || keep_.contains(id) || !forward_.Makes(id);
+    if (id == kNoValue || !forward_.Makes(id)) return true;
+    const auto it = options_.keep.find(id);
+    return it != options_.keep.end() && it->second == ActivationStorage::kWhole;
+  }
+
+  bool IsEncoded(ValueId id) const {
+    const auto it = options_.keep.find(id);
+    return it != options_.keep.end() && it->second != ActivationStorage::kWhole;
   }
 
   // What a late node reads in place of `id`.
   ValueId Again(ValueId id) {
     if (IsThere(id)) return id;
-    if (copy_[id] != kNoValue) return copy_[id];
-    std::vector<int> open = {forward_.ProducerOf(id)};
+    std::vector<ValueId> open = {id};
     while (!open.empty()) {  // depth first, without recursion: chains may be thousands of nodes
-      const int producer = open.back();
+      const ValueId next = open.back();
       bool ready = true;
-      for (ValueId input : (*nodes_)[producer].inputs) {
-        if (IsThere(input) || copy_[input] != kNoValue) continue;
-        open.push_back(forward_.ProducerOf(input));
-        ready = false;
+      if (copy_[next] == kNoValue && !IsEncoded(next)) {
+        for (ValueId input : (*nodes_)[forward_.ProducerOf(next)].inputs) {
+          if (IsThere(input) || copy_[input] != kNoValue) continue;
+          open.push_back(input);
+          ready = false;
+        }
       }
       if (!ready) continue;
       open.pop_back();
-      Copy(producer);
+      if (copy_[next] == kNoValue) IsEncoded(next) ? Decode(next) : Copy(forward_.ProducerOf(next));
     }
     return copy_[id];
   }
 
   void Copy(int producer) {
     Node node = (*nodes_)[producer];
-    if (copy_[node.outputs[0]] != kNoValue) return;
     for (ValueId& id : node.inputs)
       if (!IsThere(id)) id = copy_[id];
-    for (ValueId& id : node.outputs)
-      if (id != kNoValue) id = copy_[id] = graph_.AddValue(graph_.value(id).name, graph_.type(id));
+    for (ValueId& id : node.outputs) {
+      if (id == kNoValue) continue;
+      const ValueId again = graph_.AddValue(graph_.value(id).name, graph_.type(id));
+      if (!IsEncoded(id)) copy_[id] = again;
+      id = again;
+    }
     if (!node.name.empty()) node.name += " again";
     Append(std::move(node), producer);
+  }
+
+  void Encode(ValueId id) {
+    const ActivationStorage storage = options_.keep.at(id);
+    const TensorType type = graph_.type(id);
+    if (storage == ActivationStorage::kHalf) {
+      codes_[id] = {Emit("Cast", {id}, {{"to", int64_t{OnnxId(DType::bf16)}}},
+                         {{DType::bf16, type.shape}})[0]};
+      return;
+    }
+    const ValueId wide = ToF32(id);
+    const int bits = BitsOf(storage);
+    const int64_t groups = CodeGroups(type.dims().Elements());
+    codes_[id] = Emit(
+        "EncodeActivation", {wide, options_.draw}, {{"bits", int64_t{bits}}, {"seed", int64_t{id}}},
+        {{DType::u8, Shape{groups, CodeBytes(bits)}}, {DType::f32, Shape{groups, 2}}});
+  }
+
+  void Decode(ValueId id) {
+    const ActivationStorage storage = options_.keep.at(id);
+    const TensorType type = graph_.type(id);
+    ValueId wide = codes_.at(id)[0];
+    if (storage != ActivationStorage::kHalf) {
+      const Dims dims = type.dims();
+      wide = Emit("DecodeActivation", codes_.at(id),
+                  {{"bits", int64_t{BitsOf(storage)}},
+                   {"shape", std::vector<int64_t>(dims.begin(), dims.end())}},
+                  {{DType::f32, type.shape}})[0];
+    }
+    copy_[id] = graph_.type(wide).dtype == type.dtype ? wide : CastTo(wide, type.dtype);
+  }
+
+  static int BitsOf(ActivationStorage storage) {
+    return storage == ActivationStorage::kInt8 ? 8 : 4;
+  }
+
+  ValueId ToF32(ValueId id) {
+    return graph_.type(id).dtype == DType::f32 ? id : CastTo(id, DType::f32);
+  }
+
+  ValueId CastTo(ValueId id, DType dtype) {
+    return Emit("Cast", {id}, {{"to", int64_t{OnnxId(dtype)}}},
+                {{dtype, graph_.type(id).shape}})[0];
+  }
+
+  std::vector<ValueId> Emit(std::string_view op, std::vector<ValueId> inputs, Attributes attributes,
+                            std::vector<TensorType> types) {
+    Node node{.op = std::string(op), .inputs = std::move(inputs)};
+    if (op != "Cast") node.domain = kMinimDomain;
+    node.attributes = std::move(attributes);
+    for (TensorType& type : types) node.outputs.push_back(graph_.AddValue("", std::move(type)));
+    std::vector<ValueId> outputs = node.outputs;
+    Append(std::move(node), -1);
+    return outputs;
   }
 
   void Append(Node node, int origin) {
@@ -138,17 +209,18 @@ class Rematerializer {
 
   Graph& graph_;
   const ForwardPart& forward_;
-  const std::set<ValueId>& keep_;
+  const RematerializeOptions& options_;
   const std::vector<Node>* nodes_ = nullptr;
-  std::vector<ValueId> copy_;  // by value: what stands for it in late nodes
+  std::vector<ValueId> copy_;                      // by value: what late nodes read for it
+  std::map<ValueId, std::vector<ValueId>> codes_;  // of what is encoded
   std::vector<int> origins_;
 };
 
 }  // namespace
 
 std::vector<int> Rematerialize(Graph& graph, const ForwardPart& forward,
-                               const std::set<ValueId>& keep) {
-  return Rematerializer(graph, forward, keep).Run();
+                               const RematerializeOptions& options) {
+  return Rematerializer(graph, forward, options).Run();
 }
 
 }  // namespace minim

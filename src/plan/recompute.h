@@ -2,6 +2,7 @@
 // again, so that its arena stays within a budget.
 #pragma once
 
+#include "passes/passes.h"
 #include "plan/plan.h"
 
 namespace minim {
@@ -16,26 +17,33 @@ struct RecomputeGoal {
   RecomputeMode mode = RecomputeMode::kNone;
   size_t budget_bytes = 0;  // of kBudget: of the arena and, beside it, ...
   size_t state_bytes = 0;   // ... of states
+  /// The least that a value may be kept in, of kBudget; its rounding varies with `draw`.
+  ActivationStorage storage = ActivationStorage::kWhole;
+  ValueId draw = kNoValue;
 };
 
 struct RecomputeCost {
+  int encoded = 0;  // values that are kept as codes, as ...
+  ActivationStorage storage = ActivationStorage::kWhole;
   int nodes = 0;          // that run twice
   size_t kept_bytes = 0;  // live at once if nothing ran twice
-  double work = 0;        // of their second run, as a share of what all nodes do once
+  double work = 0;        // of their second run and of codes, as a share of what all nodes do once
 };
 
 struct RecomputePlan {
   Plan plan;
-  std::vector<int> origins;  // of each node: that of the graph given which it is or repeats
+  /// Of each node: that of the graph given which it is or repeats; -1 if it encodes or decodes.
+  std::vector<int> origins;
   RecomputeCost cost;
 };
 
 /// Plans `graph`, a training step of which the forward part is what `loss` depends on; traits[i]
 /// belongs to node i. Work is counted as arithmetic plus four operations for each byte moved.
 ///
-/// kBudget is greedy: at the step with the most live bytes it gives up the kept value with the most
-/// bytes for the least work, until the plan fits; then it takes back what it did not need to give
-/// up. Borders of equal segments (Chen et al. 2016) are tried as well.
+/// kBudget is greedy: at the step with the most live bytes it concedes, of the kept values, the
+/// most bytes for the least work, until the plan fits; then it takes back what it did not need to.
+/// A value is made again or, if `storage` allows, kept as codes. Borders of equal segments (Chen et
+/// al. 2016) and every milder storage are tried as well; the least work wins.
 ///
 /// Errors: kResourceExhausted if no choice found fits, naming the smallest budget found.
 Result<RecomputePlan> PlanRecompute(const Graph& graph, ValueId loss,

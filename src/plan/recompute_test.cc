@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 
 #include "core/philox.h"
@@ -109,6 +110,43 @@ TEST(RecomputeTest, ABudgetGivesUpWhatIsCheapFirst) {
     }
     seen[origin] = true;
   }
+}
+
+// Codes take part of the bytes for less work than running a product again.
+TEST(RecomputeTest, CodesSpareWorkWhereTheyAreAllowed) {
+  const Graph graph = TrainingChain(16, "aSELF = MatMul(vSELF, wSELF) vNEXT = Tanh(aSELF)", 1024);
+  const size_t half = PlanOf(graph, {})->plan.arena_bytes / 2;
+  const auto exact = Within(graph, half);
+  ASSERT_TRUE(exact.ok()) << exact.status().message();
+  const std::vector<Tensor> expected = Evaluate(graph);
+  for (ActivationStorage storage :
+       {ActivationStorage::kHalf, ActivationStorage::kInt8, ActivationStorage::kInt4}) {
+    const auto coded = PlanOf(graph, {.mode = RecomputeMode::kBudget,
+                                      .budget_bytes = half,
+                                      .storage = storage,
+                                      .draw = graph.inputs[1]});
+    ASSERT_TRUE(coded.ok()) << coded.status().message();
+    EXPECT_LE(coded->plan.arena_bytes, half);
+    EXPECT_LE(coded->cost.work, exact->cost.work);
+    EXPECT_LE(coded->cost.storage, storage);
+    ASSERT_TRUE(Verify(coded->plan.graph).ok());
+    const std::vector<Tensor> actual = Evaluate(coded->plan.graph);
+    double error = 0, norm = 0;  // of all gradients
+    for (size_t i = 0; i < actual.size(); ++i) {
+      for (int64_t k = 0; k < actual[i].size(); ++k) {
+        error += std::pow(actual[i].as<float>()[k] - expected[i].as<float>()[k], 2);
+        norm += std::pow(expected[i].as<float>()[k], 2);
+      }
+    }
+    // Four bits hold a value to a fifteenth of its group's range, through sixteen layers.
+    EXPECT_LT(error, norm * (storage == ActivationStorage::kInt4 ? 0.1 : 0.01))
+        << static_cast<int>(storage);
+  }
+  EXPECT_GT(PlanOf(graph, {.mode = RecomputeMode::kBudget,
+                           .budget_bytes = half,
+                           .storage = ActivationStorage::kInt4})
+                ->cost.encoded,
+            0);
 }
 
 TEST(RematerializeTest, DrawsThatNoInputNumbersAreKept) {

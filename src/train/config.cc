@@ -270,6 +270,11 @@ Status ReadMemory(Section section, MemorySpec& memory) {
   double mebibytes = 0;
   MINIM_TRY(section.Read("sqrt_checkpoints", memory.sqrt_checkpoints));
   MINIM_TRY(section.Read("budget_mib", mebibytes));
+  MINIM_TRY(section.Choose("storage", memory.storage,
+                           {{"whole", ActivationStorage::kWhole},
+                            {"half", ActivationStorage::kHalf},
+                            {"int8", ActivationStorage::kInt8},
+                            {"int4", ActivationStorage::kInt4}}));
   if (!(mebibytes >= 0 && mebibytes < 1e9))
     return InvalidArgument("[memory] budget_mib: {} is no size", mebibytes);
   memory.budget_bytes = static_cast<size_t>(mebibytes * (1 << 20));

@@ -85,7 +85,11 @@ Result<std::unique_ptr<Executable>> StepRunner::Compile(const StepGraph& step) c
   if (memory.budget_bytes > 0) {
     size_t states = 0;
     for (const Tensor& state : step.initial_states) states += state.bytes();
-    goal = {RecomputeMode::kBudget, memory.budget_bytes, states};
+    goal = {.mode = RecomputeMode::kBudget,
+            .budget_bytes = memory.budget_bytes,
+            .state_bytes = states,
+            .storage = memory.storage,
+            .draw = graph.inputs[kDraw]};
   }
   auto executable = Executable::Build(std::move(graph), runtime_, config_.threads, goal);
   if (executable.ok() || goal.mode != RecomputeMode::kBudget) return executable;

@@ -173,7 +173,9 @@ class TrainingRun {
     report_.state_bytes = runner_->state_bytes();
     report_.kept_arena_bytes = std::max(runner_->recomputed().kept_bytes, report_.arena_bytes);
     report_.repeated_ops = runner_->recomputed().nodes;
-    report_.repeated_work = runner_->recomputed().work;
+    report_.encoded_values = runner_->recomputed().encoded;
+    report_.storage = runner_->recomputed().storage;
+    report_.added_work = runner_->recomputed().work;
     report_.parameters = runner_->step().parameter_count;
     return {};
   }
@@ -392,6 +394,16 @@ std::string_view Name(TrainPrecision precision) {
     case TrainPrecision::kAuto: break;
   }
   return "auto";
+}
+
+std::string_view Name(ActivationStorage storage) {
+  switch (storage) {
+    case ActivationStorage::kHalf: return "half";
+    case ActivationStorage::kInt8: return "int8";
+    case ActivationStorage::kInt4: return "int4";
+    case ActivationStorage::kWhole: break;
+  }
+  return "whole";
 }
 
 Result<TrainReport> Train(const TrainConfig& config,

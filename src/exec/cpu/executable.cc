@@ -79,8 +79,6 @@ Result<std::unique_ptr<Executable>> Executable::Build(Graph graph, std::shared_p
       bound = BindNode(graph, node, *result->runtime_, threads);
     traits.push_back(TraitsOf(node, bound));
     result->bound_.push_back(std::move(bound));
-    result->most_pointers_ =
-        std::max(result->most_pointers_, node.inputs.size() + node.outputs.size());
   }
   if (goal.mode == RecomputeMode::kNone) {
     result->plan_ = BuildPlan(std::move(graph), traits);
@@ -89,9 +87,18 @@ Result<std::unique_ptr<Executable>> Executable::Build(Graph graph, std::shared_p
     result->plan_ = std::move(within.plan);
     result->recomputed_ = within.cost;
     std::vector<BoundStep> bound;
-    for (int origin : within.origins) bound.push_back(result->bound_[origin]);
+    for (size_t i = 0; i < within.origins.size(); ++i) {
+      const int origin = within.origins[i];
+      bound.push_back(origin >= 0 ? result->bound_[origin]
+                                  : BindNode(result->plan_.graph, result->plan_.graph.nodes[i],
+                                             *result->runtime_, threads));
+      MINIM_CHECK(origin >= 0 || (bound[i].kernel && bound[i].kernel->scratch_bytes() == 0));
+    }
     result->bound_ = std::move(bound);
   }
+  for (const Node& node : result->plan_.graph.nodes)
+    result->most_pointers_ =
+        std::max(result->most_pointers_, node.inputs.size() + node.outputs.size());
   if (result->plan_.arena_bytes > PhysicalMemory())
     return ResourceExhausted(
         "one run needs {} bytes for what lies between its ops; main memory has {}",

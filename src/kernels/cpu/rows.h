@@ -76,6 +76,10 @@ struct RowLevel {
   void (*lamb_apply)(const AdamStep& s, float trust, const float* x, const float* v, const float* h,
                      int64_t n, float* x_new);
   GradientSums (*gradient_sums)(const float* g, float inverse_scale, int64_t n);
+  /// Of the first `count` elements of a group, see core/group_codes.h; `range` is low and step.
+  void (*encode_group)(const float* x, int64_t count, int bits, uint64_t seed, uint64_t stream,
+                       int64_t group, uint8_t* codes, float* range);
+  void (*decode_group)(const uint8_t* codes, const float* range, int bits, int64_t count, float* y);
 };
 
 const RowLevel& RowsPortable();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/group_codes.h"
 #include "kernels/cpu/elementwise_functions.h"
 #include "kernels/cpu/rows.h"
 
@@ -242,12 +243,82 @@ GradientSums SumGradients(const float* g, float inverse_scale, int64_t n) {
   return {squares, worst != kExponent};
 }
 
+// Blocks [first, first + kCodeLanes) of Philox, word by word.
+void PhiloxLanes(uint64_t seed, uint64_t stream, uint64_t first, uint32_t words[4][kCodeLanes]) {
+  for (int64_t lane = 0; lane < kCodeLanes; ++lane) {
+    const uint64_t counter = first + static_cast<uint64_t>(lane);
+    words[0][lane] = static_cast<uint32_t>(counter);
+    words[1][lane] = static_cast<uint32_t>(counter >> 32);
+    words[2][lane] = static_cast<uint32_t>(stream);
+    words[3][lane] = static_cast<uint32_t>(stream >> 32);
+  }
+  auto k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
+  for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+#pragma GCC ivdep
+    for (int64_t lane = 0; lane < kCodeLanes; ++lane) {
+      const uint64_t p0 = uint64_t{0xD2511F53u} * words[0][lane];
+      const uint64_t p1 = uint64_t{0xCD9E8D57u} * words[2][lane];
+      words[0][lane] = static_cast<uint32_t>(p1 >> 32) ^ words[1][lane] ^ k0;
+      words[1][lane] = static_cast<uint32_t>(p1);
+      words[2][lane] = static_cast<uint32_t>(p0 >> 32) ^ words[3][lane] ^ k1;
+      words[3][lane] = static_cast<uint32_t>(p0);
+    }
+  }
+}
+
+void EncodeGroup(const float* x, int64_t count, int bits, uint64_t seed, uint64_t stream,
+                 int64_t group, uint8_t* codes, float* range_out) {
+  const CodeRange range = RangeOf(x, count, bits);
+  range_out[0] = range.low;
+  range_out[1] = range.step;
+  const float inverse = InverseStep(range), most = static_cast<float>((1 << bits) - 1);
+  uint32_t words[4][kCodeLanes];
+  PhiloxLanes(seed, stream, static_cast<uint64_t>(group * kCodeLanes), words);
+  float padded[kCodeGroup] = {};
+  if (count < kCodeGroup) {
+    for (int64_t i = 0; i < count; ++i) padded[i] = x[i];
+    x = padded;
+  }
+  uint32_t wide[kCodeGroup];
+  for (int64_t half = 0; half < kCodeGroup / kCodeLanes; ++half) {
+    const uint32_t* draws = words[half / 2];
+    const int shift = 16 * static_cast<int>(half % 2);
+    const float* from = x + half * kCodeLanes;
+    uint32_t* to = wide + half * kCodeLanes;
+    for (int64_t lane = 0; lane < kCodeLanes; ++lane)
+      to[lane] = CodeOf(from[lane], range, inverse, draws[lane] >> shift & 0xFFFFu, most);
+  }
+  for (int64_t i = count; i < kCodeGroup; ++i) wide[i] = 0;
+  constexpr int64_t kHalf = kCodeGroup / 2;
+  if (bits == 8) {
+    for (int64_t i = 0; i < kCodeGroup; ++i) codes[i] = static_cast<uint8_t>(wide[i]);
+  } else {
+    for (int64_t i = 0; i < kHalf; ++i)
+      codes[i] = static_cast<uint8_t>(wide[i] | wide[i + kHalf] << 4);
+  }
+}
+
+void DecodeGroup(const uint8_t* codes, const float* range, int bits, int64_t count, float* y) {
+  const float low = range[0], step = range[1];
+  if (bits == 8) {
+    for (int64_t i = 0; i < count; ++i) y[i] = low + step * static_cast<float>(codes[i]);
+    return;
+  }
+  constexpr int64_t kHalf = kCodeGroup / 2;
+  const int64_t lower = count < kHalf ? count : kHalf;
+  for (int64_t i = 0; i < lower; ++i) y[i] = low + step * static_cast<float>(codes[i] & 0xF);
+  for (int64_t i = kHalf; i < count; ++i)
+    y[i] = low + step * static_cast<float>(codes[i - kHalf] >> 4);
+}
+
 }  // namespace
 
 const RowLevel& MINIM_ROWS() {
-  static constexpr RowLevel kLevel = {
-      MINIM_ROWS_NAME, Softmax, LayerNorm, Sum, SquareDeviations, Affine,    Lrn,         Adam,
-      Momentum,        Adagrad, Rmsprop,   Sgd, LambMoments,      LambApply, SumGradients};
+  static constexpr RowLevel kLevel = {MINIM_ROWS_NAME,  Softmax,   LayerNorm,    Sum,
+                                      SquareDeviations, Affine,    Lrn,          Adam,
+                                      Momentum,         Adagrad,   Rmsprop,      Sgd,
+                                      LambMoments,      LambApply, SumGradients, EncodeGroup,
+                                      DecodeGroup};
   return kLevel;
 }
 

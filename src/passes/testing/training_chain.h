@@ -14,8 +14,8 @@ namespace minim {
 /// `layers` repeats of `layer`, each from vSELF (and vBEFORE) to vNEXT with a weight wSELF, and the
 /// gradients of all weights. Inputs are v0, draw and the weights; outputs the loss and the
 /// gradients.
-inline Graph TrainingChain(int layers, std::string_view layer) {
-  std::string text = "graph \"g\"(v0: f32[8,16], draw: i64";
+inline Graph TrainingChain(int layers, std::string_view layer, int rows = 8) {
+  std::string text = fmt::format("graph \"g\"(v0: f32[{},16], draw: i64", rows);
   for (int i = 0; i < layers; ++i) text += fmt::format(", w{}: f32[16,16]", i);
   text += ") -> (loss) { const ratio: f32 = [0.5] const yes: bool = [1]\n";
   for (int i = 0; i < layers; ++i) {
