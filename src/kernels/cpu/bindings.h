@@ -116,6 +116,8 @@ BindResult DynamicQuantizeAvx2(const KernelRequest& request);
 BindResult DynamicQuantizePortable(const KernelRequest& request);
 BindResult RecurrentAvx2(const KernelRequest& request);
 BindResult RecurrentPortable(const KernelRequest& request);
+BindResult RecurrentGradAvx2(const KernelRequest& request);
+BindResult RecurrentGradPortable(const KernelRequest& request);
 BindResult ConvDnnl(const KernelRequest& request);
 BindResult ConvInputGradDnnl(const KernelRequest& request);
 BindResult ConvWeightGradDnnl(const KernelRequest& request);
