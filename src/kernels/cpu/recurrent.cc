@@ -258,19 +258,32 @@ void StoreOutput(const Pass& pass, int64_t t, int64_t b, int64_t first, int64_t 
   values ? std::copy_n(values, count, y) : std::fill_n(y, count, 0.0f);
 }
 
-// Planes of blocks [first, last) as the cells of a phase made them, block by block.
-void StoreSaved(const Pass& pass, const Phase& phase, int64_t t, int64_t b, int64_t first,
-                int64_t last, const float* planes) {
-  const RecurrentPlan& p = pass.p;
-  const int64_t row = (t * p.directions + pass.direction) * p.batch + b;
-  const int64_t before = phase.index == 0 ? 0 : p.saved_planes[0];
-  float* to = pass.out[kSaved] + (row * p.planes() + before) * p.hidden;
-  for (int64_t block = first; block < last; ++block) {
-    const int64_t unit = block * kPanel, count = std::min(kPanel, p.hidden - unit);
-    for (int64_t i = 0; i < p.saved_planes[phase.index]; ++i, planes += kPanel)
-      std::copy_n(planes, count, to + i * p.hidden + unit);
+// Where the cells of a phase save their planes of blocks [first, last): straight in the output,
+// unless its last block is not whole.
+struct SavedPlanes {
+  float* dst = nullptr;
+  int64_t count, stride, units;
+  bool whole;
+  alignas(64) float edge[kMaxSavedPlanes * kMaxChunkBlocks * kPanel];
+
+  SavedPlanes(const Pass& pass, int phase, int64_t t, int64_t b, int64_t first, int64_t last)
+      : count(pass.p.saved_planes[phase]),
+        stride(pass.p.hidden),
+        units(std::min(last * kPanel, stride) - first * kPanel),
+        whole(last * kPanel <= stride) {
+    const RecurrentPlan& p = pass.p;
+    if (count == 0) return;
+    const int64_t row = (t * p.directions + pass.direction) * p.batch + b;
+    const int64_t before = phase == 0 ? 0 : p.saved_planes[0];
+    dst = pass.out[kSaved] + (row * p.planes() + before) * stride + first * kPanel;
   }
-}
+  float* room() { return whole ? dst : edge; }
+  int64_t step() const { return whole ? stride : kMaxChunkBlocks * kPanel; }
+  void Finish() const {
+    for (int64_t i = 0; !whole && i < count; ++i)
+      std::copy_n(edge + i * step(), units, dst + i * stride);
+  }
+};
 
 // The cells of one batch row and blocks [first, last). `recurrent`: the products of these blocks.
 void RunCells(const Pass& pass, const Phase& phase, int64_t b, int64_t first, int64_t last,
@@ -283,7 +296,7 @@ void RunCells(const Pass& pass, const Phase& phase, int64_t b, int64_t first, in
     return StoreOutput(pass, phase.step, b, first, last, nullptr);
   }
   const int64_t row = p.batch_first ? b * p.steps + t : t * p.batch + b;
-  alignas(64) float saved[kMaxChunkBlocks * kMaxSavedPlanes * kPanel];
+  SavedPlanes saved(pass, phase.index, t, b, first, last);
   p.cells[pass.direction][phase.index](
       {.blocks = last - first,
        .input_step = p.gates * kPanel,
@@ -296,8 +309,9 @@ void RunCells(const Pass& pass, const Phase& phase, int64_t b, int64_t first, in
        .h = pass.s.h + unit,
        .c = pass.s.c + unit,
        .next = phase.dst + unit,
-       .saved = saved});
-  if (p.planes() > 0) StoreSaved(pass, phase, t, b, first, last, saved);
+       .saved = saved.room(),
+       .saved_step = saved.step()});
+  saved.Finish();
   if (phase.last) StoreOutput(pass, t, b, first, last, phase.dst + unit);
 }
 

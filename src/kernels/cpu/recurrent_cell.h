@@ -17,7 +17,8 @@ struct CellBlock {
   const float* h = nullptr;          // before the step
   float* c = nullptr;                // LSTM: the cell, in place; GRU: its update gate, in between
   float* next = nullptr;
-  float* saved = nullptr;  // cells that save: planes of 16 values, as the op's last output has them
+  float* saved = nullptr;  // cells that save: planes as the op's last output has them ...
+  int64_t saved_step = 0;  // ... and values from one to the next
 };
 using CellFunction = void (*)(const CellBlock& block);
 

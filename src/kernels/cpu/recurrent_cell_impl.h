@@ -8,7 +8,8 @@ namespace minim {
 namespace {
 
 inline float Bounded(float x, float limit) {  // NaN passes
-  return x < -limit ? -limit : (x > limit ? limit : x);
+  const float above = -limit > x ? -limit : x;
+  return limit < above ? limit : above;
 }
 
 inline float Least(float a, float b) { return a < b ? a : b; }
@@ -53,6 +54,7 @@ void LstmCell(const CellBlock& b) {
   float* c = b.c;
   float* next = b.next;
   [[maybe_unused]] float* saved = b.saved;
+  [[maybe_unused]] const int64_t step = b.saved_step;
   const float clip = b.clip;
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
@@ -74,10 +76,10 @@ void LstmCell(const CellBlock& b) {
     next[i] = shown.top / (shut * shown.bottom);
     if constexpr (saving) {
       saved[i] = 1.0f / opened;
-      saved[n + i] = 1.0f / shut;
-      saved[2 * n + i] = kept;
-      saved[3 * n + i] = fresh.top / fresh.bottom;
-      saved[4 * n + i] = cell;
+      saved[step + i] = 1.0f / shut;
+      saved[2 * step + i] = kept;
+      saved[3 * step + i] = fresh.top / fresh.bottom;
+      saved[4 * step + i] = cell;
     }
   }
 }
@@ -88,6 +90,7 @@ void GruLinear(const CellBlock& b) {
   const float *in = b.input, *rec = b.recurrent, *bias = b.extra, *h = b.h;
   float* next = b.next;
   [[maybe_unused]] float* saved = b.saved;
+  [[maybe_unused]] const int64_t step = b.saved_step;
   const float clip = b.clip;
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
@@ -99,9 +102,9 @@ void GruLinear(const CellBlock& b) {
     next[i] = (1.0f - update) * fresh + update * h[i];
     if constexpr (saving) {
       saved[i] = update;
-      saved[n + i] = reset;
-      saved[2 * n + i] = fresh;
-      saved[3 * n + i] = product;
+      saved[step + i] = reset;
+      saved[2 * step + i] = fresh;
+      saved[3 * step + i] = product;
     }
   }
 }
@@ -112,6 +115,7 @@ void GruGates(const CellBlock& b) {
   const float *in = b.input, *rec = b.recurrent, *h = b.h;
   float *update = b.c, *next = b.next;
   [[maybe_unused]] float* saved = b.saved;
+  [[maybe_unused]] const int64_t step = b.saved_step;
   const float clip = b.clip;
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
@@ -120,7 +124,7 @@ void GruGates(const CellBlock& b) {
     next[i] = h[i] / shut;
     if constexpr (saving) {
       saved[i] = update[i];
-      saved[n + i] = 1.0f / shut;
+      saved[step + i] = 1.0f / shut;
     }
   }
 }
@@ -130,6 +134,7 @@ void GruCandidate(const CellBlock& b) {
   const float *in = b.input + 2 * kPanel, *rec = b.recurrent, *h = b.h, *update = b.c;
   float* next = b.next;
   [[maybe_unused]] float* saved = b.saved;
+  [[maybe_unused]] const int64_t step = b.saved_step;
   const float clip = b.clip;
 #pragma GCC ivdep
   for (int64_t i = 0; i < kPanel; ++i) {
@@ -224,8 +229,8 @@ void GruBackReset(const BackRow& row) {
   }
 }
 
-// One cell over every block, which saves some planes.
-template <CellFunction cell, int64_t planes = 0>
+// One cell over every block.
+template <CellFunction cell>
 void Each(const CellBlock& all) {
   CellBlock b = all;
   for (int64_t i = 0; i < all.blocks; ++i) {
@@ -236,7 +241,7 @@ void Each(const CellBlock& all) {
     b.h += kPanel;
     b.c += kPanel;
     b.next += kPanel;
-    b.saved += planes * kPanel;
+    b.saved += kPanel;
   }
 }
 
@@ -252,10 +257,10 @@ const CellLevel& MINIM_CELLS() {
                                        Each<GruCandidate<false>>,
                                        Each<Rnn<false>>,
                                        Each<Rnn<true>>,
-                                       Each<LstmCell<false, false, true>, 5>,
-                                       Each<GruLinear<true>, 4>,
-                                       Each<GruGates<true>, 2>,
-                                       Each<GruCandidate<true>, 1>,
+                                       Each<LstmCell<false, false, true>>,
+                                       Each<GruLinear<true>>,
+                                       Each<GruGates<true>>,
+                                       Each<GruCandidate<true>>,
                                        LstmBack,
                                        GruLinearBack,
                                        GruBackGates,
