@@ -326,7 +326,11 @@ std::vector<OpDef> RecurrentOps() {
       "y, h, c, s = LSTM(x: f32[3,2,4], w: f32[2,76,4], r: f32[2,76,19] = uniform(-0.3,0.3), b: "
       "f32[2,152]) {hidden_size=19, direction=\"bidirectional\"}\n"
       "y, h, c, s = LSTM(x: bf16[2,1,3], w: bf16[1,8,3], r: bf16[1,8,2]) {hidden_size=2}\n"
-      "_, h = LSTM(x: f32[1,2,3], w: f32[1,8,3], r: f32[1,8,2]) {hidden_size=2}\n");
+      "_, h = LSTM(x: f32[1,2,3], w: f32[1,8,3], r: f32[1,8,2]) {hidden_size=2}\n"
+      "y = LSTM(x: f32[3,2,3], w: f32[1,8,3], r: f32[1,8,2], b: f32[1,16], _, _, c0: f32[1,2,2]) "
+      "{hidden_size=2, direction=\"reverse\"}\n"
+      "_, _, c = LSTM(x: f32[2,2,3], w: f32[1,8,3], r: f32[1,8,2], _, _, h0: f32[1,2,2]) "
+      "{hidden_size=2}\n");
   lstm.gradient = LstmGradient;
   lstm.differentiable_outputs = SavedOutput(4);
   OpDef gru = Define(
@@ -348,7 +352,11 @@ std::vector<OpDef> RecurrentOps() {
       "y, h, s = GRU(x: f32[3,2,4], w: f32[1,57,4], r: f32[1,57,19] = uniform(-0.3,0.3), b: "
       "f32[1,114]) {hidden_size=19, linear_before_reset=1, direction=\"reverse\"}\n"
       "y, h, s = GRU(x: bf16[2,1,3], w: bf16[1,6,3], r: bf16[1,6,2]) {hidden_size=2}\n"
-      "_, h = GRU(x: f32[2,2,3], w: f32[1,6,3], r: f32[1,6,2]) {hidden_size=2}\n");
+      "_, h = GRU(x: f32[2,2,3], w: f32[1,6,3], r: f32[1,6,2]) {hidden_size=2}\n"
+      "y = GRU(x: f32[1,2,3], w: f32[1,6,3], r: f32[1,6,2], b: f32[1,12], _, h0: f32[1,2,2]) "
+      "{hidden_size=2, linear_before_reset=1}\n"
+      "y, h = GRU(x: f32[3,2,3], w: f32[2,6,3], r: f32[2,6,2], b: f32[2,12], _, h0: f32[2,2,2]) "
+      "{hidden_size=2, direction=\"bidirectional\"}\n");
   gru.gradient = GruGradient;
   gru.differentiable_outputs = SavedOutput(3);
   return {
