@@ -42,6 +42,7 @@ BindResult MaxPoolPortable(const KernelRequest& request);
 BindResult AveragePoolPortable(const KernelRequest& request);
 BindResult GlobalAveragePoolPortable(const KernelRequest& request);
 BindResult GlobalMaxPoolPortable(const KernelRequest& request);
+BindResult MaxPoolGradAvx2(const KernelRequest& request);
 BindResult MaxPoolGradPortable(const KernelRequest& request);
 BindResult AveragePoolGradPortable(const KernelRequest& request);
 BindResult SoftmaxAvx2(const KernelRequest& request);
