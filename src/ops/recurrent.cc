@@ -1,4 +1,7 @@
-// LSTM, GRU, RNN: the reference steps one direction, one batch row and one time at a time.
+// LSTM, GRU, RNN: the reference steps one direction, one batch row and one time at a time. LSTM and
+// GRU have an output more than ONNX's, by [time, direction, batch row, plane, unit], for which
+// their gradients ask: LSTM's i, o, f, c gates after activation and cell; GRU's z, r, h gates and,
+// with linear_before_reset, the product that the reset gate scales.
 #include "ops/recurrent.h"
 
 #include <cmath>
@@ -14,9 +17,17 @@ using Activation = std::function<double(double)>;
 
 double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
+// What a gradient reads, per unit, and the output that has it: behind ONNX's own.
+int64_t SavedPlanes(const Attributes& a, int64_t gates) {
+  if (gates == 4) return 5;
+  return gates == 3 ? a.Int("linear_before_reset", 0) != 0 ? 4 : 3 : 0;
+}
+int SavedOutput(int gates) { return gates == 4 ? 3 : 2; }
+
 struct Layer {
   int gates = 4;
   int64_t steps, batch, inputs, hidden, directions;
+  int64_t saved;  // planes of its last output
   bool batch_first = false;
   std::string direction;
 };
@@ -28,6 +39,7 @@ Layer LayerOf(const Attributes& a, const Dims& x, const Dims& w, int gates) {
   l.batch = x[l.batch_first ? 0 : 1];
   l.inputs = x[2];
   l.hidden = w[1] / gates;
+  l.saved = SavedPlanes(a, gates);
   l.directions = w[0];
   l.direction = a.String("direction", "forward");
   return l;
@@ -70,9 +82,10 @@ Result<std::vector<Activation>> ActivationsOf(const Attributes& a, int64_t d,
   return result;
 }
 
-// One row's state while it is stepped.
+// One row's state while it is stepped, and what its last step leaves for the gradient.
 struct Row {
   std::vector<double> h, c;
+  std::vector<std::vector<double>> saved;
 };
 
 class Stepper {
@@ -130,6 +143,8 @@ void LstmStep(const Stepper& s, const std::vector<Activation>& act, int64_t d, i
     next.c[k] = f * row.c[k] + i * act[1](s.Clip(gate(3)));
     const double o = act[0](s.Clip(gate(1) + s.Peephole(d, 1, k) * next.c[k]));
     next.h[k] = o * act[2](s.Clip(next.c[k]));
+    const double saved[] = {i, o, f, act[1](s.Clip(gate(3))), next.c[k]};
+    for (int plane = 0; plane < 5; ++plane) next.saved[plane][k] = saved[plane];
   }
   row = std::move(next);
 }
@@ -145,10 +160,12 @@ void GruStep(const Stepper& s, const std::vector<Activation>& act, int64_t d, in
     reset[k] = r[k] * row.h[k];
   }
   for (int64_t k = 0; k < hidden; ++k) {
-    const double recurrent =
-        linear ? r[k] * s.Hidden(d, row.h, 2 * hidden + k) : s.Hidden(d, reset, 2 * hidden + k);
+    const double product = s.Hidden(d, linear ? row.h : reset, 2 * hidden + k);
+    const double recurrent = linear ? r[k] * product : product;
     const double candidate = act[1](s.Clip(s.Input(d, n, t, 2 * hidden + k) + recurrent));
     next[k] = (1 - z[k]) * candidate + z[k] * row.h[k];
+    const double saved[] = {z[k], r[k], candidate, product};
+    for (size_t plane = 0; plane < row.saved.size(); ++plane) row.saved[plane][k] = saved[plane];
   }
   row.h = std::move(next);
 }
@@ -183,7 +200,8 @@ Status Run(RefContext& op, int gates, StepFn step, const std::vector<std::string
     MINIM_TRY(const auto activations, ActivationsOf(op.attributes(), d, defaults));
     const bool backward = l.direction == "reverse" || d == 1;
     for (int64_t n = 0; n < l.batch; ++n) {
-      Row row{Initial(op, l, 5, d, n), Initial(op, l, 6, d, n)};
+      Row row{Initial(op, l, 5, d, n), Initial(op, l, 6, d, n),
+              std::vector(l.saved, std::vector<double>(l.hidden))};
       const int64_t length =
           op.has_input(4) ? std::clamp<int64_t>(op.input(4).IntAt(n), 0, l.steps) : l.steps;
       for (int64_t i = 0; i < length; ++i) {
@@ -194,10 +212,14 @@ Status Run(RefContext& op, int gates, StepFn step, const std::vector<std::string
                              : (t * l.directions + d) * l.batch + n) *
                   l.hidden,
               row.h);
+        for (int64_t plane = 0; plane < l.saved; ++plane)
+          Store(op, SavedOutput(gates),
+                (((t * l.directions + d) * l.batch + n) * l.saved + plane) * l.hidden,
+                row.saved[plane]);
       }
       const int64_t last = (l.batch_first ? n * l.directions + d : d * l.batch + n) * l.hidden;
       Store(op, 1, last, row.h);
-      Store(op, 2, last, row.c);
+      if (gates == 4) Store(op, 2, last, row.c);
     }
   }
   return {};
@@ -258,7 +280,9 @@ Status InferRecurrent(InferContext& op, int gates) {
                          batch_first ? Shape{batch, steps, directions, hidden}
                                      : Shape{steps, directions, batch, hidden}));
   MINIM_TRY(op.SetOutput(1, x.dtype, last));
-  return op.SetOutput(2, x.dtype, last);
+  if (gates == 4) MINIM_TRY(op.SetOutput(2, x.dtype, last));
+  const Dim planes = hidden.Times(SavedPlanes(op.attributes(), gates));
+  return op.SetOutput(SavedOutput(gates), x.dtype, {steps, directions, batch, planes});
 }
 
 OpDef Define(std::string name, std::vector<int> since, int gates, int max_inputs, StepFn step,
@@ -298,8 +322,17 @@ std::vector<OpDef> RecurrentOps() {
       "y, h, c = LSTM(x: f32[2,2,3], w: f32[1,8,3], r: f32[1,8,2]) {hidden_size=2, "
       "direction=\"reverse\"}\n"
       "y, h, c = LSTM(x: f16[3,2,4], w: f16[1,12,4], r: f16[1,12,3], _, l: i32[2] = [1,3], _, _, "
-      "p: f16[1,9]) {hidden_size=3, clip=0.5, input_forget=1, layout=0}\n");
+      "p: f16[1,9]) {hidden_size=3, clip=0.5, input_forget=1, layout=0}\n"
+      "y, h, c, s = LSTM(x: f32[3,2,4], w: f32[2,76,4], r: f32[2,76,19] = uniform(-0.3,0.3), b: "
+      "f32[2,152]) {hidden_size=19, direction=\"bidirectional\"}\n"
+      "y, h, c, s = LSTM(x: bf16[2,1,3], w: bf16[1,8,3], r: bf16[1,8,2]) {hidden_size=2}\n"
+      "_, h = LSTM(x: f32[1,2,3], w: f32[1,8,3], r: f32[1,8,2]) {hidden_size=2}\n"
+      "y = LSTM(x: f32[3,2,3], w: f32[1,8,3], r: f32[1,8,2], b: f32[1,16], _, _, c0: f32[1,2,2]) "
+      "{hidden_size=2, direction=\"reverse\"}\n"
+      "_, _, c = LSTM(x: f32[2,2,3], w: f32[1,8,3], r: f32[1,8,2], _, _, h0: f32[1,2,2]) "
+      "{hidden_size=2}\n");
   lstm.gradient = LstmGradient;
+  lstm.differentiable_outputs = SavedOutput(4);
   OpDef gru = Define(
       "GRU", {1, 3, 7, 14, 22}, 3, 6, GruStep, {"sigmoid", "tanh"},
       "y, h = GRU(x: f32[3,2,4], w: f32[1,9,4], r: f32[1,9,3], b: f32[1,18]) {hidden_size=3}\n"
@@ -313,8 +346,19 @@ std::vector<OpDef> RecurrentOps() {
       "y, h = GRU(x: bf16[3,1,4], w: bf16[1,57,4], r: bf16[1,57,19] = uniform(-0.3,0.3), b: "
       "bf16[1,114]) {hidden_size=19}\n"
       "y, h = GRU(x: f32[2,2,3], w: f32[2,6,3], r: f32[2,6,2], b: f32[2,12], _, h0: "
-      "f32[2,2,2]) {hidden_size=2, linear_before_reset=1, direction=\"bidirectional\"}\n");
+      "f32[2,2,2]) {hidden_size=2, linear_before_reset=1, direction=\"bidirectional\"}\n"
+      "y, h, s = GRU(x: f32[3,2,4], w: f32[2,57,4], r: f32[2,57,19] = uniform(-0.3,0.3), b: "
+      "f32[2,114]) {hidden_size=19, direction=\"bidirectional\"}\n"
+      "y, h, s = GRU(x: f32[3,2,4], w: f32[1,57,4], r: f32[1,57,19] = uniform(-0.3,0.3), b: "
+      "f32[1,114]) {hidden_size=19, linear_before_reset=1, direction=\"reverse\"}\n"
+      "y, h, s = GRU(x: bf16[2,1,3], w: bf16[1,6,3], r: bf16[1,6,2]) {hidden_size=2}\n"
+      "_, h = GRU(x: f32[2,2,3], w: f32[1,6,3], r: f32[1,6,2]) {hidden_size=2}\n"
+      "y = GRU(x: f32[1,2,3], w: f32[1,6,3], r: f32[1,6,2], b: f32[1,12], _, h0: f32[1,2,2]) "
+      "{hidden_size=2, linear_before_reset=1}\n"
+      "y, h = GRU(x: f32[3,2,3], w: f32[2,6,3], r: f32[2,6,2], b: f32[2,12], _, h0: f32[2,2,2]) "
+      "{hidden_size=2, direction=\"bidirectional\"}\n");
   gru.gradient = GruGradient;
+  gru.differentiable_outputs = SavedOutput(3);
   return {
       std::move(lstm),
       std::move(gru),

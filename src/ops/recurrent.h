@@ -5,8 +5,8 @@
 
 namespace minim::ops {
 
-/// Unroll the layer over its steps. Errors: kUnsupported with sequence lengths, peepholes, clip,
-/// coupled gates, other activations or the batch axis first.
+/// Errors: kUnsupported with sequence lengths, peepholes, clip, coupled gates, other activations or
+/// the batch axis first.
 Status LstmGradient(GradContext& g);
 Status GruGradient(GradContext& g);
 

@@ -1,241 +1,138 @@
+// The gradients of LSTM and GRU. The layer's node gets one output more, of its gates; LstmGrad and
+// GruGrad walk the steps back from it to the gradients of what entered the gates, from which plain
+// products make those of weights, biases and inputs.
+#include <algorithm>
+#include <cmath>
+
 #include "ops/builder.h"
+#include "ops/infer.h"
 #include "ops/recurrent.h"
+#include "ops/reference.h"
 
 namespace minim::ops {
 namespace {
 
-// What the steps of one direction, unrolled, share.
-class Unrolled {
+// Inputs and outputs of both ops. The state is c for LSTM, h for GRU.
+enum GradInput { kR, kSaved, kState0, kDy, kDyH, kLast };  // kLast: LSTM's dY_c; GRU's Y
+enum GradOutput { kDa, kDh0, kDc0, kDr = kDc0 };
+
+bool Linear(const Attributes& a) { return a.Int("linear_before_reset", 0) != 0; }
+
+// The layer's output `index`, which its node may have to be given first.
+ValueId Output(GradContext& g, int index) {
+  const ValueId known = *std::find_if(g.node().outputs.begin(), g.node().outputs.end(),
+                                      [](ValueId id) { return id != kNoValue; });
+  for (Node& node : g.graph().nodes) {
+    if (std::find(node.outputs.begin(), node.outputs.end(), known) == node.outputs.end()) continue;
+    if (node.output(index) != kNoValue) return node.output(index);
+    node.outputs.resize(std::max<size_t>(node.outputs.size(), index + 1), kNoValue);
+    node.outputs[index] = g.graph().AddValue("", {});
+    return InferNode(g.graph(), node).ok() ? node.outputs[index] : kNoValue;
+  }
+  return kNoValue;
+}
+
+// Products over the steps of one direction after another.
+class Layer {
  public:
-  Unrolled(GradContext& g, int64_t direction, int64_t gates)
+  explicit Layer(GradContext& g)
       : g_(g),
-        d_(direction),
         x_(g.type(g.input(0)).dims()),
         hidden_(g.type(g.input(2)).dims()[2]),
-        gates_(gates),
-        backward_(direction == 1 || g.attributes().String("direction", "forward") == "reverse") {
-    w_ = Direction(g.input(1), {gates * hidden_, x_[2]});
-    r_ = Direction(g.input(2), {gates * hidden_, hidden_});
-  }
+        rows_(g.type(g.input(2)).dims()[1]),
+        directions_(g.type(g.input(2)).dims()[0]),
+        y_(Output(g, 0)) {}
 
-  ValueId dw() { return g_.Reshape(dw_, Dims({1, gates_ * hidden_, x_[2]})); }
-  ValueId dr() { return g_.Reshape(dr_, Dims({1, gates_ * hidden_, hidden_})); }
-  ValueId db() {
-    const Dims row({1, gates_ * hidden_});
-    return g_.Emit("Concat", {g_.Reshape(dwb_, row), g_.Reshape(drb_, row)},
-                   {{"axis", int64_t{1}}});
-  }
-  ValueId dh0() { return g_.Reshape(dh0_, Dims({1, x_[1], hidden_})); }
-
- protected:
-  int64_t TimeOf(int64_t step) const { return backward_ ? x_[0] - 1 - step : step; }
-  ValueId Direction(ValueId all, const Dims& dims) {
-    return g_.Reshape(g_.Slice(all, {d_}, {d_ + 1}, {0}), dims);
-  }
-  ValueId Zeros() { return g_.Filled(0, g_.dtype(g_.input(0)), Dims({x_[1], hidden_})); }
-  ValueId State(int input) {
-    return g_.has_input(input) ? Direction(g_.input(input), Dims({x_[1], hidden_})) : Zeros();
-  }
-  ValueId Last(int output) {
+  ValueId OutputGrad(int output) {
     const bool flows = g_.output(output) != kNoValue && g_.has_output_grad(output);
-    return flows ? Direction(g_.output_grad(output), Dims({x_[1], hidden_})) : Zeros();
+    return flows ? g_.output_grad(output) : kNoValue;
   }
-  ValueId Output(int64_t t) {
-    if (g_.output(0) == kNoValue || !g_.has_output_grad(0)) return Zeros();
-    const ValueId step = g_.Slice(g_.output_grad(0), {t, d_}, {t + 1, d_ + 1}, {0, 1});
-    return g_.Reshape(step, Dims({x_[1], hidden_}));
+  ValueId y() const { return y_; }
+  Dims Columns(int64_t count) const { return Dims({x_[0] * x_[1], count}); }
+
+  // Sets the gradients of X, W and the state h. `da`: what entered the gates beside R's products.
+  void SetInputs(ValueId da, ValueId dh0) {
+    const ValueId rows = g_.Reshape(g_.input(0), Columns(x_[2]));
+    std::vector<ValueId> dw;
+    ValueId dx = kNoValue;
+    for (int64_t d = 0; d < directions_; ++d) {
+      const ValueId gates = Steps(da, d);
+      dw.push_back(Product(gates, true, rows));
+      const ValueId part = Product(gates, false, Weights(1, d, x_[2]));
+      dx = dx == kNoValue ? part : g_.Add(dx, part);
+    }
+    g_.SetInputGrad(0, g_.Reshape(dx, x_));
+    g_.SetInputGrad(1, Stacked(dw, Dims({1, rows_, x_[2]})));
+    if (g_.has_input(5)) g_.SetInputGrad(5, dh0);
   }
-  // Biases of W (half 0) or R (half 1) as one row; kNoValue without any.
-  ValueId Bias(int64_t half) {
-    if (!g_.has_input(3)) return kNoValue;
-    const ValueId both = Direction(g_.input(3), {2, gates_ * hidden_});
-    return g_.Slice(both, {half}, {half + 1}, {0});
+
+  // Sets that of R: the product of `dr`, what entered the gates from R, with h before each step.
+  void SetRecurrent(ValueId dr) {
+    std::vector<ValueId> parts;
+    for (int64_t d = 0; d < directions_; ++d)
+      parts.push_back(Product(Steps(dr, d), true, Before(d)));
+    g_.SetInputGrad(2, Stacked(parts, Dims({1, rows_, hidden_})));
   }
-  ValueId Plus(ValueId a, ValueId bias) { return bias == kNoValue ? a : g_.Add(a, bias); }
-  ValueId Product(ValueId a, bool trans_a, ValueId b, bool trans_b) {
-    return g_.Emit("Gemm", {a, b}, {{"transA", int64_t{trans_a}}, {"transB", int64_t{trans_b}}});
+
+  // The same where the candidate's rows of R were multiplied with `reset` times h.
+  void SetRecurrentResetFirst(ValueId da, ValueId saved) {
+    std::vector<ValueId> parts;
+    for (int64_t d = 0; d < directions_; ++d) {
+      const ValueId rows = Steps(da, d), before = Before(d);
+      const ValueId reset =
+          g_.Reshape(g_.Slice(saved, {d, hidden_}, {d + 1, 2 * hidden_}, {1, 3}), Columns(hidden_));
+      const auto gates = [&](int64_t first, int64_t last) {
+        return g_.Slice(rows, {first * hidden_}, {last * hidden_}, {1});
+      };
+      parts.push_back(Product(gates(0, 2), true, before));
+      parts.push_back(Product(gates(2, 3), true, g_.Mul(reset, before)));
+    }
+    const ValueId all = g_.Emit("Concat", parts, {{"axis", int64_t{0}}});
+    g_.SetInputGrad(2, g_.Reshape(all, Dims({directions_, rows_, hidden_})));
   }
-  // Rows of all steps, in the order of time: [steps * batch, columns].
-  ValueId AllInputs() { return g_.Reshape(g_.input(0), Dims({x_[0] * x_[1], x_[2]})); }
-  ValueId Rows(const std::vector<ValueId>& by_time) {
-    return by_time.size() == 1 ? by_time[0] : g_.Emit("Concat", by_time, {{"axis", int64_t{0}}});
+
+  void SetBias(ValueId da, ValueId dr) {
+    if (!g_.has_input(3)) return;
+    const ValueId dw = g_.ReduceSum(da, {1, 2}, false);
+    const ValueId both[] = {dw, dr == da ? dw : g_.ReduceSum(dr, {1, 2}, false)};
+    g_.SetInputGrad(3, g_.Emit("Concat", {both[0], both[1]}, {{"axis", int64_t{1}}}));
   }
-  // Some rows of a value that has `batch` of them for each step.
-  ValueId RowsAt(ValueId all, int64_t t) {
-    return g_.Slice(all, {t * x_[1]}, {(t + 1) * x_[1]}, {0});
+
+ private:
+  ValueId Product(ValueId a, bool trans_a, ValueId b) {
+    return g_.Emit("Gemm", {a, b}, {{"transA", int64_t{trans_a}}});
   }
-  // Gradients of W, its bias and the inputs from those of all steps' gates.
-  ValueId FinishInputs(ValueId da) {
-    dw_ = Product(da, true, AllInputs(), false);
-    dwb_ = g_.ReduceSum(da, {0}, false);
-    return g_.Reshape(Product(da, false, w_, false), x_);
+  ValueId Direction(ValueId all, int64_t d, int64_t axis) {
+    return directions_ == 1 ? all : g_.Slice(all, {d}, {d + 1}, {axis});
   }
-  // Columns of gates [first, last).
-  ValueId Gates(ValueId all, int64_t first, int64_t last) {
-    return g_.Slice(all, {first * hidden_}, {last * hidden_}, {1});
+  ValueId Weights(int input, int64_t d, int64_t columns) {
+    return g_.Reshape(Direction(g_.input(input), d, 0), Dims({rows_, columns}));
   }
-  ValueId SigmoidSlope(ValueId y) { return g_.Mul(y, g_.Add(g_.Neg(y), 1.0)); }
-  ValueId TanhSlope(ValueId y) { return g_.Add(g_.Neg(g_.Mul(y, y)), 1.0); }
+  ValueId Steps(ValueId da, int64_t d) { return g_.Reshape(Direction(da, d, 0), Columns(rows_)); }
+  // h before each step, [steps * batch, hidden] in the order of time.
+  ValueId Before(int64_t d) {
+    const bool backwards = d == 1 || g_.attributes().String("direction", "forward") == "reverse";
+    const Dims state({1, x_[1], hidden_});
+    const ValueId first =
+        g_.has_input(5) ? Direction(g_.input(5), d, 0) : g_.Filled(0, g_.dtype(g_.input(0)), state);
+    if (x_[0] == 1) return g_.Reshape(first, Columns(hidden_));
+    const int64_t from = backwards ? 1 : 0;
+    const ValueId steps = g_.Reshape(g_.Slice(y_, {from, d}, {from + x_[0] - 1, d + 1}, {0, 1}),
+                                     Dims({x_[0] - 1, x_[1], hidden_}));
+    const std::vector<ValueId> parts =
+        backwards ? std::vector{steps, first} : std::vector{first, steps};
+    return g_.Reshape(g_.Emit("Concat", parts, {{"axis", int64_t{0}}}), Columns(hidden_));
+  }
+  ValueId Stacked(const std::vector<ValueId>& parts, const Dims& each) {
+    std::vector<ValueId> shaped;
+    for (ValueId part : parts) shaped.push_back(g_.Reshape(part, each));
+    return shaped.size() == 1 ? shaped[0] : g_.Emit("Concat", shaped, {{"axis", int64_t{0}}});
+  }
 
   GradContext& g_;
-  int64_t d_;
   Dims x_;
-  int64_t hidden_, gates_;
-  bool backward_;
-  ValueId w_, r_;
-  ValueId dw_ = kNoValue, dr_ = kNoValue, dwb_ = kNoValue, drb_ = kNoValue, dh0_ = kNoValue;
-};
-
-// Gates stand in ONNX's order i, o, f, c.
-class UnrolledLstm : public Unrolled {
- public:
-  UnrolledLstm(GradContext& g, int64_t direction) : Unrolled(g, direction, 4) {}
-
-  void Forward() {
-    ValueId h = State(5), c = State(6);
-    const ValueId w_bias = Bias(0), r_bias = Bias(1);
-    const ValueId bias = w_bias == kNoValue ? kNoValue : g_.Add(w_bias, r_bias);
-    const ValueId in = Plus(Product(AllInputs(), false, w_, true), bias);
-    for (int64_t i = 0; i < x_[0]; ++i) {
-      Step step{.t = TimeOf(i), .h = h, .c = c};
-      const ValueId sum = g_.Add(RowsAt(in, step.t), Product(h, false, r_, true));
-      for (int k = 0; k < 4; ++k)
-        step.gates[k] = g_.Emit(k == 3 ? "Tanh" : "Sigmoid", {Gates(sum, k, k + 1)});
-      c = g_.Add(g_.Mul(step.gates[2], c), g_.Mul(step.gates[0], step.gates[3]));
-      step.squashed = g_.Emit("Tanh", {c});
-      h = g_.Mul(step.gates[1], step.squashed);
-      steps_.push_back(step);
-    }
-  }
-
-  // Walks the steps back; returns the gradient of X.
-  ValueId Backward() {
-    ValueId dh = Last(1), dc = Last(2);
-    std::vector<ValueId> da(steps_.size()), before(steps_.size());
-    for (size_t i = steps_.size(); i-- > 0;) {
-      const Step& s = steps_[i];
-      dh = g_.Add(dh, Output(s.t));
-      const auto [input, output, forget, cell] = s.gates;
-      dc = g_.Add(dc, g_.Mul(g_.Mul(dh, output), TanhSlope(s.squashed)));
-      const ValueId sums[] = {g_.Mul(g_.Mul(dc, cell), SigmoidSlope(input)),
-                              g_.Mul(g_.Mul(dh, s.squashed), SigmoidSlope(output)),
-                              g_.Mul(g_.Mul(dc, s.c), SigmoidSlope(forget)),
-                              g_.Mul(g_.Mul(dc, input), TanhSlope(cell))};
-      da[s.t] = g_.Emit("Concat", {sums[0], sums[1], sums[2], sums[3]}, {{"axis", int64_t{1}}});
-      before[s.t] = s.h;
-      dh = Product(da[s.t], false, r_, false);
-      dc = g_.Mul(dc, forget);
-    }
-    const ValueId all = Rows(da);
-    dr_ = Product(all, true, Rows(before), false);
-    const ValueId dx = FinishInputs(all);
-    drb_ = dwb_;  // both halves are added, so both have the same gradient
-    dh0_ = dh, dc0_ = dc;
-    return dx;
-  }
-  ValueId dc0() { return g_.Reshape(dc0_, Dims({1, x_[1], hidden_})); }
-
- private:
-  struct Step {
-    int64_t t = 0;
-    ValueId h, c;  // before the step
-    ValueId squashed = kNoValue;
-    std::array<ValueId, 4> gates{};
-  };
-
-  std::vector<Step> steps_;
-  ValueId dc0_ = kNoValue;
-};
-
-// Gates stand in ONNX's order z (update), r (reset), h (candidate).
-class UnrolledGru : public Unrolled {
- public:
-  UnrolledGru(GradContext& g, int64_t direction)
-      : Unrolled(g, direction, 3),
-        linear_(g.attributes().Int("linear_before_reset", 0) != 0),
-        r_gates_(g.Slice(r_, {0}, {2 * hidden_}, {0})),
-        r_candidate_(g.Slice(r_, {2 * hidden_}, {3 * hidden_}, {0})),
-        w_bias_(Bias(0)),
-        r_bias_(Bias(1)) {}
-
-  void Forward() {
-    ValueId h = State(5);
-    const ValueId inputs = Plus(Product(AllInputs(), false, w_, true), w_bias_);
-    for (int64_t i = 0; i < x_[0]; ++i) {
-      Step s{.t = TimeOf(i), .h = h};
-      const ValueId in = RowsAt(inputs, s.t);
-      const ValueId sums = Plus(Product(h, false, r_gates_, true), BiasOf(0, 2));
-      s.update = g_.Emit("Sigmoid", {g_.Add(Gates(in, 0, 1), Gates(sums, 0, 1))});
-      s.reset = g_.Emit("Sigmoid", {g_.Add(Gates(in, 1, 2), Gates(sums, 1, 2))});
-      ValueId recurrent = kNoValue;
-      if (linear_) {
-        s.product = Plus(Product(h, false, r_candidate_, true), BiasOf(2, 3));
-        recurrent = g_.Mul(s.reset, s.product);
-      } else {
-        s.product = g_.Mul(s.reset, h);
-        recurrent = Plus(Product(s.product, false, r_candidate_, true), BiasOf(2, 3));
-      }
-      s.fresh = g_.Emit("Tanh", {g_.Add(Gates(in, 2, 3), recurrent)});
-      h = g_.Add(g_.Mul(g_.Add(g_.Neg(s.update), 1.0), s.fresh), g_.Mul(s.update, h));
-      steps_.push_back(s);
-    }
-  }
-
-  ValueId Backward() {
-    ValueId dh = Last(1);
-    const size_t count = steps_.size();
-    // By time: gradients of W's products, of R's gates and of R's candidate; what these multiply.
-    std::vector<ValueId> da(count), gates(count), through(count), before(count), product(count);
-    for (size_t i = count; i-- > 0;) {
-      const Step& s = steps_[i];
-      dh = g_.Add(dh, Output(s.t));
-      const ValueId candidate =
-          g_.Mul(g_.Mul(dh, g_.Add(g_.Neg(s.update), 1.0)), TanhSlope(s.fresh));
-      const ValueId update = g_.Mul(g_.Mul(dh, g_.Sub(s.h, s.fresh)), SigmoidSlope(s.update));
-      ValueId reset = kNoValue, past = kNoValue;
-      if (linear_) {
-        through[s.t] = g_.Mul(candidate, s.reset);
-        reset = g_.Mul(g_.Mul(candidate, s.product), SigmoidSlope(s.reset));
-        past = Product(through[s.t], false, r_candidate_, false);
-        product[s.t] = s.h;
-      } else {
-        through[s.t] = candidate;
-        const ValueId inside = Product(candidate, false, r_candidate_, false);
-        reset = g_.Mul(g_.Mul(inside, s.h), SigmoidSlope(s.reset));
-        past = g_.Mul(inside, s.reset);
-        product[s.t] = s.product;
-      }
-      gates[s.t] = Join({update, reset});
-      da[s.t] = Join({update, reset, candidate});
-      before[s.t] = s.h;
-      dh = g_.Add(g_.Add(g_.Mul(dh, s.update), past), Product(gates[s.t], false, r_gates_, false));
-    }
-    const ValueId all_gates = Rows(gates), all_through = Rows(through);
-    dr_ = Rows({Product(all_gates, true, Rows(before), false),
-                Product(all_through, true, Rows(product), false)});
-    drb_ = g_.ReduceSum(Join({all_gates, all_through}), {0}, false);
-    dh0_ = dh;
-    return FinishInputs(Rows(da));
-  }
-
- private:
-  struct Step {
-    int64_t t = 0;
-    ValueId h = kNoValue;  // before the step
-    ValueId update = kNoValue, reset = kNoValue, fresh = kNoValue;
-    ValueId product = kNoValue;  // of R's candidate rows with h; or reset times h
-  };
-
-  ValueId BiasOf(int64_t first, int64_t last) {
-    return r_bias_ == kNoValue ? kNoValue : Gates(r_bias_, first, last);
-  }
-  ValueId Join(const std::vector<ValueId>& parts) {
-    return g_.Emit("Concat", parts, {{"axis", int64_t{1}}});
-  }
-
-  bool linear_;
-  ValueId r_gates_, r_candidate_, w_bias_, r_bias_;
-  std::vector<Step> steps_;
+  int64_t hidden_, rows_, directions_;
+  ValueId y_;
 };
 
 Status CheckPlain(const GradContext& g) {
@@ -250,47 +147,245 @@ Status CheckPlain(const GradContext& g) {
       g.node().op, g.node().name);
 }
 
-ValueId Joined(GradContext& g, const std::vector<ValueId>& parts) {
-  return parts.size() == 1 ? parts[0] : g.Emit("Concat", parts, {{"axis", int64_t{0}}});
+Attributes GradAttributes(const GradContext& g) {
+  Attributes kept{{"direction", g.attributes().String("direction", "forward")}};
+  if (g.node().op == "GRU") kept.Set("linear_before_reset", int64_t{Linear(g.attributes())});
+  return kept;
 }
 
-// Of all directions; `end` sees each of them after its steps.
-template <typename Layer, typename F>
-Status LayerGradient(GradContext& g, F&& end) {
-  MINIM_TRY(CheckPlain(g));
-  std::vector<ValueId> dw, dr, db, dh0;
-  ValueId dx = kNoValue;
-  for (int64_t d = 0; d < g.type(g.input(1)).dims()[0]; ++d) {
-    Layer layer(g, d);
-    layer.Forward();
-    const ValueId part = layer.Backward();
-    dx = dx == kNoValue ? part : g.Add(dx, part);
-    dw.push_back(layer.dw());
-    dr.push_back(layer.dr());
-    db.push_back(layer.db());
-    dh0.push_back(layer.dh0());
-    end(layer);
+// Sizes of one call of a companion op; the state's rows are the layer's.
+struct Sizes {
+  int64_t gates, steps, directions, batch, planes, hidden;
+  bool reverse_only;
+
+  Sizes(const RefContext& op, int64_t gate_count)
+      : gates(gate_count),
+        steps(op.dims(kSaved)[0]),
+        directions(op.dims(kSaved)[1]),
+        batch(op.dims(kSaved)[2]),
+        hidden(op.dims(kR)[2]),
+        reverse_only(op.attributes().String("direction", "forward") == "reverse") {
+    planes = hidden == 0 ? 0 : op.dims(kSaved)[3] / hidden;
   }
-  g.SetInputGrad(0, dx);
-  g.SetInputGrad(1, Joined(g, dw));
-  g.SetInputGrad(2, Joined(g, dr));
-  if (g.has_input(3)) g.SetInputGrad(3, Joined(g, db));
-  if (g.has_input(5)) g.SetInputGrad(5, Joined(g, dh0));
+};
+
+// One direction and batch row, which is stepped back.
+struct Row {
+  const RefContext& op;
+  const Sizes& s;
+  int64_t d, n;
+  std::vector<double> dh, dc;
+  int64_t t = 0, before = -1;  // before: the time of the step before; -1 for the first
+
+  double Saved(int64_t plane, int64_t k) const { return SavedAt(t, plane, k); }
+  double SavedAt(int64_t time, int64_t plane, int64_t k) const {
+    return op.input(kSaved).f64()[((RowOf(time) * s.planes) + plane) * s.hidden + k];
+  }
+  double Initial(int64_t k) const { return State(kState0, k); }
+  double State(int input, int64_t k) const {
+    return op.has_input(input) ? op.input(input).f64()[(d * s.batch + n) * s.hidden + k] : 0;
+  }
+  // Of a value shaped as Y.
+  double Y(int input, int64_t time, int64_t k) const {
+    return op.has_input(input) ? op.input(input).f64()[RowOf(time) * s.hidden + k] : 0;
+  }
+  // sum over rows [first, last) of R of da times their column k.
+  double Through(const std::vector<double>& da, int64_t first, int64_t last, int64_t k) const {
+    double sum = 0;
+    for (int64_t row = first; row < last; ++row)
+      sum += da[row] * op.input(kR).f64()[(d * s.gates * s.hidden + row) * s.hidden + k];
+    return sum;
+  }
+
+ private:
+  int64_t RowOf(int64_t time) const { return (time * s.directions + d) * s.batch + n; }
+};
+
+// Of the gates' sums: those that W makes, and those that R makes.
+struct GateGrads {
+  std::vector<double> da, dr;
+};
+
+void LstmBack(Row& row, GateGrads* grads) {
+  const int64_t n = row.s.hidden;
+  std::vector<double>& da = grads->da;
+  for (int64_t k = 0; k < n; ++k) {
+    const double i = row.Saved(0, k), o = row.Saved(1, k), f = row.Saved(2, k), g = row.Saved(3, k);
+    const double shown = std::tanh(row.Saved(4, k));
+    const double old = row.before < 0 ? row.Initial(k) : row.SavedAt(row.before, 4, k);
+    const double dh = row.dh[k], dc = row.dc[k] + dh * o * (1 - shown * shown);
+    da[k] = dc * g * i * (1 - i);
+    da[n + k] = dh * shown * o * (1 - o);
+    da[2 * n + k] = dc * old * f * (1 - f);
+    da[3 * n + k] = dc * i * (1 - g * g);
+    row.dc[k] = dc * f;
+  }
+  for (int64_t k = 0; k < n; ++k) row.dh[k] = row.Through(da, 0, 4 * n, k);
+}
+
+void GruBack(Row& row, GateGrads* grads) {
+  const int64_t n = row.s.hidden;
+  const bool linear = Linear(row.op.attributes());
+  std::vector<double>&da = grads->da, &dr = grads->dr;
+  const auto old = [&](int64_t k) {
+    return row.before < 0 ? row.Initial(k) : row.Y(kLast, row.before, k);
+  };
+  for (int64_t k = 0; k < n; ++k) {
+    const double z = row.Saved(0, k), fresh = row.Saved(2, k);
+    da[k] = row.dh[k] * (old(k) - fresh) * z * (1 - z);
+    da[2 * n + k] = row.dh[k] * (1 - z) * (1 - fresh * fresh);
+  }
+  std::vector<double> next(n);
+  for (int64_t k = 0; k < n; ++k) {
+    const double r = row.Saved(1, k), inside = linear ? 0 : row.Through(da, 2 * n, 3 * n, k);
+    da[n + k] = (linear ? da[2 * n + k] * row.Saved(3, k) : inside * old(k)) * r * (1 - r);
+    next[k] = row.dh[k] * row.Saved(0, k) + inside * r;
+  }
+  dr = da;
+  for (int64_t k = 0; linear && k < n; ++k) dr[2 * n + k] *= row.Saved(1, k);
+  for (int64_t k = 0; k < n; ++k) row.dh[k] = next[k] + row.Through(dr, 0, (linear ? 3 : 2) * n, k);
+}
+
+using BackFunction = void (*)(Row&, GateGrads*);
+
+Status Reference(RefContext& op, int64_t gates, BackFunction back) {
+  const Sizes s(op, gates);
+  for (int i = 0; i < op.output_count(); ++i)
+    if (op.has_output(i)) op.Output(i);
+  const auto store = [&](int output, int64_t at, const std::vector<double>& from) {
+    if (output < op.output_count() && op.has_output(output))
+      std::copy(from.begin(), from.end(), op.MutableOutput(output).f64().begin() + at);
+  };
+  for (int64_t d = 0; d < s.directions; ++d) {
+    for (int64_t n = 0; n < s.batch; ++n) {
+      Row row{op, s, d, n, std::vector<double>(s.hidden), std::vector<double>(s.hidden)};
+      for (int64_t k = 0; k < s.hidden; ++k) {
+        row.dh[k] = row.State(kDyH, k);
+        row.dc[k] = gates == 4 ? row.State(kLast, k) : 0;
+      }
+      GateGrads grads{std::vector<double>(gates * s.hidden), {}};
+      for (int64_t step = s.steps; step-- > 0;) {
+        const bool backwards = s.reverse_only || d == 1;
+        row.t = backwards ? s.steps - 1 - step : step;
+        row.before = step == 0 ? -1 : backwards ? row.t + 1 : row.t - 1;
+        for (int64_t k = 0; k < s.hidden; ++k) row.dh[k] += row.Y(kDy, row.t, k);
+        back(row, &grads);
+        const int64_t at = ((d * s.steps + row.t) * s.batch + n) * gates * s.hidden;
+        store(kDa, at, grads.da);
+        if (gates == 3) store(kDr, at, grads.dr);
+      }
+      const int64_t state = (d * s.batch + n) * s.hidden;
+      store(kDh0, state, row.dh);
+      if (gates == 4) store(kDc0, state, row.dc);
+    }
+  }
   return {};
+}
+
+Status Infer(InferContext& op, int64_t gates) {
+  MINIM_TRY(op.HasRank(kR, 3));
+  MINIM_TRY(op.HasRank(kSaved, 4));
+  for (int i = kSaved; i < op.input_count(); ++i)
+    if (op.has_input(i)) MINIM_TRY(op.SameDType(kR, i));
+  const Shape r = op.input(kR).ranked() ? *op.input(kR).shape : Shape(3);
+  const Shape saved = op.input(kSaved).ranked() ? *op.input(kSaved).shape : Shape(4);
+  const Dim hidden = r[2], rows = hidden.Times(gates);
+  const int64_t planes = gates == 4 ? 5 : Linear(op.attributes()) ? 4 : 3;
+  const Shape state{saved[1], saved[2], hidden};
+  const Shape expected[] = {{saved[1], rows, hidden},
+                            {saved[0], saved[1], saved[2], hidden.Times(planes)},
+                            state,
+                            {saved[0], saved[1], saved[2], hidden},
+                            state,
+                            gates == 4 ? state : Shape{saved[0], saved[1], saved[2], hidden}};
+  for (int i = 0; i < op.input_count(); ++i) {
+    if (!op.has_input(i)) continue;
+    MINIM_TRY(op.HasRank(i, static_cast<int>(expected[i].size())));
+    MINIM_TRY(op.HasShape(i, expected[i]));
+  }
+  if (gates == 3 && !op.has_input(kLast)) return op.Error("input {} is missing", int{kLast});
+  const Shape all{saved[1], saved[0], saved[2], rows};
+  MINIM_TRY(op.SetOutput(kDa, op.dtype(kR), all));
+  MINIM_TRY(op.SetOutput(kDh0, op.dtype(kR), state));
+  return op.SetOutput(2, op.dtype(kR), gates == 4 ? state : all);
+}
+
+OpDef Define(std::string name, int64_t gates, BackFunction back, std::string samples) {
+  return {.name = std::move(name),
+          .domain = std::string(kMinimDomain),
+          .min_inputs = 2,
+          .max_inputs = 6,
+          .dtypes = kFloatTypes,
+          .infer = [gates](InferContext& op) { return Infer(op, gates); },
+          .reference = [=](RefContext& op) { return Reference(op, gates, back); },
+          .flops =
+              [](const std::vector<TensorType>& inputs, const std::vector<TensorType>&,
+                 const Attributes&) {
+                const Dims saved = inputs[kSaved].dims();
+                return 2 * saved[0] * saved[2] * inputs[kR].dims().Elements();
+              },
+          .samples = std::move(samples)};
 }
 
 }  // namespace
 
 Status LstmGradient(GradContext& g) {
-  std::vector<ValueId> dc0;
-  MINIM_TRY(
-      LayerGradient<UnrolledLstm>(g, [&](UnrolledLstm& layer) { dc0.push_back(layer.dc0()); }));
-  if (g.has_input(6)) g.SetInputGrad(6, Joined(g, dc0));
+  MINIM_TRY(CheckPlain(g));
+  Layer layer(g);
+  const std::vector<ValueId> grads =
+      g.EmitMany("LstmGrad",
+                 {g.input(2), Output(g, 3), g.has_input(6) ? g.input(6) : kNoValue,
+                  layer.OutputGrad(0), layer.OutputGrad(1), layer.OutputGrad(2)},
+                 3, GradAttributes(g), kMinimDomain);
+  layer.SetInputs(grads[kDa], grads[kDh0]);
+  layer.SetRecurrent(grads[kDa]);
+  layer.SetBias(grads[kDa], grads[kDa]);
+  if (g.has_input(6)) g.SetInputGrad(6, grads[kDc0]);
   return {};
 }
 
 Status GruGradient(GradContext& g) {
-  return LayerGradient<UnrolledGru>(g, [](UnrolledGru&) {});
+  MINIM_TRY(CheckPlain(g));
+  Layer layer(g);
+  const bool linear = Linear(g.attributes());
+  const ValueId saved = Output(g, 2);
+  const std::vector<ValueId> grads =
+      g.EmitMany("GruGrad",
+                 {g.input(2), saved, g.has_input(5) ? g.input(5) : kNoValue, layer.OutputGrad(0),
+                  layer.OutputGrad(1), layer.y()},
+                 linear ? 3 : 2, GradAttributes(g), kMinimDomain);
+  layer.SetInputs(grads[kDa], grads[kDh0]);
+  if (linear)
+    layer.SetRecurrent(grads[kDr]);
+  else
+    layer.SetRecurrentResetFirst(grads[kDa], saved);
+  layer.SetBias(grads[kDa], linear ? grads[kDr] : grads[kDa]);
+  return {};
+}
+
+std::vector<OpDef> RecurrentGradients() {
+  constexpr std::string_view r = "r: f32[1,76,19] = uniform(-0.3,0.3), ";
+  return {
+      Define("LstmGrad", 4, LstmBack,
+             fmt::format(
+                 "a, h, c = LstmGrad({}s: f32[3,1,2,95], c0: f32[1,2,19], dy: f32[3,1,2,19], dyh: "
+                 "f32[1,2,19], dyc: f32[1,2,19])\n",
+                 r) +
+                 "a, h, c = LstmGrad(r: f32[2,12,3], s: f32[3,2,2,15], _, dy: f32[3,2,2,3]) "
+                 "{direction=\"bidirectional\"}\n"
+                 "a, h = LstmGrad(r: bf16[1,8,2], s: bf16[3,1,2,10], _, _, dyh: bf16[1,2,2]) "
+                 "{direction=\"reverse\"}\n"),
+      Define("GruGrad", 3, GruBack,
+             "a, h, d = GruGrad(r: f32[1,57,19] = uniform(-0.3,0.3), s: f32[3,1,2,76], h0: "
+             "f32[1,2,19], dy: f32[3,1,2,19], dyh: f32[1,2,19], y: f32[3,1,2,19]) "
+             "{linear_before_reset=1, direction=\"reverse\"}\n"
+             "a, h = GruGrad(r: f32[2,9,3], s: f32[3,2,2,9], h0: f32[2,2,3], dy: f32[3,2,2,3], _, "
+             "y: f32[3,2,2,3]) {direction=\"bidirectional\"}\n"
+             "a, h, d = GruGrad(r: f32[2,9,3], s: f32[3,2,2,9], _, dy: f32[3,2,2,3], _, "
+             "y: f32[3,2,2,3]) {direction=\"bidirectional\"}\n"
+             "a, h = GruGrad(r: bf16[1,6,2], s: bf16[3,1,2,6], _, _, dyh: bf16[1,2,2], y: "
+             "bf16[3,1,2,2])\n"),
+  };
 }
 
 }  // namespace minim::ops

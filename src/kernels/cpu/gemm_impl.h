@@ -210,9 +210,10 @@ void MultiplyPanels(const GemmArgs& args, const Block& block) {
 
 void Multiply(const GemmArgs& args) {
   const int64_t depths = std::max<int64_t>(1, (args.k + kDepthBlock - 1) / kDepthBlock);
-  for (int64_t row = 0; row < args.m; row += kRowBlock) {
-    for (int64_t d = 0; d < depths; ++d) {
-      const int64_t depth = d * kDepthBlock;
+  // A depth of B stays in L2 while every block of rows meets it.
+  for (int64_t d = 0; d < depths; ++d) {
+    const int64_t depth = d * kDepthBlock;
+    for (int64_t row = 0; row < args.m; row += kRowBlock) {
       const Block block{row,
                         std::min(kRowBlock, args.m - row),
                         depth,

@@ -1,5 +1,5 @@
 // MaxPool of one plane of bytes: first the largest of the rows under a window, column by column,
-// then the largest of the columns under it.
+// then the largest of the columns under it. And the gradient of the commonest pool.
 #pragma once
 
 #include "kernels/cpu/window.h"
@@ -15,5 +15,8 @@ inline int64_t MaxPoolLine(const Window& w) {
 /// One plane of an image with at most two spatial axes; padding never wins.
 template <typename T>
 void MaxPoolPlaneAvx2(const Window& w, const T* src, T* line, T* dst);
+
+/// The gradient of one plane of floats whose windows are 2x2, side by side from its corner on.
+void MaxPoolHalvesGradAvx2(const Window& w, const float* dy, const float* x, float* dx);
 
 }  // namespace minim

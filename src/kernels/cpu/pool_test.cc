@@ -138,5 +138,24 @@ TEST(PoolTest, Gradients) {
               ElementsAre(0.25, 0.75, 0.5, 1, 2.5, 1.5, 0.75, 1.75, 1));
 }
 
+// Ties, NaN, and rows and columns that no window covers.
+TEST(PoolTest, GradientOfHalvesIsTheSameAtEveryLevel) {
+  for (int64_t height : {2, 7, 8}) {
+    for (int64_t width : {2, 9, 28, 39}) {
+      const Dims image{2, 3, height, width}, pooled{2, 3, height / 2, width / 2};
+      KernelCase test{.op = "MaxPoolGrad",
+                      .attributes = Pool({2, 2}, {2, 2}, {0, 0, 0, 0}),
+                      .inputs = {Uniform(pooled, 1), Uniform(image, 2)},
+                      .outputs = {Tensor(DType::f32, image)}};
+      for (float& x : test.inputs[1].as<float>())
+        x = x > 0.9f ? std::numeric_limits<float>::quiet_NaN() : std::max(0.0f, x);
+      RunCase(test, Isa::kPortable);
+      const Tensor expected = test.outputs[0].Clone();
+      RunCase(test, TestLevels().back());
+      EXPECT_TRUE(SameBytes(test.outputs[0], expected)) << height << "x" << width;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace minim

@@ -25,19 +25,21 @@ struct ByteRows {
 
 struct Scratch {
   std::byte *w, *r;
-  float *wide_in[5], *wide_out[3];  // X, B, H0, C0, P and Y, Y_h, Y_c when they are not FP32
+  float *wide_in[5], *wide_out[4];  // X, B, H0, C0, P and results when they are not FP32
   float *bias, *extra, *gates, *step, *h, *next, *reset, *c;
   ByteRows x_bytes, h_bytes;
 };
 constexpr int kFloatInputs[5] = {kX, kB, kH0, kC0, kP};
+constexpr int kSaved = 3;  // after Y, Y_h and Y_c
 struct Counts {
-  int64_t in[5], out[3];
+  int64_t in[5], out[4];
 };
 Counts CountsOf(const RecurrentPlan& p) {
   const int64_t states = p.directions * p.batch * p.hidden;
   return {{p.rows() * p.inputs, p.directions * 2 * p.gates * p.hidden, states, states,
            p.directions * 3 * p.hidden},
-          {p.directions * p.rows() * p.hidden, states, states}};
+          {p.directions * p.rows() * p.hidden, states, states,
+           p.directions * p.rows() * p.hidden * p.planes()}};
 }
 
 void Widen(const void* src, DType dtype, int64_t n, float* dst) {
@@ -65,7 +67,7 @@ size_t Carve(const RecurrentPlan& p, std::byte* base, Scratch* s) {
   s->w = carver.Take<std::byte>(p.w_packed ? 0 : p.w_pack.bytes());
   s->r = carver.Take<std::byte>(p.r_packed ? 0 : p.r_pack.bytes());
   for (int i = 0; i < 5; ++i) s->wide_in[i] = carver.Take<float>(wide * counts.in[i]);
-  for (int i = 0; i < 3; ++i) s->wide_out[i] = carver.Take<float>(wide * counts.out[i]);
+  for (int i = 0; i < 4; ++i) s->wide_out[i] = carver.Take<float>(wide * counts.out[i]);
   s->bias = carver.Take<float>(p.columns());
   s->extra = carver.Take<float>(p.blocks() * p.extra_columns());
   s->gates = carver.Take<float>(p.rows() * p.columns());
@@ -85,7 +87,7 @@ struct Pass {
   const ThreadBudget& threads;
   Scratch s;
   const float* in[5];
-  float* out[3];
+  float* out[4];
   const int32_t* lengths;
   int64_t direction = 0;
   bool backwards = false;
@@ -256,6 +258,33 @@ void StoreOutput(const Pass& pass, int64_t t, int64_t b, int64_t first, int64_t 
   values ? std::copy_n(values, count, y) : std::fill_n(y, count, 0.0f);
 }
 
+// Where the cells of a phase save their planes of blocks [first, last): straight in the output,
+// unless its last block is not whole.
+struct SavedPlanes {
+  float* dst = nullptr;
+  int64_t count, stride, units;
+  bool whole;
+  alignas(64) float edge[kMaxSavedPlanes * kMaxChunkBlocks * kPanel];
+
+  SavedPlanes(const Pass& pass, int phase, int64_t t, int64_t b, int64_t first, int64_t last)
+      : count(pass.p.saved_planes[phase]),
+        stride(pass.p.hidden),
+        units(std::min(last * kPanel, stride) - first * kPanel),
+        whole(last * kPanel <= stride) {
+    const RecurrentPlan& p = pass.p;
+    if (count == 0) return;
+    const int64_t row = (t * p.directions + pass.direction) * p.batch + b;
+    const int64_t before = phase == 0 ? 0 : p.saved_planes[0];
+    dst = pass.out[kSaved] + (row * p.planes() + before) * stride + first * kPanel;
+  }
+  float* room() { return whole ? dst : edge; }
+  int64_t step() const { return whole ? stride : kMaxChunkBlocks * kPanel; }
+  void Finish() const {
+    for (int64_t i = 0; !whole && i < count; ++i)
+      std::copy_n(edge + i * step(), units, dst + i * stride);
+  }
+};
+
 // The cells of one batch row and blocks [first, last). `recurrent`: the products of these blocks.
 void RunCells(const Pass& pass, const Phase& phase, int64_t b, int64_t first, int64_t last,
               const float* recurrent) {
@@ -267,6 +296,7 @@ void RunCells(const Pass& pass, const Phase& phase, int64_t b, int64_t first, in
     return StoreOutput(pass, phase.step, b, first, last, nullptr);
   }
   const int64_t row = p.batch_first ? b * p.steps + t : t * p.batch + b;
+  SavedPlanes saved(pass, phase.index, t, b, first, last);
   p.cells[pass.direction][phase.index](
       {.blocks = last - first,
        .input_step = p.gates * kPanel,
@@ -278,7 +308,10 @@ void RunCells(const Pass& pass, const Phase& phase, int64_t b, int64_t first, in
        .extra = pass.s.extra + first * p.extra_columns(),
        .h = pass.s.h + unit,
        .c = pass.s.c + unit,
-       .next = phase.dst + unit});
+       .next = phase.dst + unit,
+       .saved = saved.room(),
+       .saved_step = saved.step()});
+  saved.Finish();
   if (phase.last) StoreOutput(pass, t, b, first, last, phase.dst + unit);
 }
 
@@ -386,17 +419,19 @@ void RunRecurrent(const RecurrentPlan& p, const KernelArgs& args) {
     Widen(pass.in[i], p.dtype, counts.in[i], pass.s.wide_in[i]);
     pass.in[i] = pass.s.wide_in[i];
   }
-  for (int i = 0; i < 3; ++i)
-    pass.out[i] =
-        Out<float>(args, i) && p.dtype != DType::f32 ? pass.s.wide_out[i] : Out<float>(args, i);
+  const int outputs[] = {0, 1, p.gates == 4 ? 2 : -1, p.saved_output};
+  for (int i = 0; i < 4; ++i) {
+    pass.out[i] = outputs[i] < 0 ? nullptr : Out<float>(args, outputs[i]);
+    if (pass.out[i] && p.dtype != DType::f32) pass.out[i] = pass.s.wide_out[i];
+  }
   for (pass.direction = 0; pass.direction < p.directions; ++pass.direction) {
     pass.backwards = p.reverse_only || pass.direction == 1;
     pass.w = PackedOf(pass, args, kW);
     pass.r = PackedOf(pass, args, kR);
     RunDirection(pass);
   }
-  for (int i = 0; p.dtype != DType::f32 && i < 3; ++i)
-    if (pass.out[i]) Narrow(pass.out[i], p.dtype, counts.out[i], args.outputs[i]);
+  for (int i = 0; p.dtype != DType::f32 && i < 4; ++i)
+    if (pass.out[i]) Narrow(pass.out[i], p.dtype, counts.out[i], args.outputs[outputs[i]]);
 }
 
 }  // namespace minim

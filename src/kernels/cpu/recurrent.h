@@ -11,6 +11,8 @@ namespace recurrent {
 enum Input { kX, kW, kR, kB, kLengths, kH0, kC0, kP, kWScale, kWZero, kRScale, kRZero };
 }
 
+inline constexpr int64_t kMaxChunkBlocks = 4, kMaxSavedPlanes = 5;
+
 struct RecurrentPlan {
   int64_t steps = 0, batch = 0, inputs = 0, hidden = 0, directions = 1, gates = 0;
   bool reverse_only = false, batch_first = false;
@@ -25,18 +27,23 @@ struct RecurrentPlan {
   std::shared_ptr<const std::byte> w_packed, r_packed;  // every direction
   DType dtype = DType::f32;                             // of states and results; inside all is FP32
   bool peepholes = false;
+  /// Outputs past ONNX's own: planes of what a gradient reads, by time, direction and batch row.
+  /// Each phase makes some of them.
+  int saved_output = -1;
+  std::array<int64_t, 2> saved_planes = {};
   int threads = 1;
 
   int64_t rows() const { return steps * batch; }
   int64_t blocks() const { return r_pack.blocks(); }
   int64_t padded() const { return blocks() * kPanel; }
   int64_t columns() const { return w_pack.panels() * kPanel; }
+  int64_t planes() const { return saved_planes[0] + saved_planes[1]; }
   bool quantized() const { return r_pack.format == WeightFormat::kS8; }
   /// Blocks whose gates one product makes: four panels or a multiple keep enough sums in flight,
   /// and a single row's cells run several blocks at a time.
   int64_t ChunkBlocks(int phase) const {
     const int64_t gates = r_pack.groups[phase].gates;
-    return batch == 1 ? 4 : gates == 4 ? 1 : gates == 2 ? 2 : 4;
+    return batch == 1 ? kMaxChunkBlocks : gates == 4 ? 1 : gates == 2 ? 2 : 4;
   }
   int64_t ChunkColumns() const;  // the most of any phase
   /// Per block in CellBlock::extra.

@@ -151,10 +151,32 @@ std::shared_ptr<const std::byte> PackOnce(const KernelRequest& request,
                                   });
 }
 
+// Cells that save, where the node has an output for it.
+Status FillSaving(const KernelRequest& request, const CellLevel& cells, RecurrentPlan* p) {
+  const int output = p->gates == 4 ? 3 : 2;
+  if (!HasOutput(request, output)) return {};
+  if (p->gates == 1 || HasInput(request, kLengths) || p->peepholes ||
+      AttributesOf(request).Int("input_forget", 0) != 0)
+    return Unsupported("an output for the gradient, which this form does not have");
+  p->saved_output = output;
+  if (p->gates == 4) {
+    p->saved_planes = {5, 0};
+    p->cells[0][0] = p->cells[1][0] = cells.lstm_saving;
+  } else if (p->phases == 1) {
+    p->saved_planes = {4, 0};
+    p->cells[0][0] = p->cells[1][0] = cells.gru_linear_saving;
+  } else {
+    p->saved_planes = {2, 1};
+    p->cells[0] = p->cells[1] = {cells.gru_gates_saving, cells.gru_candidate_saving};
+  }
+  return {};
+}
+
 BindResult Bind(const KernelRequest& request, const Levels& levels) {
   MINIM_TRY(CheckTypes(request));
   RecurrentPlan p{.gemm = &levels.gemm, .ints = &levels.ints};
   MINIM_TRY(FillAttributes(request, levels.cells, &p));
+  MINIM_TRY(FillSaving(request, levels.cells, &p));
   p.w = WeightsOf(request, kW);
   p.r = WeightsOf(request, kR);
   const Dims &x = request.inputs[kX].dims, &r = request.inputs[kR].dims;

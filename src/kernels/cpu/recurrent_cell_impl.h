@@ -8,7 +8,8 @@ namespace minim {
 namespace {
 
 inline float Bounded(float x, float limit) {  // NaN passes
-  return x < -limit ? -limit : (x > limit ? limit : x);
+  const float above = -limit > x ? -limit : x;
+  return limit < above ? limit : above;
 }
 
 inline float Least(float a, float b) { return a < b ? a : b; }
@@ -44,7 +45,7 @@ inline Fraction TanhFraction(float x, float clip) {
   return {t * p, q};
 }
 
-template <bool coupled, bool peephole>
+template <bool coupled, bool peephole, bool saving = false>
 void LstmCell(const CellBlock& b) {
   constexpr int64_t n = kPanel;
   const float* in = b.input;
@@ -52,6 +53,8 @@ void LstmCell(const CellBlock& b) {
   const float* p = b.extra;
   float* c = b.c;
   float* next = b.next;
+  [[maybe_unused]] float* saved = b.saved;
+  [[maybe_unused]] const int64_t step = b.saved_step;
   const float clip = b.clip;
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
@@ -69,44 +72,76 @@ void LstmCell(const CellBlock& b) {
     if constexpr (peephole) out += p[n + i] * cell;
     const Fraction shown = TanhFraction(cell, clip);
     c[i] = cell;
-    next[i] = shown.top / (SigmoidInverse(out, clip) * shown.bottom);
+    const float shut = SigmoidInverse(out, clip);
+    next[i] = shown.top / (shut * shown.bottom);
+    if constexpr (saving) {
+      saved[i] = 1.0f / opened;
+      saved[step + i] = 1.0f / shut;
+      saved[2 * step + i] = kept;
+      saved[3 * step + i] = fresh.top / fresh.bottom;
+      saved[4 * step + i] = cell;
+    }
   }
 }
 
+template <bool saving>
 void GruLinear(const CellBlock& b) {
   constexpr int64_t n = kPanel;
   const float *in = b.input, *rec = b.recurrent, *bias = b.extra, *h = b.h;
   float* next = b.next;
+  [[maybe_unused]] float* saved = b.saved;
+  [[maybe_unused]] const int64_t step = b.saved_step;
   const float clip = b.clip;
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
     const float update = 1.0f / SigmoidInverse(in[i] + rec[i], clip);
     const float reset = 1.0f / SigmoidInverse(in[n + i] + rec[n + i], clip);
-    const Fraction fresh = TanhFraction(in[2 * n + i] + reset * (rec[2 * n + i] + bias[i]), clip);
-    next[i] = (1.0f - update) * (fresh.top / fresh.bottom) + update * h[i];
+    const float product = rec[2 * n + i] + bias[i];
+    const Fraction fraction = TanhFraction(in[2 * n + i] + reset * product, clip);
+    const float fresh = fraction.top / fraction.bottom;
+    next[i] = (1.0f - update) * fresh + update * h[i];
+    if constexpr (saving) {
+      saved[i] = update;
+      saved[step + i] = reset;
+      saved[2 * step + i] = fresh;
+      saved[3 * step + i] = product;
+    }
   }
 }
 
+template <bool saving>
 void GruGates(const CellBlock& b) {
   constexpr int64_t n = kPanel;
   const float *in = b.input, *rec = b.recurrent, *h = b.h;
   float *update = b.c, *next = b.next;
+  [[maybe_unused]] float* saved = b.saved;
+  [[maybe_unused]] const int64_t step = b.saved_step;
   const float clip = b.clip;
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
     update[i] = 1.0f / SigmoidInverse(in[i] + rec[i], clip);
-    next[i] = h[i] / SigmoidInverse(in[n + i] + rec[n + i], clip);
+    const float shut = SigmoidInverse(in[n + i] + rec[n + i], clip);
+    next[i] = h[i] / shut;
+    if constexpr (saving) {
+      saved[i] = update[i];
+      saved[step + i] = 1.0f / shut;
+    }
   }
 }
 
+template <bool saving>
 void GruCandidate(const CellBlock& b) {
   const float *in = b.input + 2 * kPanel, *rec = b.recurrent, *h = b.h, *update = b.c;
   float* next = b.next;
+  [[maybe_unused]] float* saved = b.saved;
+  [[maybe_unused]] const int64_t step = b.saved_step;
   const float clip = b.clip;
 #pragma GCC ivdep
   for (int64_t i = 0; i < kPanel; ++i) {
-    const Fraction fresh = TanhFraction(in[i] + rec[i], clip);
-    next[i] = (1.0f - update[i]) * (fresh.top / fresh.bottom) + update[i] * h[i];
+    const Fraction fraction = TanhFraction(in[i] + rec[i], clip);
+    const float fresh = fraction.top / fraction.bottom;
+    next[i] = (1.0f - update[i]) * fresh + update[i] * h[i];
+    if constexpr (saving) saved[i] = fresh;
   }
 }
 
@@ -128,6 +163,72 @@ void Rnn(const CellBlock& b) {
   }
 }
 
+inline float SigmoidSlope(float y) { return y * (1.0f - y); }
+inline float TanhSlope(float y) { return 1.0f - y * y; }
+
+void LstmBack(const BackRow& row) {
+  const int64_t n = row.hidden;
+  const float *saved = row.saved, *before = row.before, *dy = row.dy, *dh = row.dh;
+  float *dc = row.dc, *da = row.da;
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k) {
+    const float open = saved[k], out = saved[n + k], keep = saved[2 * n + k],
+                fresh = saved[3 * n + k];
+    const Fraction fraction = TanhFraction(saved[4 * n + k], 9.02f);
+    const float shown = fraction.top / fraction.bottom;
+    const float h = dh[k] + dy[k], c = dc[k] + h * out * TanhSlope(shown);
+    da[k] = c * fresh * SigmoidSlope(open);
+    da[n + k] = h * shown * SigmoidSlope(out);
+    da[2 * n + k] = c * before[k] * SigmoidSlope(keep);
+    da[3 * n + k] = c * open * TanhSlope(fresh);
+    dc[k] = c * keep;
+  }
+}
+
+void GruLinearBack(const BackRow& row) {
+  const int64_t n = row.hidden;
+  const float *saved = row.saved, *before = row.before, *dy = row.dy;
+  float *dh = row.dh, *da = row.da, *dr = row.dr;
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k) {
+    const float update = saved[k], reset = saved[n + k], fresh = saved[2 * n + k];
+    const float h = dh[k] + dy[k];
+    const float candidate = h * (1.0f - update) * TanhSlope(fresh);
+    const float to_update = h * (before[k] - fresh) * SigmoidSlope(update);
+    const float to_reset = candidate * saved[3 * n + k] * SigmoidSlope(reset);
+    da[k] = dr[k] = to_update;
+    da[n + k] = dr[n + k] = to_reset;
+    da[2 * n + k] = candidate;
+    dr[2 * n + k] = candidate * reset;
+    dh[k] = h * update;
+  }
+}
+
+void GruBackGates(const BackRow& row) {
+  const int64_t n = row.hidden;
+  const float *saved = row.saved, *before = row.before, *dy = row.dy;
+  float *dh = row.dh, *da = row.da;
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k) {
+    const float update = saved[k], fresh = saved[2 * n + k];
+    const float h = dh[k] + dy[k];
+    da[k] = h * (before[k] - fresh) * SigmoidSlope(update);
+    da[2 * n + k] = h * (1.0f - update) * TanhSlope(fresh);
+    dh[k] = h * update;
+  }
+}
+
+void GruBackReset(const BackRow& row) {
+  const int64_t n = row.hidden;
+  const float *reset = row.saved + n, *before = row.before, *inside = row.inside;
+  float *dh = row.dh, *da = row.da + n;
+#pragma GCC ivdep
+  for (int64_t k = 0; k < n; ++k) {
+    da[k] = inside[k] * before[k] * SigmoidSlope(reset[k]);
+    dh[k] += inside[k] * reset[k];
+  }
+}
+
 // One cell over every block.
 template <CellFunction cell>
 void Each(const CellBlock& all) {
@@ -140,6 +241,7 @@ void Each(const CellBlock& all) {
     b.h += kPanel;
     b.c += kPanel;
     b.next += kPanel;
+    b.saved += kPanel;
   }
 }
 
@@ -150,11 +252,19 @@ const CellLevel& MINIM_CELLS() {
                                        Each<LstmCell<false, true>>,
                                        Each<LstmCell<true, false>>,
                                        Each<LstmCell<true, true>>,
-                                       Each<GruLinear>,
-                                       Each<GruGates>,
-                                       Each<GruCandidate>,
+                                       Each<GruLinear<false>>,
+                                       Each<GruGates<false>>,
+                                       Each<GruCandidate<false>>,
                                        Each<Rnn<false>>,
-                                       Each<Rnn<true>>};
+                                       Each<Rnn<true>>,
+                                       Each<LstmCell<false, false, true>>,
+                                       Each<GruLinear<true>>,
+                                       Each<GruGates<true>>,
+                                       Each<GruCandidate<true>>,
+                                       LstmBack,
+                                       GruLinearBack,
+                                       GruBackGates,
+                                       GruBackReset};
   return kLevel;
 }
 

@@ -222,6 +222,101 @@ TEST(RecurrentTest, WeightsThatBf16HoldsArePackedAsBf16WithoutLoss) {
   }
 }
 
+// Layers whose gates a gradient reads, with how many planes of them.
+struct Saving {
+  Layer layer;
+  int64_t planes;
+  const char* grad;
+};
+
+std::vector<Saving> SavingLayers() {
+  const Attributes both{{"direction", "bidirectional"}};
+  Attributes linear = both;
+  linear.Set("linear_before_reset", int64_t{1});
+  return {{{"LSTM", 4, both, 2}, 5, "LstmGrad"},
+          {{"GRU", 3, linear, 2}, 4, "GruGrad"},
+          {{"GRU", 3, both, 2}, 3, "GruGrad"}};
+}
+
+TEST(RecurrentTest, SavingForTheGradientChangesNoBit) {
+  for (const auto& [layer, planes, grad] : SavingLayers()) {
+    for (Isa isa : TestLevels()) {
+      for (int64_t batch : {1, 9}) {
+        KernelCase plain = CaseOf(layer, batch), saving = CaseOf(layer, batch);
+        if (layer.gates == 4) saving.outputs.push_back(Tensor());
+        saving.outputs.push_back(Tensor(DType::f32, {4, 2, batch, planes * 83}));
+        RunCase(plain, isa);
+        RunCase(saving, isa);
+        for (int i : {0, 1}) EXPECT_TRUE(SameBytes(plain.outputs[i], saving.outputs[i])) << grad;
+      }
+    }
+  }
+}
+
+TEST(RecurrentTest, SavingIsRefusedWhereTheGradientIs) {
+  KernelCase test = CaseOf({"GRU", 3, {}}, 2);
+  test.inputs[4] = Tensor::From<int32_t>({2}, {4, 2});
+  test.outputs.push_back(Tensor(DType::f32, {4, 1, 2, 3 * 83}));
+  EXPECT_FALSE(BoundCase(test, Isa::kPortable).ok());
+}
+
+// Gradients of gates, of the first state and the op's third, from random saved values.
+KernelCase GradCaseOf(const Saving& saving, int64_t batch, DType dtype = DType::f32) {
+  const int64_t t = 4, d = 2, hidden = 83, rows = saving.layer.gates * hidden;
+  KernelCase test{.op = saving.grad, .attributes = saving.layer.attributes};
+  const Dims state{d, batch, hidden}, y{t, d, batch, hidden};
+  const bool lstm = saving.layer.gates == 4;
+  test.inputs = {Uniform({d, rows, hidden}, 1, -0.2f, 0.2f),
+                 Uniform({t, d, batch, saving.planes * hidden}, 2, 0.1f, 0.9f),
+                 Uniform(state, 3),
+                 Uniform(y, 4),
+                 Uniform(state, 5),
+                 Uniform(lstm ? state : y, 6)};
+  for (Tensor& input : test.inputs) input = Converted(input.view(), dtype);
+  const Dims gates{d, t, batch, rows};
+  test.outputs = {Tensor(dtype, gates), Tensor(dtype, state), Tensor(dtype, lstm ? state : gates)};
+  return test;
+}
+
+TEST(RecurrentGradTest, NeitherThreadsNorOtherOutputsMatter) {
+  for (const Saving& saving : SavingLayers()) {
+    for (Isa isa : TestLevels()) {
+      KernelCase one = GradCaseOf(saving, 7), threaded = GradCaseOf(saving, 7),
+                 alone = GradCaseOf(saving, 7);
+      threaded.threads = 3;
+      alone.outputs[0] = alone.outputs[2] = Tensor();
+      for (KernelCase* test : {&one, &threaded, &alone}) RunCase(*test, isa);
+      for (int i : {0, 1, 2}) EXPECT_TRUE(SameBytes(one.outputs[i], threaded.outputs[i]));
+      EXPECT_TRUE(SameBytes(one.outputs[1], alone.outputs[1])) << saving.grad;
+    }
+  }
+}
+
+std::vector<double> Doubles(const Tensor& tensor) {
+  const Tensor wide = Converted(tensor.view(), DType::f64);
+  const auto values = wide.as<double>();
+  return {values.begin(), values.end()};
+}
+
+// The definition's own comparison is the samples'; this one has more units and rows.
+TEST(RecurrentGradTest, LevelsAndNarrowTypesAgree) {
+  for (const Saving& saving : SavingLayers()) {
+    KernelCase expected = GradCaseOf(saving, 7);
+    RunCase(expected, Isa::kPortable);
+    for (Isa isa : TestLevels()) {
+      for (DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+        KernelCase test = GradCaseOf(saving, 7, dtype);
+        RunCase(test, isa);
+        const double bound = dtype == DType::f32 ? 1e-5 : dtype == DType::bf16 ? 0.03 : 0.004;
+        for (int i : {0, 1, 2}) {
+          const Tensor wide = Converted(test.outputs[i].view(), DType::f32);
+          ExpectNear(wide.as<float>(), Doubles(expected.outputs[i]), bound, bound, saving.grad);
+        }
+      }
+    }
+  }
+}
+
 // LSTM's weights as bytes, [D, k, rows], with the scale and zero point of each gate row.
 template <typename T>
 KernelCase Quantized(int64_t batch, int64_t low, int64_t high, T zero, int64_t hidden = 133) {

@@ -171,6 +171,17 @@ void ReduceRows(const Plan& p, const T* src, T* dst, int64_t first, int64_t last
   }
 }
 
+// Several rows at once: their sums are loaded and stored less often.
+template <typename Op, int rows, typename T, typename A>
+void StepRows(const T* base, const int64_t* offsets, int64_t n, A* sums) {
+  for (int64_t j = 0; j < n; ++j) {
+    A sum = sums[j];
+    for (int i = 0; i < rows; ++i)
+      sum = Op::Step(sum, static_cast<A>(ComputeType<T>(base[offsets[i] + j])));
+    sums[j] = sum;
+  }
+}
+
 template <typename Op, typename T>
 void ReduceColumns(const Plan& p, const T* src, T* dst, int64_t first, int64_t last) {
   using A = typename Op::template Type<T>;
@@ -182,11 +193,10 @@ void ReduceColumns(const Plan& p, const T* src, T* dst, int64_t first, int64_t l
     const int64_t n = std::min(kBlock, p.columns - column);
     const T* base = src + OffsetOf(p.kept, i) + column;
     std::fill_n(sums, n, Op::template Start<A>());
-    for (int64_t offset : p.reduced_offsets) {
-      const T* row = base + offset;
-      for (int64_t j = 0; j < n; ++j)
-        sums[j] = Op::Step(sums[j], static_cast<A>(ComputeType<T>(row[j])));
-    }
+    const std::span<const int64_t> offsets = p.reduced_offsets;
+    size_t row = 0;
+    for (; row + 4 <= offsets.size(); row += 4) StepRows<Op, 4>(base, &offsets[row], n, sums);
+    for (; row < offsets.size(); ++row) StepRows<Op, 1>(base, &offsets[row], n, sums);
     for (int64_t j = 0; j < n; ++j)
       dst[i * p.columns + column + j] = ConvertTo<T>(Op::End(sums[j], p.count));
   }
