@@ -48,6 +48,51 @@ class ExamplesTest : public testing::Test {
   static inline Path folder_;
 };
 
+// The recipes between ```toml and ``` of a page.
+std::vector<std::string> RecipesOf(const Path& page) {
+  const std::string text = ReadFile(page).value(), begin = "```toml\n", end = "```";
+  std::vector<std::string> recipes;
+  for (size_t at = text.find(begin); at != std::string::npos; at = text.find(begin, at)) {
+    at += begin.size();
+    recipes.push_back(text.substr(at, text.find(end, at) - at));
+  }
+  return recipes;
+}
+
+TEST_F(ExamplesTest, RecipesOfTheDataPageTrain) {
+  const Philox rng(2);
+  std::ofstream csv(folder_ / "customers.csv");
+  csv << "id,age,zip,plan,left\n";
+  Tensor windows(DType::f32, {200, 4, 2}), up(DType::f32, {200});
+  for (int i = 0; i < 200; ++i) {
+    const bool old = rng.Uniform(2 * i) > 0.5f, basic = rng.Uniform(2 * i + 1) > 0.5f;
+    csv << 'c' << i << ','
+        << (old          ? "70"
+            : i % 7 == 0 ? ""
+                         : "30")
+        << ',' << 8000 + i % 3 << ',' << (basic ? "\"basic, monthly\"" : "full") << ','
+        << (old && basic ? "yes" : "no") << '\n';
+    for (int k = 0; k < 8; ++k) windows.as<float>()[8 * i + k] = rng.Normal(1000 + 8 * i + k);
+    up.as<float>()[i] = windows.as<float>()[8 * i + 7] > 0;
+  }
+  csv.close();
+  ASSERT_TRUE(WriteNpy(folder_ / "windows.npy", windows.view()).ok());
+  ASSERT_TRUE(WriteNpy(folder_ / "up.npy", up.view()).ok());
+  const auto recipes = RecipesOf(Path(EXAMPLES_SOURCE) / "../docs/training-data.md");
+  ASSERT_EQ(recipes.size(), 2u);
+  for (const std::string& recipe : recipes) {
+    std::ofstream(folder_ / "page.toml") << recipe;
+    ASSERT_EQ(Run(Minim("train page.toml")), 0) << recipe << Output();
+    EXPECT_NE(Output().find("AUC"), std::string::npos) << Output();
+  }
+  ASSERT_EQ(Run(Minim("inspect left.onnx")), 0);
+  EXPECT_NE(Output().find("basic, monthly"), std::string::npos) << Output();
+  ASSERT_EQ(Run(Minim("run left.onnx --input customers.csv --output-dir left")), 0) << Output();
+  EXPECT_EQ(ReadNpy(folder_ / "left" / "logits.npy")->dims(), Dims({200, 2}));
+  EXPECT_EQ(Run(Minim("run tiny.onnx --input customers.csv")), 2);
+  EXPECT_NE(Output().find("not trained on a table"), std::string::npos) << Output();
+}
+
 TEST_F(ExamplesTest, LoadAndRun) {
   EXPECT_EQ(Run(Example("01_load_and_run") + " tiny.onnx"), 0) << Output();
   EXPECT_NE(Output().find("logits: [1,2]"), std::string::npos);
@@ -59,6 +104,11 @@ TEST_F(ExamplesTest, ALoopOfOnesOwnFindsTheWeights) {
   const std::string output = Output(), before = "ratio ";
   const double ratio = std::atof(output.c_str() + output.find(before) + before.size());
   EXPECT_NEAR(ratio, -0.5, 0.05) << output;
+}
+
+TEST_F(ExamplesTest, ASourceOfOnesOwnTrains) {
+  ASSERT_EQ(Run(Example("04_data_source")), 0) << Output();
+  EXPECT_NE(Output().find("test AUC 0.9"), std::string::npos) << Output();
 }
 
 TEST_F(ExamplesTest, TrainWritesCurvesBesideItsLog) {

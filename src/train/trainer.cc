@@ -1,3 +1,6 @@
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <fstream>
@@ -5,8 +8,8 @@
 #include <numeric>
 #include <optional>
 
-#include "core/dtype.h"
 #include "core/stats.h"
+#include "data/batch_loader.h"
 #include "minim/train.h"
 #include "onnx/onnx.h"
 #include "session/session_impl.h"
@@ -15,6 +18,7 @@
 #include "train/model_builder.h"
 #include "train/schedule.h"
 #include "train/step_runner.h"
+#include "train/train_data.h"
 
 namespace minim {
 namespace {
@@ -58,6 +62,15 @@ struct Position {
   }
 };
 
+std::vector<double> BalancedWeights(const std::vector<int64_t>& counts, int64_t samples) {
+  const auto occurring = static_cast<double>(
+      std::count_if(counts.begin(), counts.end(), [](int64_t count) { return count > 0; }));
+  std::vector<double> weights;
+  for (int64_t count : counts)
+    weights.push_back(count == 0 ? 1 : static_cast<double>(samples) / (occurring * count));
+  return weights;
+}
+
 class TrainingRun {
  public:
   TrainingRun(const TrainConfig& config, std::function<bool(const TrainProgress&)> progress)
@@ -78,7 +91,8 @@ class TrainingRun {
   Result<std::string> Profile(int runs) {
     MINIM_TRY(CheckConfig());
     MINIM_TRY(PrepareStep());
-    return runner_->Profile(FirstBatch(), runs);
+    MINIM_TRY(const Batch first, FirstBatch());
+    return runner_->Profile(first, runs);
   }
 
  private:
@@ -86,6 +100,7 @@ class TrainingRun {
     MINIM_TRY(CheckConfig());
     MINIM_TRY(CheckWritable());
     MINIM_TRY(PrepareStep());
+    MINIM_TRY(CheckMetric());
     rate_.emplace(config_.schedule, config_.optimizer.learning_rate,
                   config_.epochs * steps_per_epoch_, steps_per_epoch_);
     if (config_.resume && std::filesystem::exists(config_.checkpoint)) MINIM_TRY(Restore());
@@ -93,18 +108,16 @@ class TrainingRun {
   }
 
   Status PrepareStep() {
-    MINIM_TRY(train_,
-              ReadDataset(config_.train_samples, config_.train_labels, config_.model.input));
-    if (!config_.test_samples.empty()) {
-      MINIM_TRY(test_, ReadDataset(config_.test_samples, config_.test_labels, config_.model.input));
-    }
-    steps_per_epoch_ = train_.size() / (config_.batch * config_.accumulate);
+    MINIM_TRY(data_, OpenTrainData(config_));
+    const int64_t samples = data_.train->size();
+    steps_per_epoch_ = samples / (config_.batch * config_.accumulate);
     if (steps_per_epoch_ == 0)
-      return InvalidArgument("{} training samples do not fill {} batches of {}", train_.size(),
+      return InvalidArgument("{} training samples do not fill {} batches of {}", samples,
                              config_.accumulate, config_.batch);
-    MINIM_TRY(CheckLabels());
-    MINIM_TRY(BuildForward());
-    return BuildRunner();
+    MINIM_TRY(const Batch first, FirstBatch());
+    MINIM_TRY(BuildForward(first.samples.dims()));
+    MINIM_TRY(SetClassWeights());
+    return BuildRunner(first);
   }
 
   Status CheckConfig() const {
@@ -117,8 +130,26 @@ class TrainingRun {
     if (config_.bad_steps < 1 || config_.stop_after < 0)
       return InvalidArgument("bad_steps is {} and stop_after {}, expected at least 1 and 0",
                              config_.bad_steps, config_.stop_after);
+    if (config_.checkpoint_steps < 0 || config_.keep_checkpoints < 1)
+      return InvalidArgument(
+          "[output] checkpoint_steps is {} and keep {}, expected at least 0 and 1",
+          config_.checkpoint_steps, config_.keep_checkpoints);
+    MINIM_TRY(CheckClassWeights());
     MINIM_TRY(CheckOptimizer(config_.optimizer));
     return CheckSchedule(config_.schedule);
+  }
+
+  Status CheckClassWeights() const {
+    const std::vector<double>& weights = config_.class_weights;
+    if (weights.empty() && !config_.balance_classes) return {};
+    if (config_.loss == LossKind::kMeanSquaredError)
+      return InvalidArgument("[train] class_weights: mse has no classes");
+    if (!weights.empty() && config_.balance_classes)
+      return InvalidArgument("[train] class_weights: give either weights or balanced");
+    for (double weight : weights)
+      if (!(weight >= 0 && std::isfinite(weight)))
+        return InvalidArgument("[train] class_weights: {} is not at least 0", weight);
+    return {};
   }
 
   // A full disk or an unwritable folder is an error before training starts, not after it.
@@ -132,37 +163,59 @@ class TrainingRun {
     return {};
   }
 
-  Status CheckLabels() const {
-    if (config_.loss == LossKind::kMeanSquaredError) return {};
-    const bool classes = config_.loss == LossKind::kCrossEntropy;
-    const Tensor wide = Converted(train_.labels.view(), DType::f64);
-    for (double label : wide.as<double>()) {
-      if (classes && label < 0)
-        return InvalidArgument("{}: class label {} is negative", config_.train_labels, label);
-      if (!classes && !(label >= 0 && label <= 1))
-        return InvalidArgument("{}: label {} of binary_cross_entropy is not within 0 and 1",
-                               config_.train_labels, label);
-    }
-    return {};
-  }
-
-  Status BuildForward() {
-    if (!config_.model.onnx.empty()) {
-      MINIM_TRY(forward_, ImportOnnx(config_.model.onnx));
+  Status BuildForward(const Dims& batch) {
+    ModelSpec& model = config_.model;
+    const std::vector<int64_t> sample(batch.begin() + 1, batch.end());
+    if (model.input.empty()) model.input = sample;
+    if (model.input != sample)
+      return InvalidArgument("[model] input is [{}], but the data's samples are [{}]",
+                             fmt::join(model.input, ", "), fmt::join(sample, ", "));
+    if (!model.onnx.empty()) {
+      MINIM_TRY(forward_, ImportOnnx(model.onnx));
     } else {
-      MINIM_TRY(forward_, BuildModel(config_.model, config_.seed));
+      MINIM_TRY(forward_, BuildModel(model, config_.seed));
     }
-    return {};
+    for (const auto& [key, value] : data_.metadata) forward_.metadata[key] = value;
+    return model.standardize ? StandardizeInput() : Status();
   }
 
-  Batch FirstBatch() const {
-    std::vector<int64_t> order(static_cast<size_t>(config_.batch));
-    std::iota(order.begin(), order.end(), int64_t{0});
-    return GatherBatch(train_, order);
+  Status StandardizeInput() {
+    if (forward_.inputs.size() != 1 || config_.model.input_scale != 1)
+      return InvalidArgument(
+          "[model] standardize needs a model of one input, found {}, and no input_scale",
+          forward_.inputs.size());
+    MINIM_TRY(FeatureStatistics features, MeasureFeatures(*data_.train));
+    for (size_t f = 0; f < data_.one_hot.size(); ++f) {
+      if (!data_.one_hot[f]) continue;
+      features.mean[f] = 0;
+      features.deviation[f] = 1;
+    }
+    return Standardize(forward_, features);
   }
 
-  Status BuildRunner() {
-    const Batch like = FirstBatch();
+  // As many as the model has classes, those that never occur with a weight of 1.
+  Status SetClassWeights() {
+    std::vector<double>& weights = config_.class_weights;
+    if (config_.balance_classes) {
+      MINIM_TRY(const std::vector<int64_t> counts, CountClasses(*data_.train));
+      weights = BalancedWeights(counts, data_.train->size());
+    }
+    if (weights.empty()) return {};
+    const TensorType& scores = forward_.type(forward_.outputs[0]);
+    size_t classes = 2;
+    if (config_.loss == LossKind::kCrossEntropy) {
+      const bool known = scores.ranked() && scores.rank() > 1 && (*scores.shape)[1].known();
+      classes = known ? static_cast<size_t>((*scores.shape)[1].value()) : weights.size();
+    }
+    if (config_.balance_classes) weights.resize(std::max(weights.size(), classes), 1);
+    if (weights.size() == classes) return {};
+    return InvalidArgument("[train] class_weights has {} entries, the model {} classes",
+                           weights.size(), classes);
+  }
+
+  Result<Batch> FirstBatch() const { return data_.train->Gather(InOrder(config_.batch)); }
+
+  Status BuildRunner(const Batch& like) {
     report_.precision = config_.precision;
     if (config_.precision == TrainPrecision::kAuto) {
       MINIM_TRY(MeasurePrecisions(like));
@@ -200,11 +253,12 @@ class TrainingRun {
   }
 
   Status Epoch() {
-    BatchLoader loader(train_, {.batch_size = config_.batch,
-                                .seed = config_.seed,
-                                .epoch = static_cast<uint64_t>(position_.epoch),
-                                .first_batch = position_.step * config_.accumulate,
-                                .shuffle = config_.shuffle});
+    BatchLoader loader(*data_.train, {.batch_size = config_.batch,
+                                      .seed = config_.seed,
+                                      .epoch = static_cast<uint64_t>(position_.epoch),
+                                      .first_batch = position_.step * config_.accumulate,
+                                      .batch_count = steps_per_epoch_ * config_.accumulate,
+                                      .shuffle = config_.shuffle});
     for (bool last = position_.step >= steps_per_epoch_; !last;) {
       const int64_t step = position_.epoch * steps_per_epoch_ + position_.step;
       TrainProgress progress{.epoch = position_.epoch + 1,
@@ -220,6 +274,7 @@ class TrainingRun {
           position_.loss_sum / static_cast<double>(std::max<int64_t>(1, position_.loss_count));
       last = ++position_.step == steps_per_epoch_;
       if (last) MINIM_TRY(FinishEpoch(progress));
+      if (last || EndsInterval(step)) MINIM_TRY(Checkpoint());
       MINIM_TRY(Tell(progress));
     }
     return {};
@@ -227,7 +282,10 @@ class TrainingRun {
 
   Status Step(BatchLoader& loader, int64_t step, TrainProgress& progress) {
     std::vector<Batch> batches;
-    for (int64_t i = 0; i < config_.accumulate; ++i) batches.push_back(*loader.Next());
+    for (int64_t i = 0; i < config_.accumulate; ++i) {
+      MINIM_TRY(std::optional<Batch> batch, loader.Next());
+      batches.push_back(*std::move(batch));
+    }
     const int64_t draw = step * config_.accumulate;
     progress.learning_rate = rate_->At(position_.taken);
     MINIM_TRY(const StepOutcome outcome, runner_->Run(batches, progress.learning_rate, draw));
@@ -263,26 +321,69 @@ class TrainingRun {
   Status FinishEpoch(TrainProgress& progress) {
     progress.ends_epoch = true;
     report_.epoch_loss.push_back(progress.loss);
-    if (HasTestClasses()) {
-      MINIM_TRY(const std::shared_ptr<Session> session,
-                MakeSession(runner_->Trained(), {.threads = config_.threads}));
-      MINIM_TRY(progress.test_accuracy, Accuracy(*session, test_));
-      report_.epoch_accuracy.push_back(progress.test_accuracy);
-    }
+    MINIM_TRY(Test(progress));
     rate_->EndEpoch(progress.loss);
-    const double score = progress.test_accuracy >= 0 ? -progress.test_accuracy : progress.loss;
+    MINIM_TRY(const double score, Score(progress));
     position_.worse_epochs = score < position_.best ? 0 : position_.worse_epochs + 1;
     position_.best = std::min(position_.best, score);
     ++position_.epoch;
     position_.step = position_.loss_count = 0;
     position_.loss_sum = 0;
     report_.stopped_early = StopsEarly();
-    return config_.checkpoint.empty() ? Status() : Save(config_.checkpoint);
+    return {};
   }
 
-  bool HasTestClasses() const {
-    return test_.size() > 0 && test_.labels.dtype() == DType::i64 &&
-           test_.labels.size() == test_.size() && config_.loss != LossKind::kMeanSquaredError;
+  bool EndsInterval(int64_t step) const {
+    return config_.checkpoint_steps > 0 && (step + 1) % config_.checkpoint_steps == 0;
+  }
+
+  Status Checkpoint() const {
+    if (config_.checkpoint.empty()) return {};
+    KeepOlder(config_.checkpoint, config_.keep_checkpoints);
+    return Save(config_.checkpoint);
+  }
+
+  Status Test(TrainProgress& progress) {
+    if (!data_.test) return {};
+    MINIM_TRY(const std::shared_ptr<Session> session,
+              MakeSession(runner_->Trained(), {.threads = config_.threads}));
+    MINIM_TRY(const Metrics metrics, Evaluate(*session, *data_.test, config_.loss));
+    progress.test_loss = metrics.loss;
+    progress.test_accuracy = metrics.accuracy;
+    progress.test_auc = metrics.auc;
+    report_.epoch_test_loss.push_back(metrics.loss);
+    if (metrics.accuracy >= 0) report_.epoch_accuracy.push_back(metrics.accuracy);
+    if (metrics.auc >= 0) report_.epoch_auc.push_back(metrics.auc);
+    return {};
+  }
+
+  // What early stopping goes by: lower is better.
+  Result<double> Score(const TrainProgress& progress) const {
+    const auto higher = [&](double value) -> Result<double> {
+      if (value >= 0) return -value;
+      return InvalidArgument("[train] metric: the test set has no {}; choose another metric",
+                             config_.metric == MetricKind::kAuc
+                                 ? "AUC, which takes two classes that both occur"
+                                 : "accuracy, which takes classes");
+    };
+    switch (config_.metric) {
+      case MetricKind::kAuc: return higher(progress.test_auc);
+      case MetricKind::kAccuracy: return higher(progress.test_accuracy);
+      case MetricKind::kLoss: break;
+      case MetricKind::kDefault:
+        if (progress.test_accuracy >= 0) return -progress.test_accuracy;
+    }
+    return data_.test ? progress.test_loss : progress.loss;
+  }
+
+  // A metric that the test set does not have is an error before training, not after an epoch.
+  Status CheckMetric() const {
+    if (config_.metric != MetricKind::kAuc && config_.metric != MetricKind::kAccuracy) return {};
+    if (!data_.test) return InvalidArgument("[train] metric needs test data; add it to [data]");
+    MINIM_TRY(const std::shared_ptr<Session> session,
+              MakeSession(runner_->Trained(), {.threads = config_.threads}));
+    MINIM_TRY(const Metrics metrics, Evaluate(*session, *data_.test, config_.loss));
+    return Score({.test_accuracy = metrics.accuracy, .test_auc = metrics.auc}).status();
   }
 
   bool StopsEarly() const {
@@ -296,7 +397,7 @@ class TrainingRun {
         static_cast<double>(steps_done_ * config_.batch * config_.accumulate) / progress.seconds;
     if (log_.is_open()) MINIM_TRY(Log(progress));
     if (!progress_ || progress_(progress)) return {};
-    if (!config_.checkpoint.empty()) MINIM_TRY(Save(config_.checkpoint));
+    MINIM_TRY(Checkpoint());
     return Cancelled(
         "stopped in epoch {} after step {}{}", progress.epoch, progress.step,
         config_.checkpoint.empty() ? "" : "; the checkpoint is saved, run again with --resume");
@@ -321,7 +422,12 @@ class TrainingRun {
                            {"scale", progress.scale},
                            {"skipped_steps", progress.skipped_steps},
                            {"seconds", progress.seconds}};
-    if (progress.test_accuracy >= 0) line["test_accuracy"] = progress.test_accuracy;
+    const auto add = [&](const char* key, double value) {
+      if (value >= 0) line[key] = value;
+    };
+    add("test_loss", progress.test_loss);
+    add("test_accuracy", progress.test_accuracy);
+    add("test_auc", progress.test_auc);
     log_ << line.dump() << std::endl;
     if (log_) return {};
     return ResourceExhausted("{}: cannot be written any more; is the disk full?", config_.log_out);
@@ -364,9 +470,9 @@ class TrainingRun {
     return runner_->scaler().Restore(values);
   }
 
-  const TrainConfig& config_;
+  TrainConfig config_;  // with what follows from the data
   const std::function<bool(const TrainProgress&)> progress_;
-  Dataset train_, test_;
+  TrainData data_;
   Graph forward_;
   std::unique_ptr<StepRunner> runner_;
   std::optional<LearningRate> rate_;
