@@ -75,7 +75,7 @@ Parts Split(int64_t size, const SplitSpec& split) {
           {middle, order.end()}};
 }
 
-Status CheckConfig(const TrainConfig& config) {
+Status CheckData(const TrainConfig& config) {
   const bool files = !config.train_samples.empty(), csv = !config.csv.file.empty();
   const bool source = config.train_source != nullptr;
   if (files + csv + source != 1)
@@ -101,17 +101,19 @@ Status CheckConfig(const TrainConfig& config) {
   return {};
 }
 
-Result<std::shared_ptr<DataSource>> OpenFiles(const TrainConfig& config, const std::string& samples,
-                                              const std::string& labels) {
-  MINIM_TRY(const std::shared_ptr<ArraySource> data,
-            OpenDataset(samples, labels, config.model.input));
+Result<std::shared_ptr<ArraySource>> OpenFiles(const TrainConfig& config,
+                                               const std::string& samples,
+                                               const std::string& labels) {
+  MINIM_TRY(std::shared_ptr<ArraySource> data, OpenDataset(samples, labels, config.model.input));
   MINIM_TRY(Annotate(CheckLabels(data->labels(), config.loss), labels));
-  return std::shared_ptr<DataSource>(data);
+  return data;
 }
 
 Result<TrainData> OpenArrays(const TrainConfig& config) {
   TrainData data;
-  MINIM_TRY(data.train, OpenFiles(config, config.train_samples, config.train_labels));
+  MINIM_TRY(const auto train, OpenFiles(config, config.train_samples, config.train_labels));
+  data.train = train;
+  data.classes = ClassCount(train->labels());
   if (config.test_samples.empty()) return data;
   MINIM_TRY(data.test, OpenFiles(config, config.test_samples, config.test_labels));
   return data;
@@ -153,37 +155,52 @@ Status CheckClasses(const TableEncoding& encoding, LossKind loss) {
   return {};
 }
 
-Result<TrainData> EncodeTable(const TrainConfig& config, const CsvTable& table) {
+struct EncodedTable {
+  TableEncoding encoding;
+  TrainData data;
+};
+
+Result<EncodedTable> EncodeTable(const TrainConfig& config, const CsvTable& table) {
   TableColumns columns{config.csv.target, config.csv.drop, config.csv.categorical};
   if (config.loss == LossKind::kCrossEntropy) columns.categorical.push_back(columns.target);
   const Parts parts = Split(table.row_count(), config.split);
-  MINIM_TRY(const TableEncoding encoding, LearnEncoding(table, parts.train, columns));
-  MINIM_TRY(CheckClasses(encoding, config.loss));
-  TrainData data{.one_hot = encoding.OneHot()};
-  data.metadata.emplace(kEncodingKey, EncodingToJson(encoding));
-  MINIM_TRY(data.train, EncodeRows(table, parts.train, encoding, config.loss));
-  if (!parts.test.empty()) {
-    MINIM_TRY(data.test, EncodeRows(table, parts.test, encoding, config.loss));
-  } else if (!config.csv.test_file.empty()) {
-    MINIM_TRY(const CsvTable test, ReadCsv(config.csv.test_file));
-    auto encoded = EncodeRows(test, InOrder(test.row_count()), encoding, config.loss);
-    if (!encoded.ok()) return Annotate(encoded.status(), config.csv.test_file);
-    data.test = *encoded;
-  }
-  return data;
+  EncodedTable result;
+  MINIM_TRY(result.encoding, LearnEncoding(table, parts.train, columns));
+  MINIM_TRY(CheckClasses(result.encoding, config.loss));
+  TrainData& data = result.data;
+  data.one_hot = result.encoding.OneHot();
+  data.classes = static_cast<int64_t>(result.encoding.classes.size());
+  data.metadata.emplace(kEncodingKey, EncodingToJson(result.encoding));
+  MINIM_TRY(data.train, EncodeRows(table, parts.train, result.encoding, config.loss));
+  if (parts.test.empty()) return result;
+  MINIM_TRY(data.test, EncodeRows(table, parts.test, result.encoding, config.loss));
+  return result;
 }
 
 Result<TrainData> OpenCsv(const TrainConfig& config) {
   MINIM_TRY(const CsvTable table, ReadCsv(config.csv.file));
-  auto data = EncodeTable(config, table);
-  if (!data.ok()) return Annotate(data.status(), config.csv.file);
+  auto encoded = EncodeTable(config, table);
+  if (!encoded.ok()) return Annotate(encoded.status(), config.csv.file);
+  TrainData data = std::move(encoded->data);
+  if (config.csv.test_file.empty()) return data;
+  MINIM_TRY(const CsvTable test, ReadCsv(config.csv.test_file));
+  auto rows = EncodeRows(test, InOrder(test.row_count()), encoded->encoding, config.loss);
+  if (!rows.ok()) return Annotate(rows.status(), config.csv.test_file);
+  data.test = *std::move(rows);
   return data;
 }
 
 }  // namespace
 
+int64_t ClassCount(const ConstView& labels) {
+  if (IsFloat(labels.dtype) || labels.size() == 0) return 0;
+  const Tensor ids = Converted(labels, DType::i64);
+  const auto all = ids.as<int64_t>();
+  return *std::max_element(all.begin(), all.end()) + 1;
+}
+
 Result<TrainData> OpenTrainData(const TrainConfig& config) {
-  MINIM_TRY(CheckConfig(config));
+  MINIM_TRY(CheckData(config));
   if (!config.csv.file.empty()) return OpenCsv(config);
   TrainData data;
   if (config.train_source) {

@@ -1,5 +1,3 @@
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -15,10 +13,9 @@
 #include "session/session_impl.h"
 #include "train/checkpoint.h"
 #include "train/metrics.h"
-#include "train/model_builder.h"
+#include "train/prepare.h"
 #include "train/schedule.h"
 #include "train/step_runner.h"
-#include "train/train_data.h"
 
 namespace minim {
 namespace {
@@ -62,15 +59,6 @@ struct Position {
   }
 };
 
-std::vector<double> BalancedWeights(const std::vector<int64_t>& counts, int64_t samples) {
-  const auto occurring = static_cast<double>(
-      std::count_if(counts.begin(), counts.end(), [](int64_t count) { return count > 0; }));
-  std::vector<double> weights;
-  for (int64_t count : counts)
-    weights.push_back(count == 0 ? 1 : static_cast<double>(samples) / (occurring * count));
-  return weights;
-}
-
 class TrainingRun {
  public:
   TrainingRun(const TrainConfig& config, std::function<bool(const TrainProgress&)> progress)
@@ -89,7 +77,7 @@ class TrainingRun {
   }
 
   Result<std::string> Profile(int runs) {
-    MINIM_TRY(CheckConfig());
+    MINIM_TRY(CheckConfig(config_));
     MINIM_TRY(PrepareStep());
     MINIM_TRY(const Batch first, FirstBatch());
     return runner_->Profile(first, runs);
@@ -97,8 +85,8 @@ class TrainingRun {
 
  private:
   Status Prepare() {
-    MINIM_TRY(CheckConfig());
-    MINIM_TRY(CheckWritable());
+    MINIM_TRY(CheckConfig(config_));
+    MINIM_TRY(CheckWritable(config_));
     MINIM_TRY(PrepareStep());
     MINIM_TRY(CheckMetric());
     rate_.emplace(config_.schedule, config_.optimizer.learning_rate,
@@ -115,102 +103,10 @@ class TrainingRun {
       return InvalidArgument("{} training samples do not fill {} batches of {}", samples,
                              config_.accumulate, config_.batch);
     MINIM_TRY(const Batch first, FirstBatch());
-    MINIM_TRY(BuildForward(first.samples.dims()));
-    MINIM_TRY(SetClassWeights());
+    MINIM_TRY(forward_, BuildForward(config_, data_, first.samples.dims()));
+    MINIM_TRY(CheckClasses(forward_, config_, data_.classes));
+    MINIM_TRY(SetClassWeights(config_, data_, forward_));
     return BuildRunner(first);
-  }
-
-  Status CheckConfig() const {
-    if (config_.epochs < 1 || config_.batch < 1 || config_.threads < 1 || config_.accumulate < 1)
-      return InvalidArgument(
-          "epochs ({}), batch ({}), accumulate ({}) and threads ({}) must be at least 1",
-          config_.epochs, config_.batch, config_.accumulate, config_.threads);
-    if (!(config_.ema_decay >= 0 && config_.ema_decay < 1))
-      return InvalidArgument("ema_decay is {}, expected at least 0 and below 1", config_.ema_decay);
-    if (config_.bad_steps < 1 || config_.stop_after < 0)
-      return InvalidArgument("bad_steps is {} and stop_after {}, expected at least 1 and 0",
-                             config_.bad_steps, config_.stop_after);
-    if (config_.checkpoint_steps < 0 || config_.keep_checkpoints < 1)
-      return InvalidArgument(
-          "[output] checkpoint_steps is {} and keep {}, expected at least 0 and 1",
-          config_.checkpoint_steps, config_.keep_checkpoints);
-    MINIM_TRY(CheckClassWeights());
-    MINIM_TRY(CheckOptimizer(config_.optimizer));
-    return CheckSchedule(config_.schedule);
-  }
-
-  Status CheckClassWeights() const {
-    const std::vector<double>& weights = config_.class_weights;
-    if (weights.empty() && !config_.balance_classes) return {};
-    if (config_.loss == LossKind::kMeanSquaredError)
-      return InvalidArgument("[train] class_weights: mse has no classes");
-    if (!weights.empty() && config_.balance_classes)
-      return InvalidArgument("[train] class_weights: give either weights or balanced");
-    for (double weight : weights)
-      if (!(weight >= 0 && std::isfinite(weight)))
-        return InvalidArgument("[train] class_weights: {} is not at least 0", weight);
-    return {};
-  }
-
-  // A full disk or an unwritable folder is an error before training starts, not after it.
-  Status CheckWritable() const {
-    for (const std::string& file : {config_.onnx_out, config_.log_out, config_.checkpoint}) {
-      if (file.empty()) continue;
-      const std::string probe = file + ".probe";
-      MINIM_TRY(Annotate(WriteFileAtomic(probe, "probe"), "output"));
-      std::filesystem::remove(probe);
-    }
-    return {};
-  }
-
-  Status BuildForward(const Dims& batch) {
-    ModelSpec& model = config_.model;
-    const std::vector<int64_t> sample(batch.begin() + 1, batch.end());
-    if (model.input.empty()) model.input = sample;
-    if (model.input != sample)
-      return InvalidArgument("[model] input is [{}], but the data's samples are [{}]",
-                             fmt::join(model.input, ", "), fmt::join(sample, ", "));
-    if (!model.onnx.empty()) {
-      MINIM_TRY(forward_, ImportOnnx(model.onnx));
-    } else {
-      MINIM_TRY(forward_, BuildModel(model, config_.seed));
-    }
-    for (const auto& [key, value] : data_.metadata) forward_.metadata[key] = value;
-    return model.standardize ? StandardizeInput() : Status();
-  }
-
-  Status StandardizeInput() {
-    if (forward_.inputs.size() != 1 || config_.model.input_scale != 1)
-      return InvalidArgument(
-          "[model] standardize needs a model of one input, found {}, and no input_scale",
-          forward_.inputs.size());
-    MINIM_TRY(FeatureStatistics features, MeasureFeatures(*data_.train));
-    for (size_t f = 0; f < data_.one_hot.size(); ++f) {
-      if (!data_.one_hot[f]) continue;
-      features.mean[f] = 0;
-      features.deviation[f] = 1;
-    }
-    return Standardize(forward_, features);
-  }
-
-  // As many as the model has classes, those that never occur with a weight of 1.
-  Status SetClassWeights() {
-    std::vector<double>& weights = config_.class_weights;
-    if (config_.balance_classes) {
-      MINIM_TRY(const std::vector<int64_t> counts, CountClasses(*data_.train));
-      weights = BalancedWeights(counts, data_.train->size());
-    }
-    if (weights.empty()) return {};
-    const TensorType& scores = forward_.type(forward_.outputs[0]);
-    size_t classes = 2;
-    if (config_.loss == LossKind::kCrossEntropy) {
-      const bool known = scores.ranked() && scores.rank() > 1 && (*scores.shape)[1].known();
-      classes = known ? static_cast<size_t>((*scores.shape)[1].value()) : weights.size();
-    }
-    if (config_.balance_classes) weights.resize(std::max(weights.size(), classes), 1);
-    if (weights.size() == classes) return {};
-    return InvalidArgument("[train] class_weights has {} entries, the model {} classes",
-                           weights.size(), classes);
   }
 
   Result<Batch> FirstBatch() const { return data_.train->Gather(InOrder(config_.batch)); }
@@ -284,6 +180,8 @@ class TrainingRun {
     std::vector<Batch> batches;
     for (int64_t i = 0; i < config_.accumulate; ++i) {
       MINIM_TRY(std::optional<Batch> batch, loader.Next());
+      if (data_.classes == 0)  // nobody looked at the labels before
+        MINIM_TRY(CheckClasses(forward_, config_, ClassCount(batch->labels.view())));
       batches.push_back(*std::move(batch));
     }
     const int64_t draw = step * config_.accumulate;

@@ -413,6 +413,10 @@ TEST_F(TrainTest, ASourceOfOnesOwnIsSplitAndLearned) {
   const auto report = Train(config);
   ASSERT_TRUE(report.ok()) << report.status().message();
   EXPECT_GT(report->epoch_accuracy.back(), 0.97);
+  config.split.test_fraction = 0;
+  config.model.layers.back().units = 1;
+  EXPECT_NE(Train(config).status().message().find("up to 1, but the model scores 1"),
+            std::string::npos);
 }
 
 TEST_F(TrainTest, ErrorsComeBeforeTheWork) {
@@ -422,6 +426,13 @@ TEST_F(TrainTest, ErrorsComeBeforeTheWork) {
   config = Config();
   config.batch = 1000;
   EXPECT_NE(Train(config).status().message().find("1000"), std::string::npos);
+  config = Config();
+  config.model.layers.back().units = 1;
+  EXPECT_NE(Train(config).status().message().find("up to 1, but the model scores 1"),
+            std::string::npos);
+  config = Config();
+  config.checkpoint_steps = 5;
+  EXPECT_NE(Train(config).status().message().find("checkpoint_steps"), std::string::npos);
   config = Config();
   config.model.layers[1].kind = "rleu";
   EXPECT_NE(Train(config).status().message().find("rleu"), std::string::npos);
