@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 
 namespace minim {
 namespace {
@@ -24,12 +24,28 @@ std::optional<double> NumberIn(std::string_view field) {
   if (text.starts_with('+')) text.remove_prefix(1);
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return {};
+  if (error != std::errc() || end != text.data() + text.size()) return {};
+  if (!std::isfinite(static_cast<float>(value))) return {};  // features are f32
   return value;
 }
 
 bool Contains(const std::vector<std::string>& names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// The encoding is kept as JSON, which is UTF-8.
+bool IsUtf8(std::string_view text) {
+  try {
+    (void)json(text).dump();
+    return true;
+  } catch (const json::exception&) {
+    return false;
+  }
+}
+
+Status CheckUtf8(std::string_view text, int64_t line) {
+  if (IsUtf8(text)) return {};
+  return InvalidArgument("line {}: holds text that is not UTF-8; convert the file", line);
 }
 
 // What the training rows say about a column.
@@ -46,7 +62,7 @@ class ColumnScan {
       } else if (no_number_.empty()) {
         no_number_ = fmt::format("'{}' in line {}", field, table.lines[row]);
       }
-      if (texts_.size() <= kMostCategories) texts_.insert(std::string(field));
+      if (texts_.size() <= kMostCategories) texts_.emplace(field, table.lines[row]);
     }
   }
 
@@ -64,7 +80,11 @@ class ColumnScan {
           "column '{}' holds more than {} different texts{}; drop it, or correct what should be "
           "numbers",
           name_, kMostCategories, numbers() ? "" : " (the first is " + no_number_ + ")");
-    std::vector<std::string> sorted(texts_.begin(), texts_.end());
+    std::vector<std::string> sorted;
+    for (const auto& [text, line] : texts_) {
+      MINIM_TRY(CheckUtf8(text, line));
+      sorted.emplace_back(text);
+    }
     if (numbers())
       std::sort(sorted.begin(), sorted.end(), [](const std::string& a, const std::string& b) {
         return *NumberIn(a) < *NumberIn(b);
@@ -77,7 +97,7 @@ class ColumnScan {
   int64_t count_ = 0;
   double sum_ = 0;
   std::string no_number_;
-  std::set<std::string> texts_;
+  std::map<std::string_view, int64_t> texts_;  // with the line of the first
 };
 
 Result<std::vector<size_t>> FindColumns(const CsvTable& table, const TableEncoding& encoding) {
@@ -130,6 +150,7 @@ Result<TableEncoding> LearnEncoding(const CsvTable& table, std::span<const int64
   for (const auto* names : {&columns.drop, &columns.categorical})
     for (const std::string& name : *names) MINIM_TRY(table.FindColumn(name).status());
   for (size_t i = 0; i < table.header.size(); ++i) {
+    MINIM_TRY(CheckUtf8(table.header[i], 1));
     if (Contains(columns.drop, table.header[i])) continue;
     const ColumnScan scan(table, rows, i);
     MINIM_TRY(scan.Check(rows.size()));
@@ -196,7 +217,7 @@ std::string EncodingToJson(const TableEncoding& encoding) {
                           : json{{"name", column.name}, {"categories", column.categories}});
   json text = {{"columns", columns}, {"target", encoding.target}};
   if (!encoding.classes.empty()) text["classes"] = encoding.classes;
-  return text.dump(-1, ' ', false, json::error_handler_t::replace);
+  return text.dump();
 }
 
 Result<TableEncoding> EncodingFromJson(std::string_view text) {

@@ -40,7 +40,8 @@ bool IsMissing(std::string_view field);
 
 /// Learns from `rows`. A column is of numbers if all fields that are not missing are. Classes are
 /// sorted, as numbers if all are, else as texts.
-/// Errors: kInvalidArgument for a column that does not exist, has no value or too many categories.
+/// Errors: kInvalidArgument for a column that does not exist, has no value or too many categories,
+/// and for text that is not UTF-8.
 Result<TableEncoding> LearnEncoding(const CsvTable& table, std::span<const int64_t> rows,
                                     const TableColumns& columns);
 

@@ -80,6 +80,17 @@ TEST(LearnEncodingTest, AnIdentifierIsNoCategory) {
   EXPECT_NE(learn({"id"}).find("'empty' has no value"), std::string::npos);
 }
 
+TEST(LearnEncodingTest, TextIsUtf8AndNumbersFitFloats) {
+  const auto learn = [](const char* text) {
+    const CsvTable table = ParseCsv(text).value();
+    return LearnEncoding(table, InOrder(table.row_count()), {.target = "y"});
+  };
+  EXPECT_NE(learn("y,x\n1,a\n2,\xFCrich\n").status().message().find("line 3: holds text"),
+            std::string::npos);
+  EXPECT_EQ(learn("y,x\n1,Z\xC3\xBCrich\n")->columns[0].categories[0], "Z\xC3\xBCrich");
+  EXPECT_EQ(learn("y,x\n1,1e39\n")->columns[0].categories[0], "1e39");
+}
+
 TEST_F(TableEncodingTest, SurvivesAsText) {
   const TableEncoding encoding = LearnEncoding(table_, train_, {.target = "paid"}).value();
   const std::string text = EncodingToJson(encoding);
