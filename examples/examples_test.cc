@@ -119,6 +119,7 @@ TEST_F(ExamplesTest, TrainWritesCurvesBesideItsLog) {
   EXPECT_NE(Output().find("fp16; a step needs"), std::string::npos) << Output();
   const std::string page = ReadFile(folder_ / "curves.html").value();
   EXPECT_NE(page.find("Training loss"), std::string::npos);
+  EXPECT_NE(page.find("Test AUC"), std::string::npos);
   EXPECT_NE(page.find("Gradient norm"), std::string::npos);
   EXPECT_EQ(Run(Minim("train curves.toml --precision fp12")), 2);
 }

@@ -12,16 +12,31 @@ namespace {
 
 constexpr int64_t kBatch = 100;
 
-// Calls look(scores in f32, labels) for each batch.
+// The first `count` rows.
+Tensor Head(const Tensor& tensor, int64_t count) {
+  ConstView view = tensor.view();
+  if (view.dims.rank() == 0 || view.dims[0] <= count) return tensor;
+  view.dims[0] = count;
+  return Tensor::Copy(view);
+}
+
+// Calls look(scores in f32, labels) for each batch. A model of a fixed batch size gets the last
+// sample as often as it takes.
 Status ForEachBatch(const Session& session, DataSource& data,
                     const std::function<Status(const Tensor&, const Tensor&)>& look) {
+  const std::vector<int64_t>& dims = session.inputs()[0].dims;
+  const bool fixed = !dims.empty() && dims[0] > 0;
+  const int64_t size = fixed ? dims[0] : kBatch;
   const std::vector<int64_t> order = InOrder(data.size());
-  for (int64_t first = 0; first < data.size(); first += kBatch) {
-    const int64_t count = std::min(kBatch, data.size() - first);
-    MINIM_TRY(const Batch batch, data.Gather(std::span(order).subspan(first, count)));
+  for (int64_t first = 0; first < data.size(); first += size) {
+    const int64_t count = std::min(size, data.size() - first);
+    std::vector<int64_t> indices(order.begin() + first, order.begin() + first + count);
+    if (fixed) indices.resize(static_cast<size_t>(size), indices.back());
+    MINIM_TRY(const Batch batch, data.Gather(indices));
     const ConstView views[] = {batch.samples.view()};
     MINIM_TRY(const std::vector<Tensor> outputs, session.Run(views));
-    MINIM_TRY(look(Converted(outputs[0].view(), DType::f32), batch.labels));
+    MINIM_TRY(
+        look(Converted(Head(outputs[0], count).view(), DType::f32), Head(batch.labels, count)));
   }
   return {};
 }

@@ -93,6 +93,14 @@ TEST(EvaluateTest, EveryPlaceOfASampleCounts) {
   EXPECT_LT(metrics.auc, 0);
 }
 
+TEST(EvaluateTest, AModelMayFixItsBatch) {
+  ArraySource data(
+      {Tensor::From<float>({3, 2}, {5, 0, 0, 5, 5, 0}), Tensor::From<int64_t>({3}, {0, 1, 1})});
+  const auto metrics = Evaluate(*Identity("f32[2,2]"), data, LossKind::kCrossEntropy);
+  ASSERT_TRUE(metrics.ok()) << metrics.status().message();
+  EXPECT_DOUBLE_EQ(metrics->accuracy, 2.0 / 3);
+}
+
 TEST(EvaluateTest, LabelsThatDoNotFitAreErrors) {
   const auto message = [](const Tensor& labels, LossKind loss) {
     ArraySource data({Tensor(DType::f32, {2, 3}), labels});

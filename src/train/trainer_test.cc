@@ -348,6 +348,8 @@ TEST_F(TrainTest, ATableTrainsAModelThatTakesRawFeatures) {
   const Graph trained = ImportOnnx(config.onnx_out).value();
   EXPECT_NE(trained.metadata.at("minim.columns").find("\"upper\""), std::string::npos);
   EXPECT_TRUE(trained.nodes[0].Is("Sub") && trained.nodes[1].Is("Div"));
+  config.precision = TrainPrecision::kFp16;  // raw features stay out of it
+  EXPECT_GT(Train(config)->epoch_accuracy.back(), 0.95);
   config.model.standardize = false;
   EXPECT_LT(Train(config)->epoch_accuracy.back(), 0.9);
   config.model.standardize = true;
