@@ -93,6 +93,25 @@ TEST_F(ExamplesTest, RecipesOfTheDataPageTrain) {
   EXPECT_NE(Output().find("not trained on a table"), std::string::npos) << Output();
 }
 
+TEST_F(ExamplesTest, TelcoChurnIsRankedAsWellAsItCanBe) {
+  const char* data = std::getenv("MINIM_TEST_DATA");
+  if (data == nullptr) GTEST_SKIP() << "MINIM_TEST_DATA is not set";
+  const Path packed = Path(data) / "telco-churn.csv.xz";
+  if (!std::filesystem::exists(packed)) GTEST_SKIP() << packed << " is not there";
+  if (std::system("command -v xz > /dev/null") != 0) GTEST_SKIP() << "xz is not installed";
+  ASSERT_EQ(std::system(fmt::format("xz -dc '{}' > '{}'", packed.string(),
+                                    (folder_ / "telco-churn.csv").string())
+                            .c_str()),
+            0);
+  std::filesystem::copy_file(Path(EXAMPLES_SOURCE) / "telco_churn.toml",
+                             folder_ / "telco_churn.toml");
+  ASSERT_EQ(Run(Minim("train telco_churn.toml")), 0) << Output();
+  const std::string output = Output(), before = "AUC ";
+  const double auc = std::atof(output.c_str() + output.rfind(before) + before.size());
+  EXPECT_GT(auc, 0.835) << output;  // logistic regression: 0.83 to 0.87, by the split
+  EXPECT_EQ(Run(Minim("run telco_churn.onnx --input telco-churn.csv")), 0) << Output();
+}
+
 TEST_F(ExamplesTest, LoadAndRun) {
   EXPECT_EQ(Run(Example("01_load_and_run") + " tiny.onnx"), 0) << Output();
   EXPECT_NE(Output().find("logits: [1,2]"), std::string::npos);
