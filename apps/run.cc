@@ -3,6 +3,8 @@
 #include "core/dtype.h"
 #include "core/file.h"
 #include "data/npy.h"
+#include "data/table_encoding.h"
+#include "onnx/onnx.h"
 
 namespace minim {
 namespace {
@@ -52,9 +54,36 @@ Status Write(const Path& folder, const std::string& name, const HostValue& value
   return {};
 }
 
+bool IsTable(const std::string& file) {
+  return file.ends_with(".csv") || file.ends_with(".csv.gz");
+}
+
+// The rows of a table, as features of the model: its file says how its training made them.
+Result<Tensor> ReadTable(const std::string& model, const std::string& file) {
+  MINIM_TRY(const Graph graph, ImportOnnx(model));
+  const auto it = graph.metadata.find(std::string(kEncodingKey));
+  if (it == graph.metadata.end())
+    return InvalidArgument(
+        "{}: does not say what its columns are ('{}'), as it was not trained on "
+        "a table; give .npy, .npz or .pb",
+        model, kEncodingKey);
+  MINIM_TRY(const TableEncoding encoding, EncodingFromJson(it->second));
+  MINIM_TRY(const CsvTable table, ReadCsv(file));
+  auto features = EncodeFeatures(table, InOrder(table.row_count()), encoding);
+  if (!features.ok()) return Annotate(features.status(), file);
+  return features;
+}
+
+Result<std::vector<Tensor>> InputsOf(const Session& session, const Options& options) {
+  if (options.inputs.size() != 1 || !IsTable(options.inputs[0]))
+    return ReadInputs(session, options.inputs);
+  MINIM_TRY(Tensor table, ReadTable(options.model.model, options.inputs[0]));
+  return std::vector<Tensor>{std::move(table)};
+}
+
 Status Run(const Options& options) {
   MINIM_TRY(const std::shared_ptr<Session> session, LoadModel(options.model));
-  MINIM_TRY(const std::vector<Tensor> inputs, ReadInputs(*session, options.inputs));
+  MINIM_TRY(const std::vector<Tensor> inputs, InputsOf(*session, options));
   const std::vector<HostValue> values(inputs.begin(), inputs.end());
   MINIM_TRY(const std::vector<HostValue> outputs, session->Run(values));
   for (size_t i = 0; i < outputs.size(); ++i) {
@@ -79,7 +108,9 @@ void AddRunCommand(CLI::App& app, int& exit_code) {
                 return status.ok() ? 0 : Report(status);
               });
   AddModelOptions(*verb, o->model);
-  verb->add_option("--input", o->inputs, "[NAME=]FILE: .npy, .npz or ONNX TensorProto .pb");
+  verb->add_option("--input", o->inputs,
+                   "[NAME=]FILE: .npy, .npz or ONNX TensorProto .pb; or FILE.csv, if the model "
+                   "was trained on a table");
   verb->add_option("--output-dir", o->output_folder, "Write each output there as .npy");
 }
 

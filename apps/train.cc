@@ -45,12 +45,18 @@ std::string SkippedText(const TrainProgress& p) {
   return p.skipped_steps == 0 ? "" : fmt::format(", {} steps skipped", p.skipped_steps);
 }
 
+// ", test loss 0.4123, accuracy 80.12 %, AUC 0.8421", as far as there is a test set with classes.
+std::string TestText(const TrainProgress& p) {
+  std::string text = p.test_loss < 0 ? "" : fmt::format(", test loss {:.4f}", p.test_loss);
+  if (p.test_accuracy >= 0) text += fmt::format(", accuracy {:.2f} %", p.test_accuracy * 100);
+  if (p.test_auc >= 0) text += fmt::format(", AUC {:.4f}", p.test_auc);
+  return text;
+}
+
 bool Show(ProgressBar& bar, const TrainProgress& p) {
   if (p.ends_epoch) {
-    const std::string tested =
-        p.test_accuracy < 0 ? "" : fmt::format(", test accuracy {:.2f} %", p.test_accuracy * 100);
     bar.Finish(fmt::format("epoch {}/{}: loss {:.4f}{}{}, {:.1f} s", p.epoch, p.epochs, p.loss,
-                           tested, SkippedText(p), p.seconds));
+                           TestText(p), SkippedText(p), p.seconds));
   } else {
     const std::string scale = p.scale == 1 ? "" : fmt::format(" scale {:g}", p.scale);
     bar.Update(static_cast<double>(p.step) / static_cast<double>(p.steps),

@@ -17,7 +17,9 @@ struct Curve {
   const char *key, *title, *label;
 };
 constexpr Curve kCurves[] = {{"loss", "Training loss (mean of the epoch so far)", "loss"},
+                             {"test_loss", "Test loss", "loss"},
                              {"test_accuracy", "Test accuracy", "share of samples"},
+                             {"test_auc", "Test AUC", "area under the ROC curve"},
                              {"learning_rate", "Learning rate", "rate"},
                              {"gradient_norm", "Gradient norm, before clipping", "norm"},
                              {"scale", "Loss scale", "scale"},
@@ -59,7 +61,7 @@ Result<std::string> TrainCharts(const std::string& log) {
   std::string charts;
   for (size_t i = 0; i < series.size(); ++i) {
     series[i].name = kCurves[i].label;
-    const bool shown = i < 2 ? !series[i].x.empty() : Moves(series[i]);
+    const bool shown = i < 4 ? !series[i].x.empty() : Moves(series[i]);
     if (shown)
       charts += LineChart(kCurves[i].title, "step", kCurves[i].label, {Thinned(series[i])});
   }

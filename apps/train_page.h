@@ -7,7 +7,7 @@
 
 namespace minim {
 
-/// Charts of loss, test accuracy, learning rate, gradient norm and loss scale, as SVG, from the
+/// Charts of loss, metrics of the test set, learning rate, gradient norm and loss scale, as SVG, from the
 /// JSON lines that training writes. Curves that the log has nothing about are left out. Errors:
 /// kNotFound.
 Result<std::string> TrainCharts(const std::string& log);

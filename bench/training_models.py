@@ -4,19 +4,19 @@ from torch import nn
 
 
 class Recurrent(nn.Module):
-    def __init__(self):
+    def __init__(self, inputs=64, width=128, layers=2, classes=4):
         super().__init__()
-        self.layers = nn.LSTM(64, 128, 2, batch_first=True)
-        self.head = nn.Linear(128, 4)
+        self.layers = nn.LSTM(inputs, width, layers, batch_first=True)
+        self.head = nn.Linear(width, classes)
 
     def forward(self, x):
         return self.head(self.layers(x)[0][:, -1])
 
 
 class Encoder(nn.Module):
-    def __init__(self, width=128, layers=4, tokens=64):
+    def __init__(self, inputs=32, width=128, layers=4, tokens=64):
         super().__init__()
-        self.embed = nn.Linear(32, width)
+        self.embed = nn.Linear(inputs, width)
         self.place = nn.Parameter(torch.randn(tokens, width) * 0.02)
         layer = nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0.0, batch_first=True,
                                            activation="gelu", norm_first=True)
@@ -25,6 +25,18 @@ class Encoder(nn.Module):
 
     def forward(self, x):
         return self.head(self.layers(self.embed(x) + self.place).mean(1))
+
+
+class VisionTransformer(nn.Module):
+    """Over the 4x4 patches of 28x28 pixels of 0 to 255."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = Encoder(inputs=16, width=64, layers=4, tokens=49)
+
+    def forward(self, x):
+        patches = (x / 255).reshape(-1, 7, 4, 7, 4).transpose(2, 3).reshape(-1, 49, 16)
+        return self.encoder(patches)
 
 
 class Attention(nn.Module):

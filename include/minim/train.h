@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "minim/data_source.h"
 #include "minim/grad_scaler.h"
 #include "minim/status.h"
 #include "minim/tensor.h"
@@ -30,12 +31,40 @@ struct LayerSpec {
 
 struct ModelSpec {
   std::string onnx;               // start from this file; or
-  std::vector<int64_t> input;     // sample shape, without the batch, of
+  std::vector<int64_t> input;     // sample shape, without the batch (empty: the data's), of
   std::vector<LayerSpec> layers;  // these layers
   double input_scale = 1;         // samples are multiplied by it, inside the model
+  /// The model subtracts each feature's mean and divides by its standard deviation, both of the
+  /// training samples: those of a row [F] or a sequence [T, F] along the last axis, of an image
+  /// [C, ...] along the first. One-hot columns of a CSV file stay as they are.
+  bool standardize = false;
+};
+
+/// A table with a header: one column is the label, the others are features. A column of texts
+/// becomes one feature a category. How columns became features is in the trained file's metadata
+/// ("minim.columns", JSON).
+struct CsvSpec {
+  std::string file, test_file;           // .csv or .csv.gz; test_file is optional
+  std::string target;                    // the label: a class if it is text or the loss needs one
+  std::vector<std::string> drop;         // columns to leave out
+  std::vector<std::string> categorical;  // columns of numbers that stand for categories
+};
+
+enum class SplitKind { kRandom, kChronological };
+
+/// Which part of the training data is for testing only.
+struct SplitSpec {
+  double test_fraction = 0;             // 0: none
+  SplitKind kind = SplitKind::kRandom;  // by `seed`; kChronological: the last samples
+  uint64_t seed = 1;
+  int64_t gap = 0;  // kChronological: samples left out between the parts, as windows overlap
 };
 
 enum class LossKind { kCrossEntropy, kBinaryCrossEntropy, kMeanSquaredError };
+
+/// What tells a better epoch from a worse one. kDefault: the accuracy on the test set if it has
+/// classes, else the loss; kLoss: of the test set if there is one, else of training.
+enum class MetricKind { kDefault, kLoss, kAccuracy, kAuc };
 
 /// What products are computed in; weights, moments, norms and losses are FP32 in all of them.
 /// kAuto: whichever of FP32 and BF16 measures faster on this machine.
@@ -95,11 +124,19 @@ struct MemorySpec {
 };
 
 struct TrainConfig {
-  std::string train_samples, train_labels;  // .npy or IDX (.gz)
+  // Data comes from files of arrays, a CSV file, or sources of your own.
+  std::string train_samples, train_labels;  // .npy, .npz:NAME or IDX (.gz)
   std::string test_samples, test_labels;    // optional
-  bool shuffle = true;                      // every epoch anew, by the seed
+  CsvSpec csv;
+  std::shared_ptr<DataSource> train_source, test_source;
+  SplitSpec split;      // if there is no test data of its own
+  bool shuffle = true;  // every epoch anew, by the seed
   ModelSpec model;
   LossKind loss = LossKind::kCrossEntropy;
+  /// Of the classes in the loss of cross-entropies, of binary: {of 0, of 1}. The mean is divided by
+  /// the sum of the weights.
+  std::vector<double> class_weights;
+  bool balance_classes = false;  // weights so that each class counts as much: n / (classes * count)
   TrainPrecision precision = TrainPrecision::kFp32;
   /// Op types or node names that autocast treats otherwise than by its own lists.
   std::vector<std::string> lower_ops, fp32_ops;
@@ -111,14 +148,17 @@ struct TrainConfig {
   int64_t batch = 64;
   int64_t accumulate = 1;  // batches whose gradients one step of the optimizer uses
   double ema_decay = 0;    // > 0: a moving average of the weights is tested and exported
-  int64_t stop_after = 0;  // > 0: epochs without a better test metric (or loss) before stopping
+  MetricKind metric = MetricKind::kDefault;
+  int64_t stop_after = 0;  // > 0: epochs without a better metric before stopping
   int64_t bad_steps = 8;   // steps in a row that may be skipped, at the least loss scale or without
   uint64_t seed = 1;
   int threads = 1;
   std::string onnx_out = "model.onnx";
-  std::string log_out;     // JSON lines; empty: none
-  std::string checkpoint;  // safetensors, written after every epoch; empty: none
-  bool resume = false;     // continue from the checkpoint if it exists
+  std::string log_out;           // JSON lines; empty: none
+  std::string checkpoint;        // safetensors, written after every epoch; empty: none
+  int64_t checkpoint_steps = 0;  // > 0: also after every so many steps
+  int64_t keep_checkpoints = 1;  // the last so many; older ones are FILE.1, FILE.2, ...
+  bool resume = false;           // continue from the checkpoint if it exists
 };
 
 /// Reads a TOML file (see examples/fashion_mnist.toml). Relative paths are relative to it.
@@ -137,12 +177,15 @@ struct TrainProgress {
   double seconds = 0;
   double samples_per_second = 0;
   bool ends_epoch = false;
-  double test_accuracy = -1;  // set after the last step of an epoch; -1: none
+  // On the test set, after the last step of an epoch; -1: none, or it does not apply.
+  double test_loss = -1;  // unweighted; of cross-entropies the log-loss
+  double test_accuracy = -1;
+  double test_auc = -1;  // of two classes
 };
 
 struct TrainReport {
   std::vector<double> epoch_loss;
-  std::vector<double> epoch_accuracy;  // on the test set, if there is one
+  std::vector<double> epoch_test_loss, epoch_accuracy, epoch_auc;  // on the test set, if it has any
   double seconds = 0;
   size_t arena_bytes = 0;                                 // of the training step
   size_t kept_arena_bytes = 0;                            // what it would be if nothing ran twice

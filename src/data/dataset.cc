@@ -1,5 +1,7 @@
 #include "data/dataset.h"
 
+#include <fmt/ranges.h>
+
 #include <numeric>
 
 #include "core/dtype.h"
@@ -10,14 +12,64 @@
 namespace minim {
 namespace {
 
-constexpr size_t kAhead = 2;
+DType LabelType(DType dtype) { return IsFloat(dtype) ? DType::f32 : DType::i64; }
+
+// "arrays.npz:name"; the name may be left out where there is one array.
+Result<Tensor> ReadNpzArray(const std::string& text) {
+  const size_t colon = text.find(".npz:");
+  const std::string file = colon == std::string::npos ? text : text.substr(0, colon + 4);
+  const std::string name = colon == std::string::npos ? "" : text.substr(colon + 5);
+  MINIM_TRY(std::vector<NamedTensor> arrays, ReadNpz(file));
+  std::vector<std::string> names;
+  for (NamedTensor& array : arrays) {
+    if (array.name == name || (name.empty() && arrays.size() == 1)) return std::move(array.tensor);
+    names.push_back(array.name);
+  }
+  return InvalidArgument("{}: has no array '{}'; write {}:NAME with one of {}", file, name, file,
+                         fmt::join(names, ", "));
+}
+
+Status CheckNumbers(const Path& path, DType dtype) {
+  if (dtype != DType::string) return {};
+  return Unsupported("{}: holds strings; training takes numbers", path.string());
+}
 
 Result<Tensor> ReadArray(const Path& path) {
-  if (path.extension() != ".npy") return ReadIdx(path);
-  MINIM_TRY(Tensor tensor, ReadNpy(path));
-  if (tensor.dtype() == DType::string)
-    return Unsupported("{}: holds strings; training takes numbers", path.string());
+  Tensor tensor;
+  if (path.extension() == ".npy") {
+    MINIM_TRY(tensor, ReadNpy(path));
+  } else if (path.filename().string().find(".npz") != std::string::npos) {
+    MINIM_TRY(tensor, ReadNpzArray(path.string()));
+  } else {
+    MINIM_TRY(tensor, ReadIdx(path));
+  }
+  MINIM_TRY(CheckNumbers(path, tensor.dtype()));
   return tensor;
+}
+
+Result<SharedArray> OpenArray(const Path& path) {
+  if (path.extension() == ".npy") {
+    MINIM_TRY(SharedArray array, MapNpy(path));
+    MINIM_TRY(CheckNumbers(path, array.view.dtype));
+    return array;
+  }
+  MINIM_TRY(Tensor tensor, ReadArray(path));
+  return Share(std::move(tensor));
+}
+
+// The dims of the samples, reshaped if `sample_dims` says so.
+Result<Dims> CheckedDims(const Path& samples, const Dims& found, const Path& labels,
+                         const Dims& found_labels, const std::vector<int64_t>& sample_dims) {
+  if (found.rank() == 0 || found_labels.rank() == 0 || found[0] != found_labels[0])
+    return InvalidArgument("{} has shape {} but {} has {}: the first dims must be equal",
+                           samples.string(), found.ToString(), labels.string(),
+                           found_labels.ToString());
+  if (sample_dims.empty()) return found;
+  Dims dims = {found[0]};
+  for (int64_t size : sample_dims) dims.push_back(size);
+  if (dims.Elements() == found.Elements()) return dims;
+  return InvalidArgument("{}: samples of shape {} cannot be read as {}", samples.string(),
+                         found.ToString(), dims.ToString());
 }
 
 }  // namespace
@@ -27,106 +79,72 @@ Result<Dataset> ReadDataset(const Path& samples, const Path& labels,
   Dataset data;
   MINIM_TRY(data.samples, ReadArray(samples));
   MINIM_TRY(const Tensor raw_labels, ReadArray(labels));
-  data.labels = Converted(raw_labels.view(), IsFloat(raw_labels.dtype()) ? DType::f32 : DType::i64);
-  if (data.samples.dims().rank() == 0 || data.labels.dims().rank() == 0 ||
-      data.samples.dims()[0] != data.labels.dims()[0])
-    return InvalidArgument("{} has shape {} but {} has {}: the first dims must be equal",
-                           samples.string(), data.samples.dims().ToString(), labels.string(),
-                           data.labels.dims().ToString());
-  if (sample_dims.empty()) return data;
-  Dims dims = {data.samples.dims()[0]};
-  for (int64_t size : sample_dims) dims.push_back(size);
-  if (dims.Elements() != data.samples.size())
-    return InvalidArgument("{}: samples of shape {} cannot be read as {}", samples.string(),
-                           data.samples.dims().ToString(), dims.ToString());
+  data.labels = Converted(raw_labels.view(), LabelType(raw_labels.dtype()));
+  MINIM_TRY(const Dims dims,
+            CheckedDims(samples, data.samples.dims(), labels, data.labels.dims(), sample_dims));
   data.samples = data.samples.Reshaped(dims);
   return data;
 }
 
+Result<std::shared_ptr<ArraySource>> OpenDataset(const Path& samples, const Path& labels,
+                                                 const std::vector<int64_t>& sample_dims) {
+  MINIM_TRY(SharedArray x, OpenArray(samples));
+  MINIM_TRY(SharedArray y, OpenArray(labels));
+  MINIM_TRY(x.view.dims, CheckedDims(samples, x.view.dims, labels, y.view.dims, sample_dims));
+  return std::make_shared<ArraySource>(std::move(x), std::move(y));
+}
+
 std::vector<int64_t> ShuffledOrder(int64_t n, uint64_t seed, uint64_t epoch) {
-  std::vector<int64_t> order(static_cast<size_t>(n));
-  std::iota(order.begin(), order.end(), int64_t{0});
+  std::vector<int64_t> order = InOrder(n);
   const Philox rng(seed, epoch);
   for (int64_t i = n - 1; i > 0; --i)  // Fisher-Yates
     std::swap(order[i], order[rng.Below(static_cast<uint64_t>(i), static_cast<uint32_t>(i + 1))]);
   return order;
 }
 
-Batch GatherBatch(const Dataset& data, std::span<const int64_t> order) {
-  const auto gather = [&](const Tensor& from, DType dtype) {
-    Dims dims = from.dims();
-    dims[0] = static_cast<int64_t>(order.size());
-    Tensor result(dtype, dims);
-    const int64_t row = from.dims().Elements(1, from.dims().rank());
-    const Dims row_dims = {row};
-    for (size_t i = 0; i < order.size(); ++i) {
-      const auto* src = static_cast<const std::byte*>(from.data()) +
-                        static_cast<size_t>(order[i] * row) * SizeOf(from.dtype());
-      auto* dst =
-          static_cast<std::byte*>(result.data()) + i * static_cast<size_t>(row) * SizeOf(dtype);
-      ConvertElements({src, from.dtype(), row_dims}, {dst, dtype, row_dims});
-    }
-    return result;
-  };
-  return {gather(data.samples, DType::f32), gather(data.labels, data.labels.dtype())};
-}
-
-namespace {
-
-std::vector<int64_t> OrderOf(int64_t n, const BatchOrder& order) {
-  if (order.shuffle) return ShuffledOrder(n, order.seed, order.epoch);
-  std::vector<int64_t> indices(static_cast<size_t>(n));
+std::vector<int64_t> InOrder(int64_t count) {
+  std::vector<int64_t> indices(static_cast<size_t>(count));
   std::iota(indices.begin(), indices.end(), int64_t{0});
   return indices;
 }
 
+namespace {
+
+Tensor GatherRows(const ConstView& from, std::span<const int64_t> rows, DType dtype) {
+  Dims dims = from.dims;
+  dims[0] = static_cast<int64_t>(rows.size());
+  Tensor result(dtype, dims);
+  const int64_t width = from.dims.Elements(1, from.dims.rank());
+  const Dims row_dims = {width};
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto* src = static_cast<const std::byte*>(from.data) +
+                      static_cast<size_t>(rows[i] * width) * SizeOf(from.dtype);
+    auto* dst =
+        static_cast<std::byte*>(result.data()) + i * static_cast<size_t>(width) * SizeOf(dtype);
+    ConvertElements({src, from.dtype, row_dims}, {dst, dtype, row_dims});
+  }
+  return result;
+}
+
 }  // namespace
 
-BatchLoader::BatchLoader(const Dataset& data, const BatchOrder& order)
-    : data_(data),
-      batch_size_(order.batch_size),
-      batch_count_(data.size() / order.batch_size),
-      order_(OrderOf(data.size(), order)),
-      next_to_read_(order.first_batch),
-      next_to_make_(order.first_batch),
-      thread_([this] { Loop(); }) {}
-
-BatchLoader::~BatchLoader() {
-  {
-    std::lock_guard lock(mutex_);
-    stop_ = true;
-  }
-  changed_.notify_all();
-  thread_.join();
+Batch GatherBatch(const Dataset& data, std::span<const int64_t> indices) {
+  return {GatherRows(data.samples.view(), indices, DType::f32),
+          GatherRows(data.labels.view(), indices, data.labels.dtype())};
 }
 
-void BatchLoader::Loop() {
-  while (true) {
-    int64_t index = 0;
-    {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return stop_ || ready_.size() < kAhead; });
-      if (stop_ || next_to_make_ >= batch_count_) return;
-      index = next_to_make_++;
-    }
-    Batch batch = GatherBatch(data_, std::span(order_).subspan(index * batch_size_, batch_size_));
-    {
-      std::lock_guard lock(mutex_);
-      ready_.push_back(std::move(batch));
-    }
-    changed_.notify_all();
-  }
+ArraySource::ArraySource(SharedArray samples, SharedArray labels)
+    : samples_(std::move(samples)), labels_(std::move(labels)) {}
+
+Result<Batch> ArraySource::Gather(std::span<const int64_t> indices) {
+  return Batch{GatherRows(samples_.view, indices, DType::f32),
+               GatherRows(labels_.view, indices, LabelType(labels_.view.dtype))};
 }
 
-std::optional<Batch> BatchLoader::Next() {
-  std::unique_lock lock(mutex_);
-  if (next_to_read_ >= batch_count_) return std::nullopt;
-  changed_.wait(lock, [this] { return !ready_.empty(); });
-  Batch batch = std::move(ready_.front());
-  ready_.erase(ready_.begin());
-  ++next_to_read_;
-  changed_.notify_all();
-  return batch;
+Result<Batch> SubsetSource::Gather(std::span<const int64_t> indices) {
+  std::vector<int64_t> chosen;
+  for (int64_t index : indices) chosen.push_back(indices_[index]);
+  return whole_->Gather(chosen);
 }
 
 }  // namespace minim

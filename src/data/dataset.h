@@ -1,14 +1,11 @@
-// Dataset: samples and labels in memory, and shuffled mini-batches made ahead by a loader thread.
+// Dataset: samples and labels in memory, or anywhere as a DataSource.
 #pragma once
 
-#include <condition_variable>
-#include <mutex>
-#include <optional>
-#include <thread>
+#include <memory>
 #include <vector>
 
-#include "core/file.h"
-#include "minim/tensor.h"
+#include "data/mapped_file.h"
+#include "minim/data_source.h"
 
 namespace minim {
 
@@ -19,7 +16,8 @@ struct Dataset {
   int64_t size() const { return samples.dims().rank() > 0 ? samples.dims()[0] : 0; }
 };
 
-/// Reads samples and labels from .npy or IDX (.gz) files. `sample_dims`, if not empty, reshapes
+/// Reads samples and labels from .npy, .npz (FILE.npz:NAME, the name only if there are several) or
+/// IDX (.gz) files. `sample_dims`, if not empty, reshapes
 /// each sample. Integer labels become i64, floating ones f32.
 /// Errors: kInvalidArgument when counts or shapes disagree.
 Result<Dataset> ReadDataset(const Path& samples, const Path& labels,
@@ -28,49 +26,44 @@ Result<Dataset> ReadDataset(const Path& samples, const Path& labels,
 /// A permutation of [0, n): a function of seed and epoch alone.
 std::vector<int64_t> ShuffledOrder(int64_t n, uint64_t seed, uint64_t epoch);
 
-/// Copies the samples at `order[first, first + count)`, as f32, and their labels.
-struct Batch {
-  Tensor samples;
-  Tensor labels;
-};
-Batch GatherBatch(const Dataset& data, std::span<const int64_t> order);
+/// 0, 1, ... count - 1.
+std::vector<int64_t> InOrder(int64_t count);
 
-/// Which batches an epoch has, in which order.
-struct BatchOrder {
-  int64_t batch_size = 1;
-  uint64_t seed = 0, epoch = 0;
-  int64_t first_batch = 0;  // those before it are left out
-  bool shuffle = true;
-};
+/// Copies the samples at `indices`, as f32, and their labels.
+Batch GatherBatch(const Dataset& data, std::span<const int64_t> indices);
 
-/// Prepares the batches of one epoch on a thread of its own, two ahead of the reader. The last
-/// samples that do not fill a batch are left out.
-class BatchLoader {
+/// Samples and labels out of arrays whose first dims count them. Labels of integers become i64,
+/// others f32.
+class ArraySource final : public DataSource {
  public:
-  /// `data` must outlive the loader.
-  BatchLoader(const Dataset& data, const BatchOrder& order);
-  ~BatchLoader();
-  BatchLoader(const BatchLoader&) = delete;
-  BatchLoader& operator=(const BatchLoader&) = delete;
+  ArraySource(SharedArray samples, SharedArray labels);
+  explicit ArraySource(const Dataset& data)
+      : ArraySource(Share(data.samples), Share(data.labels)) {}
 
-  int64_t batch_count() const { return batch_count_; }
-  /// The next batch; nullopt after the last.
-  std::optional<Batch> Next();
+  int64_t size() const override { return samples_.view.dims[0]; }
+  const ConstView& labels() const { return labels_.view; }
+  Result<Batch> Gather(std::span<const int64_t> indices) override;
 
  private:
-  void Loop();
+  SharedArray samples_, labels_;
+};
 
-  const Dataset& data_;
-  const int64_t batch_size_;
-  const int64_t batch_count_;
-  const std::vector<int64_t> order_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<Batch> ready_;  // oldest first; guarded by mutex_
-  int64_t next_to_read_;      // guarded by mutex_
-  int64_t next_to_make_;      // guarded by mutex_
-  bool stop_ = false;         // guarded by mutex_
-  std::thread thread_;
+/// ReadDataset without reading: .npy files are mapped, so that they may be larger than memory.
+Result<std::shared_ptr<ArraySource>> OpenDataset(const Path& samples, const Path& labels,
+                                                 const std::vector<int64_t>& sample_dims);
+
+/// Those samples of another source that `indices` names.
+class SubsetSource final : public DataSource {
+ public:
+  SubsetSource(std::shared_ptr<DataSource> whole, std::vector<int64_t> indices)
+      : whole_(std::move(whole)), indices_(std::move(indices)) {}
+
+  int64_t size() const override { return static_cast<int64_t>(indices_.size()); }
+  Result<Batch> Gather(std::span<const int64_t> indices) override;
+
+ private:
+  std::shared_ptr<DataSource> whole_;
+  std::vector<int64_t> indices_;
 };
 
 }  // namespace minim

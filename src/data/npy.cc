@@ -173,9 +173,12 @@ std::string FixedWidth(std::span<const std::string> texts, size_t& width) {
   return bytes;
 }
 
-}  // namespace
+struct Parsed {
+  Header header;
+  std::string_view data;  // the elements
+};
 
-Result<Tensor> ParseNpy(std::string_view bytes) {
+Result<Parsed> Parse(std::string_view bytes) {
   if (!bytes.starts_with(kMagic) || bytes.size() < 12)
     return DataLoss("not an .npy file: the magic bytes are missing");
   const auto byte = [&](size_t i) {
@@ -186,20 +189,48 @@ Result<Tensor> ParseNpy(std::string_view bytes) {
   size_t length = byte(8) | byte(9) << 8;
   if (wide) length |= byte(10) << 16 | byte(11) << 24;
   if (length > bytes.size() - start) return DataLoss(".npy: the header is truncated");
-  MINIM_TRY(const Header header, ParseHeader(bytes.substr(start, length)));
-  const std::string_view data = bytes.substr(start + length);
-  if (header.descr.starts_with("<U")) return ParseStrings(header, data);
+  MINIM_TRY(Header header, ParseHeader(bytes.substr(start, length)));
+  return Parsed{std::move(header), bytes.substr(start + length)};
+}
+
+// The elements where they are, which need not be aligned.
+Result<ConstView> Elements(const Parsed& parsed) {
   for (const NpyType& type : kTypes) {
-    if (type.descr != header.descr) continue;
-    MINIM_TRY(CheckSize(header, data, SizeOf(type.dtype)));
-    Tensor tensor(type.dtype, header.dims);
-    if (!data.empty()) std::memcpy(tensor.data(), data.data(), data.size());
-    return header.fortran ? FromFortran(tensor, header.dims) : tensor;
+    if (type.descr != parsed.header.descr) continue;
+    MINIM_TRY(CheckSize(parsed.header, parsed.data, SizeOf(type.dtype)));
+    return ConstView{parsed.data.data(), type.dtype, parsed.header.dims};
   }
   return Unsupported(
       ".npy: dtype '{}' is not supported; use little-endian numbers, booleans or "
       "strings (<U)",
-      header.descr);
+      parsed.header.descr);
+}
+
+Result<SharedArray> MapElements(const MappedFile& file) {
+  MINIM_TRY(const Parsed parsed, Parse(file.bytes));
+  const auto elements = Elements(parsed);
+  const bool aligned = reinterpret_cast<uintptr_t>(parsed.data.data()) % kAlignment == 0;
+  if (elements.ok() && aligned && !parsed.header.fortran) return SharedArray{*elements, file.owner};
+  MINIM_TRY(Tensor tensor, ParseNpy(file.bytes));
+  return Share(std::move(tensor));
+}
+
+}  // namespace
+
+Result<Tensor> ParseNpy(std::string_view bytes) {
+  MINIM_TRY(const Parsed parsed, Parse(bytes));
+  if (parsed.header.descr.starts_with("<U")) return ParseStrings(parsed.header, parsed.data);
+  MINIM_TRY(const ConstView elements, Elements(parsed));
+  Tensor tensor(elements.dtype, elements.dims);
+  if (!parsed.data.empty()) std::memcpy(tensor.data(), elements.data, parsed.data.size());
+  return parsed.header.fortran ? FromFortran(tensor, elements.dims) : tensor;
+}
+
+Result<SharedArray> MapNpy(const Path& path) {
+  MINIM_TRY(const MappedFile file, MapFile(path));
+  auto array = MapElements(file);
+  if (!array.ok()) return Annotate(array.status(), path.string());
+  return array;
 }
 
 Result<Tensor> ReadNpy(const Path& path) {

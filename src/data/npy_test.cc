@@ -17,6 +17,23 @@ TEST(NpyTest, RoundTripsEveryDType) {
   EXPECT_EQ(ParseNpy(SerializeNpy(Tensor(DType::i8, {7}).view()))->dims(), Dims({7}));
 }
 
+TEST(NpyTest, AMappedFileHoldsTheSameArray) {
+  const Path path = Path(testing::TempDir()) / "minim_mapped.npy";
+  for (const Tensor& tensor : {Tensor::From<float>({2, 2}, {1, 2, 3, 4}), Tensor(DType::u8, {0, 3}),
+                               Tensor::From<std::string>({1}, {"text"})}) {
+    ASSERT_TRUE(WriteNpy(path, tensor.view()).ok());
+    const SharedArray mapped = MapNpy(path).value();
+    EXPECT_EQ(SerializeNpy(mapped.view), SerializeNpy(tensor.view()));
+  }
+  std::string bytes = SerializeNpy(Tensor::From<float>({2, 2}, {1, 2, 3, 4}).view());
+  bytes.replace(bytes.find("False"), 5, "True ");
+  ASSERT_TRUE(WriteFileAtomic(path, bytes).ok());
+  EXPECT_EQ(MapNpy(path)->view.as<float>()[1], 3);
+  ASSERT_TRUE(WriteFileAtomic(path, bytes.substr(0, bytes.size() - 1)).ok());
+  EXPECT_NE(MapNpy(path).status().message().find("minim_mapped.npy"), std::string::npos);
+  std::filesystem::remove(path);
+}
+
 TEST(NpyTest, FortranOrderIsTransposed) {
   std::string bytes = SerializeNpy(Tensor::From<float>({2, 2}, {1, 2, 3, 4}).view());
   bytes.replace(bytes.find("False"), 5, "True ");

@@ -14,6 +14,15 @@ Status WriteCheckpoint(const std::string& path, const StatefulGraph& graph,
   return WriteFileAtomic(path, SerializeSafeTensors(file));
 }
 
+void KeepOlder(const std::string& path, int64_t keep) {
+  std::error_code ignored;  // what is not there need not be kept
+  const auto older = [&](int64_t i) { return fmt::format("{}.{}", path, i); };
+  for (int64_t i = keep - 1; i > 1; --i) std::filesystem::rename(older(i - 1), older(i), ignored);
+  if (keep < 2 || !std::filesystem::exists(path, ignored)) return;
+  std::filesystem::remove(older(1), ignored);
+  std::filesystem::create_hard_link(path, older(1), ignored);
+}
+
 Result<SavedValues> ReadCheckpoint(const std::string& path, const StatefulGraph& graph,
                                    std::vector<Tensor>& states) {
   MINIM_TRY(const std::string bytes, ReadFile(path));

@@ -116,6 +116,7 @@ Result<LayerSpec> ParseLayer(const toml::node& node) {
 Status ReadModel(Section section, ModelSpec& model) {
   MINIM_TRY(section.Read("onnx", model.onnx));
   MINIM_TRY(section.Read("input_scale", model.input_scale));
+  MINIM_TRY(section.Read("standardize", model.standardize));
   if (const toml::node* input = section.Node("input")) {
     if (!input->is_array()) return InvalidArgument("[model] input: expected a list of sizes");
     for (const toml::node& size : *input->as_array()) {
@@ -136,19 +137,6 @@ Status ReadModel(Section section, ModelSpec& model) {
   return section.NoOthers();
 }
 
-Status ReadData(Section section, TrainConfig& config) {
-  MINIM_TRY(section.Read("train_samples", config.train_samples));
-  MINIM_TRY(section.Read("train_labels", config.train_labels));
-  MINIM_TRY(section.Read("test_samples", config.test_samples));
-  MINIM_TRY(section.Read("test_labels", config.test_labels));
-  MINIM_TRY(section.Read("shuffle", config.shuffle));
-  if (config.train_samples.empty() || config.train_labels.empty())
-    return InvalidArgument("[data]: train_samples and train_labels are needed");
-  if (config.test_samples.empty() != config.test_labels.empty())
-    return InvalidArgument("[data]: test_samples and test_labels go together");
-  return section.NoOthers();
-}
-
 Status ReadNames(Section& section, std::string_view key, std::vector<std::string>& names) {
   const toml::node* node = section.Node(key);
   if (node == nullptr) return {};
@@ -161,11 +149,50 @@ Status ReadNames(Section& section, std::string_view key, std::vector<std::string
   return {};
 }
 
+Status ReadData(Section section, TrainConfig& config) {
+  MINIM_TRY(section.Read("train_samples", config.train_samples));
+  MINIM_TRY(section.Read("train_labels", config.train_labels));
+  MINIM_TRY(section.Read("test_samples", config.test_samples));
+  MINIM_TRY(section.Read("test_labels", config.test_labels));
+  MINIM_TRY(section.Read("csv", config.csv.file));
+  MINIM_TRY(section.Read("test_csv", config.csv.test_file));
+  MINIM_TRY(section.Read("target", config.csv.target));
+  MINIM_TRY(ReadNames(section, "drop", config.csv.drop));
+  MINIM_TRY(ReadNames(section, "categorical", config.csv.categorical));
+  MINIM_TRY(section.Read("test_fraction", config.split.test_fraction));
+  MINIM_TRY(section.Choose(
+      "split", config.split.kind,
+      {{"random", SplitKind::kRandom}, {"chronological", SplitKind::kChronological}}));
+  MINIM_TRY(section.Read("split_seed", config.split.seed));
+  MINIM_TRY(section.Read("split_gap", config.split.gap));
+  MINIM_TRY(section.Read("shuffle", config.shuffle));
+  return section.NoOthers();
+}
+
+// "balanced" or a list of numbers.
+Status ReadClassWeights(Section& section, TrainConfig& config) {
+  const toml::node* node = section.Node("class_weights");
+  if (node == nullptr) return {};
+  config.balance_classes = node->value<std::string>() == "balanced";
+  if (config.balance_classes) return {};
+  const auto error = [] {
+    return InvalidArgument("[train] class_weights: expected \"balanced\" or a list of numbers");
+  };
+  if (!node->is_array()) return error();
+  for (const toml::node& weight : *node->as_array()) {
+    const auto number = weight.value<double>();
+    if (!number) return error();
+    config.class_weights.push_back(*number);
+  }
+  return {};
+}
+
 Status ReadRecipe(Section section, TrainConfig& config) {
   MINIM_TRY(section.Choose("loss", config.loss,
                            {{"cross_entropy", LossKind::kCrossEntropy},
                             {"binary_cross_entropy", LossKind::kBinaryCrossEntropy},
                             {"mse", LossKind::kMeanSquaredError}}));
+  MINIM_TRY(ReadClassWeights(section, config));
   MINIM_TRY(section.Choose("precision", config.precision,
                            {{"fp32", TrainPrecision::kFp32},
                             {"bf16", TrainPrecision::kBf16},
@@ -177,6 +204,10 @@ Status ReadRecipe(Section section, TrainConfig& config) {
   MINIM_TRY(section.Read("batch", config.batch));
   MINIM_TRY(section.Read("accumulate", config.accumulate));
   MINIM_TRY(section.Read("ema_decay", config.ema_decay));
+  MINIM_TRY(section.Choose("metric", config.metric,
+                           {{"loss", MetricKind::kLoss},
+                            {"accuracy", MetricKind::kAccuracy},
+                            {"auc", MetricKind::kAuc}}));
   MINIM_TRY(section.Read("stop_after", config.stop_after));
   MINIM_TRY(section.Read("bad_steps", config.bad_steps));
   MINIM_TRY(section.Read("seed", config.seed));
@@ -285,6 +316,8 @@ Status ReadOutput(Section section, TrainConfig& config) {
   MINIM_TRY(section.Read("onnx", config.onnx_out));
   MINIM_TRY(section.Read("log", config.log_out));
   MINIM_TRY(section.Read("checkpoint", config.checkpoint));
+  MINIM_TRY(section.Read("checkpoint_steps", config.checkpoint_steps));
+  MINIM_TRY(section.Read("keep", config.keep_checkpoints));
   MINIM_TRY(section.Read("resume", config.resume));
   return section.NoOthers();
 }
@@ -329,7 +362,8 @@ Result<TrainConfig> ReadTrainConfig(const std::string& path) {
   const Path folder = Path(path).parent_path();
   for (std::string* file :
        {&config->train_samples, &config->train_labels, &config->test_samples, &config->test_labels,
-        &config->model.onnx, &config->onnx_out, &config->log_out, &config->checkpoint})
+        &config->csv.file, &config->csv.test_file, &config->model.onnx, &config->onnx_out,
+        &config->log_out, &config->checkpoint})
     if (!file->empty()) *file = (folder / *file).string();
   return config;
 }

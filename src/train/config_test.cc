@@ -53,6 +53,53 @@ TEST(TrainConfigTest, ReadsEverythingAndResolvesPaths) {
   EXPECT_EQ(config->train_labels, "/abs/y.npy");
 }
 
+TEST(TrainConfigTest, TablesSplitsAndMetrics) {
+  const std::string text = R"(
+[data]
+csv = "t.csv"
+test_csv = "more.csv"
+target = "y"
+drop = ["id"]
+categorical = ["zip", "year"]
+test_fraction = 0.25
+split = "chronological"
+split_gap = 3
+split_seed = 9
+[model]
+standardize = true
+layers = [{linear = 2}]
+[train]
+metric = "auc"
+class_weights = [1, 2.5]
+[output]
+checkpoint_steps = 100
+keep = 3
+)";
+  const auto config = Parse(text);
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->csv.file, (Path(testing::TempDir()) / "t.csv").string());
+  EXPECT_EQ(config->csv.test_file, (Path(testing::TempDir()) / "more.csv").string());
+  EXPECT_EQ(config->csv.target, "y");
+  EXPECT_EQ(config->csv.categorical, (std::vector<std::string>{"zip", "year"}));
+  EXPECT_EQ(config->split.kind, SplitKind::kChronological);
+  EXPECT_EQ(config->split.test_fraction, 0.25);
+  EXPECT_EQ(config->split.gap, 3);
+  EXPECT_EQ(config->split.seed, 9u);
+  EXPECT_TRUE(config->model.standardize);
+  EXPECT_EQ(config->metric, MetricKind::kAuc);
+  EXPECT_EQ(config->class_weights, (std::vector<double>{1, 2.5}));
+  EXPECT_EQ(config->checkpoint_steps, 100);
+  EXPECT_EQ(config->keep_checkpoints, 3);
+  const auto with = [&](const std::string& weights) {
+    std::string changed = text;
+    changed.replace(changed.find("[1, 2.5]"), 8, weights);
+    return Parse(changed);
+  };
+  EXPECT_TRUE(with("\"balanced\"")->balance_classes);
+  for (const char* bad : {"\"equal\"", "2", "[\"a\"]"})
+    EXPECT_NE(with(bad).status().message().find("class_weights"), std::string::npos) << bad;
+}
+
 TEST(TrainConfigTest, ErrorsNameTheKey) {
   const auto message = [](const std::string& from, const std::string& to) {
     std::string text = kGood;

@@ -1,37 +1,173 @@
 #include "train/metrics.h"
 
 #include <algorithm>
+#include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "core/dtype.h"
 
 namespace minim {
-
 namespace {
+
 constexpr int64_t kBatch = 100;
+
+// The first `count` rows.
+Tensor Head(const Tensor& tensor, int64_t count) {
+  ConstView view = tensor.view();
+  if (view.dims.rank() == 0 || view.dims[0] <= count) return tensor;
+  view.dims[0] = count;
+  return Tensor::Copy(view);
 }
 
-Result<std::vector<int64_t>> Classify(const Session& session, const Dataset& data) {
-  std::vector<int64_t> order(static_cast<size_t>(data.size()));
-  std::iota(order.begin(), order.end(), int64_t{0});
-  std::vector<int64_t> classes;
-  for (int64_t first = 0; first < data.size(); first += kBatch) {
-    const int64_t count = std::min(kBatch, data.size() - first);
-    const Batch batch = GatherBatch(data, std::span(order).subspan(first, count));
+// Calls look(scores in f32, labels) for each batch. A model of a fixed batch size gets the last
+// sample as often as it takes.
+Status ForEachBatch(const Session& session, DataSource& data,
+                    const std::function<Status(const Tensor&, const Tensor&)>& look) {
+  const std::vector<int64_t>& dims = session.inputs()[0].dims;
+  const bool fixed = !dims.empty() && dims[0] > 0;
+  const int64_t size = fixed ? dims[0] : kBatch;
+  const std::vector<int64_t> order = InOrder(data.size());
+  for (int64_t first = 0; first < data.size(); first += size) {
+    const int64_t count = std::min(size, data.size() - first);
+    std::vector<int64_t> indices(order.begin() + first, order.begin() + first + count);
+    if (fixed) indices.resize(static_cast<size_t>(size), indices.back());
+    MINIM_TRY(const Batch batch, data.Gather(indices));
     const ConstView views[] = {batch.samples.view()};
     MINIM_TRY(const std::vector<Tensor> outputs, session.Run(views));
-    const Tensor scores = Converted(outputs[0].view(), DType::f32);
-    const Dims& dims = scores.dims();  // [rows, classes] or, unflattened, [rows, classes, 1, 1]
-    if (dims.rank() < 2 || dims[0] != count || dims[0] * dims[1] != scores.size())
-      return InvalidArgument("the model's first output has shape {}, expected [{},classes]",
-                             dims.ToString(), count);
-    const int64_t width = dims[1];
-    for (int64_t i = 0; i < count; ++i) {
-      const auto row = scores.as<float>().subspan(i * width, width);
-      classes.push_back(width == 1 ? row[0] > 0
-                                   : std::max_element(row.begin(), row.end()) - row.begin());
-    }
+    MINIM_TRY(
+        look(Converted(Head(outputs[0], count).view(), DType::f32), Head(batch.labels, count)));
   }
+  return {};
+}
+
+// Scores of classes: [rows, classes] or, of many places a sample, [rows, classes, places...].
+class ClassScores {
+ public:
+  static Result<ClassScores> Of(const Tensor& scores, int64_t rows) {
+    const Dims& dims = scores.dims();
+    if (dims.rank() < 2 || dims[0] != rows)
+      return InvalidArgument("the model's first output has shape {}, expected [{},classes]",
+                             dims.ToString(), rows);
+    return ClassScores(scores);
+  }
+
+  int64_t classes() const { return scores_.dims()[1]; }
+  int64_t places() const { return scores_.dims().Elements(2, scores_.dims().rank()); }
+  float at(int64_t row, int64_t place, int64_t c) const {
+    return scores_.as<float>()[(row * classes() + c) * places() + place];
+  }
+  int64_t Best(int64_t row, int64_t place) const {
+    int64_t best = 0;
+    for (int64_t c = 1; c < classes(); ++c)
+      if (at(row, place, c) > at(row, place, best)) best = c;
+    return best;
+  }
+  double LogLoss(int64_t row, int64_t place, int64_t label) const {
+    const double most = at(row, place, Best(row, place));
+    double sum = 0;
+    for (int64_t c = 0; c < classes(); ++c) sum += std::exp(at(row, place, c) - most);
+    return std::log(sum) + most - at(row, place, label);
+  }
+
+ private:
+  explicit ClassScores(const Tensor& scores) : scores_(scores) {}
+  const Tensor& scores_;
+};
+
+// The sums behind Metrics.
+class Tally {
+ public:
+  Status Add(LossKind loss, const Tensor& scores, const Tensor& labels) {
+    if (loss == LossKind::kCrossEntropy) return AddClasses(scores, labels);
+    if (scores.size() != labels.size())
+      return InvalidArgument("test labels of shape {} do not fit predictions of shape {}",
+                             labels.dims().ToString(), scores.dims().ToString());
+    const Tensor targets = Converted(labels.view(), DType::f32);
+    loss == LossKind::kBinaryCrossEntropy ? AddLogits(scores, targets) : AddErrors(scores, targets);
+    return {};
+  }
+
+  Metrics Means() const {
+    if (count_ == 0) return {};
+    const auto count = static_cast<double>(count_);
+    return {loss_ / count, classes_ ? static_cast<double>(right_) / count : -1,
+            ranked_ ? Auc(scores_, positive_) : -1};
+  }
+
+ private:
+  Status AddClasses(const Tensor& scores, const Tensor& labels) {
+    MINIM_TRY(const ClassScores rows, ClassScores::Of(scores, labels.dims()[0]));
+    const int64_t places = rows.places();
+    if (labels.dtype() != DType::i64 || labels.size() != labels.dims()[0] * places)
+      return InvalidArgument("test labels {}{} do not fit class scores of shape {}",
+                             Name(labels.dtype()), labels.dims().ToString(),
+                             scores.dims().ToString());
+    ranked_ = rows.classes() == 2 && places == 1;
+    for (int64_t i = 0; i < labels.size(); ++i) {
+      const int64_t label = labels.as<int64_t>()[i], row = i / places, place = i % places;
+      if (label < 0 || label >= rows.classes())
+        return InvalidArgument("test label {} is none of the model's {} classes", label,
+                               rows.classes());
+      loss_ += rows.LogLoss(row, place, label);
+      right_ += rows.Best(row, place) == label;
+      if (ranked_) Rank(rows.at(row, 0, 1) - rows.at(row, 0, 0), label == 1);
+    }
+    count_ += labels.size();
+    return {};
+  }
+
+  void AddLogits(const Tensor& scores, const Tensor& targets) {
+    ranked_ = scores.size() == scores.dims()[0];
+    for (int64_t i = 0; i < scores.size(); ++i) {
+      const float x = scores.as<float>()[i], y = targets.as<float>()[i];
+      loss_ += std::max(x, 0.0f) + std::log1p(std::exp(-std::abs(double{x}))) - double{x} * y;
+      right_ += (x > 0) == (y > 0.5f);
+      classes_ = classes_ && (y == 0 || y == 1);
+      if (ranked_) Rank(x, y > 0.5f);
+    }
+    count_ += scores.size();
+    ranked_ = ranked_ && classes_;
+  }
+
+  void AddErrors(const Tensor& scores, const Tensor& targets) {
+    classes_ = false;
+    for (int64_t i = 0; i < scores.size(); ++i) {
+      const double error = double{scores.as<float>()[i]} - targets.as<float>()[i];
+      loss_ += error * error;
+    }
+    count_ += scores.size();
+  }
+
+  void Rank(float score, bool positive) {
+    scores_.push_back(score);
+    positive_.push_back(positive);
+  }
+
+  double loss_ = 0;
+  int64_t count_ = 0, right_ = 0;
+  bool classes_ = true;  // every label is a class
+  bool ranked_ = false;  // one score a sample
+  std::vector<float> scores_;
+  std::vector<bool> positive_;
+};
+
+}  // namespace
+
+Result<std::vector<int64_t>> Classify(const Session& session, const Dataset& data) {
+  ArraySource source(data);
+  std::vector<int64_t> classes;
+  MINIM_TRY(
+      ForEachBatch(session, source, [&](const Tensor& scores, const Tensor& labels) -> Status {
+        const int64_t count = labels.dims()[0];
+        MINIM_TRY(const ClassScores rows, ClassScores::Of(scores, count));
+        if (rows.places() != 1)
+          return InvalidArgument("the model's first output has shape {}, expected [{},classes]",
+                                 scores.dims().ToString(), count);
+        for (int64_t i = 0; i < count; ++i)
+          classes.push_back(rows.classes() == 1 ? rows.at(i, 0, 0) > 0 : rows.Best(i, 0));
+        return {};
+      }));
   return classes;
 }
 
@@ -40,6 +176,31 @@ Result<double> Accuracy(const Session& session, const Dataset& data) {
   int64_t right = 0;
   for (size_t i = 0; i < classes.size(); ++i) right += classes[i] == data.labels.as<int64_t>()[i];
   return static_cast<double>(right) / static_cast<double>(classes.size());
+}
+
+double Auc(std::span<const float> scores, const std::vector<bool>& positive) {
+  if (std::any_of(scores.begin(), scores.end(), [](float s) { return std::isnan(s); })) return -1;
+  std::vector<size_t> order(scores.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] < scores[b]; });
+  double below = 0, negatives = 0, positives = 0;  // below: pairs in the right order
+  for (size_t first = 0, end = 0; first < order.size(); first = end) {
+    double tied[2] = {};
+    for (end = first; end < order.size() && scores[order[end]] == scores[order[first]]; ++end)
+      ++tied[positive[order[end]]];
+    below += tied[1] * (negatives + tied[0] / 2);
+    negatives += tied[0];
+    positives += tied[1];
+  }
+  return negatives > 0 && positives > 0 ? below / (negatives * positives) : -1;
+}
+
+Result<Metrics> Evaluate(const Session& session, DataSource& data, LossKind loss) {
+  Tally tally;
+  MINIM_TRY(ForEachBatch(session, data, [&](const Tensor& scores, const Tensor& labels) {
+    return tally.Add(loss, scores, labels);
+  }));
+  return tally.Means();
 }
 
 }  // namespace minim

@@ -1,5 +1,6 @@
 #include "train/model_builder.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/philox.h"
@@ -135,6 +136,28 @@ Result<Graph> BuildModel(const ModelSpec& spec, uint64_t seed) {
     if (output == y) output = logits;
   graph.outputs = {logits};
   return graph;
+}
+
+Status Standardize(Graph& graph, const FeatureStatistics& features) {
+  const ValueId input = graph.inputs[0];
+  const size_t before = graph.nodes.size();
+  Builder builder(graph);
+  const auto literal = [&](const char* name, const std::vector<double>& values) {
+    Tensor tensor(DType::f32, features.shape);
+    std::copy(values.begin(), values.end(), tensor.as<float>().begin());
+    const ValueId id = graph.AddConstant(name, std::move(tensor));
+    graph.literals.insert(id);
+    return id;
+  };
+  const ValueId raw = graph.AddValue("", graph.type(input));  // stands for the input meanwhile
+  const ValueId centred = builder.Sub(raw, literal("feature_mean", features.mean));
+  const ValueId scaled = builder.Div(centred, literal("feature_deviation", features.deviation));
+  MINIM_TRY(builder.status());
+  graph.ReplaceUses(input, scaled);
+  graph.ReplaceUses(raw, input);
+  std::rotate(graph.nodes.begin(), graph.nodes.begin() + static_cast<ptrdiff_t>(before),
+              graph.nodes.end());
+  return Verify(graph);
 }
 
 }  // namespace minim

@@ -137,7 +137,9 @@ class StepBuilder {
       if (labels_like.dtype() != DType::i64)
         return InvalidArgument("cross_entropy needs integer class labels, found {}",
                                Name(labels_like.dtype()));
-      return builder_.EmitMany("SoftmaxCrossEntropyLoss", {predictions, labels}, 2,
+      std::vector<ValueId> inputs = {predictions, labels};
+      if (!config_.class_weights.empty()) inputs.push_back(ClassWeights());
+      return builder_.EmitMany("SoftmaxCrossEntropyLoss", inputs, 2,
                                {{"reduction", std::string("mean")}})[0];
     }
     if (labels_like.size() != builder_.DimsOf(predictions).Elements())
@@ -154,7 +156,19 @@ class StepBuilder {
       each =
           builder_.Sub(builder_.Emit("Softplus", {predictions}), builder_.Mul(predictions, target));
     }
-    return builder_.Emit("ReduceMean", {each}, {{"keepdims", int64_t{0}}});
+    const Attributes scalar = {{"keepdims", int64_t{0}}};
+    const std::vector<double>& weights = config_.class_weights;
+    if (weights.empty()) return builder_.Emit("ReduceMean", {each}, scalar);
+    const ValueId weight = builder_.Add(builder_.Mul(target, weights[1] - weights[0]), weights[0]);
+    return builder_.Div(builder_.Emit("ReduceSum", {builder_.Mul(each, weight)}, scalar),
+                        builder_.Emit("ReduceSum", {weight}, scalar));
+  }
+
+  ValueId ClassWeights() {
+    Tensor weights(DType::f32, {static_cast<int64_t>(config_.class_weights.size())});
+    std::copy(config_.class_weights.begin(), config_.class_weights.end(),
+              weights.as<float>().begin());
+    return builder_.Constant(std::move(weights));
   }
 
   // Constants with a gradient become states.

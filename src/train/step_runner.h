@@ -3,8 +3,8 @@
 
 #include <memory>
 
-#include "data/dataset.h"
 #include "exec/cpu/executable.h"
+#include "minim/data_source.h"
 #include "train/step.h"
 
 namespace minim {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <fstream>
@@ -5,14 +6,14 @@
 #include <numeric>
 #include <optional>
 
-#include "core/dtype.h"
 #include "core/stats.h"
+#include "data/batch_loader.h"
 #include "minim/train.h"
 #include "onnx/onnx.h"
 #include "session/session_impl.h"
 #include "train/checkpoint.h"
 #include "train/metrics.h"
-#include "train/model_builder.h"
+#include "train/prepare.h"
 #include "train/schedule.h"
 #include "train/step_runner.h"
 
@@ -76,16 +77,18 @@ class TrainingRun {
   }
 
   Result<std::string> Profile(int runs) {
-    MINIM_TRY(CheckConfig());
+    MINIM_TRY(CheckConfig(config_));
     MINIM_TRY(PrepareStep());
-    return runner_->Profile(FirstBatch(), runs);
+    MINIM_TRY(const Batch first, FirstBatch());
+    return runner_->Profile(first, runs);
   }
 
  private:
   Status Prepare() {
-    MINIM_TRY(CheckConfig());
-    MINIM_TRY(CheckWritable());
+    MINIM_TRY(CheckConfig(config_));
+    MINIM_TRY(CheckWritable(config_));
     MINIM_TRY(PrepareStep());
+    MINIM_TRY(CheckMetric());
     rate_.emplace(config_.schedule, config_.optimizer.learning_rate,
                   config_.epochs * steps_per_epoch_, steps_per_epoch_);
     if (config_.resume && std::filesystem::exists(config_.checkpoint)) MINIM_TRY(Restore());
@@ -93,76 +96,22 @@ class TrainingRun {
   }
 
   Status PrepareStep() {
-    MINIM_TRY(train_,
-              ReadDataset(config_.train_samples, config_.train_labels, config_.model.input));
-    if (!config_.test_samples.empty()) {
-      MINIM_TRY(test_, ReadDataset(config_.test_samples, config_.test_labels, config_.model.input));
-    }
-    steps_per_epoch_ = train_.size() / (config_.batch * config_.accumulate);
+    MINIM_TRY(data_, OpenTrainData(config_));
+    const int64_t samples = data_.train->size();
+    steps_per_epoch_ = samples / (config_.batch * config_.accumulate);
     if (steps_per_epoch_ == 0)
-      return InvalidArgument("{} training samples do not fill {} batches of {}", train_.size(),
+      return InvalidArgument("{} training samples do not fill {} batches of {}", samples,
                              config_.accumulate, config_.batch);
-    MINIM_TRY(CheckLabels());
-    MINIM_TRY(BuildForward());
-    return BuildRunner();
+    MINIM_TRY(const Batch first, FirstBatch());
+    MINIM_TRY(forward_, BuildForward(config_, data_, first.samples.dims()));
+    MINIM_TRY(CheckClasses(forward_, config_, data_.classes));
+    MINIM_TRY(SetClassWeights(config_, data_, forward_));
+    return BuildRunner(first);
   }
 
-  Status CheckConfig() const {
-    if (config_.epochs < 1 || config_.batch < 1 || config_.threads < 1 || config_.accumulate < 1)
-      return InvalidArgument(
-          "epochs ({}), batch ({}), accumulate ({}) and threads ({}) must be at least 1",
-          config_.epochs, config_.batch, config_.accumulate, config_.threads);
-    if (!(config_.ema_decay >= 0 && config_.ema_decay < 1))
-      return InvalidArgument("ema_decay is {}, expected at least 0 and below 1", config_.ema_decay);
-    if (config_.bad_steps < 1 || config_.stop_after < 0)
-      return InvalidArgument("bad_steps is {} and stop_after {}, expected at least 1 and 0",
-                             config_.bad_steps, config_.stop_after);
-    MINIM_TRY(CheckOptimizer(config_.optimizer));
-    return CheckSchedule(config_.schedule);
-  }
+  Result<Batch> FirstBatch() const { return data_.train->Gather(InOrder(config_.batch)); }
 
-  // A full disk or an unwritable folder is an error before training starts, not after it.
-  Status CheckWritable() const {
-    for (const std::string& file : {config_.onnx_out, config_.log_out, config_.checkpoint}) {
-      if (file.empty()) continue;
-      const std::string probe = file + ".probe";
-      MINIM_TRY(Annotate(WriteFileAtomic(probe, "probe"), "output"));
-      std::filesystem::remove(probe);
-    }
-    return {};
-  }
-
-  Status CheckLabels() const {
-    if (config_.loss == LossKind::kMeanSquaredError) return {};
-    const bool classes = config_.loss == LossKind::kCrossEntropy;
-    const Tensor wide = Converted(train_.labels.view(), DType::f64);
-    for (double label : wide.as<double>()) {
-      if (classes && label < 0)
-        return InvalidArgument("{}: class label {} is negative", config_.train_labels, label);
-      if (!classes && !(label >= 0 && label <= 1))
-        return InvalidArgument("{}: label {} of binary_cross_entropy is not within 0 and 1",
-                               config_.train_labels, label);
-    }
-    return {};
-  }
-
-  Status BuildForward() {
-    if (!config_.model.onnx.empty()) {
-      MINIM_TRY(forward_, ImportOnnx(config_.model.onnx));
-    } else {
-      MINIM_TRY(forward_, BuildModel(config_.model, config_.seed));
-    }
-    return {};
-  }
-
-  Batch FirstBatch() const {
-    std::vector<int64_t> order(static_cast<size_t>(config_.batch));
-    std::iota(order.begin(), order.end(), int64_t{0});
-    return GatherBatch(train_, order);
-  }
-
-  Status BuildRunner() {
-    const Batch like = FirstBatch();
+  Status BuildRunner(const Batch& like) {
     report_.precision = config_.precision;
     if (config_.precision == TrainPrecision::kAuto) {
       MINIM_TRY(MeasurePrecisions(like));
@@ -205,11 +154,12 @@ class TrainingRun {
   }
 
   Status Epoch() {
-    BatchLoader loader(train_, {.batch_size = config_.batch,
-                                .seed = config_.seed,
-                                .epoch = static_cast<uint64_t>(position_.epoch),
-                                .first_batch = position_.step * config_.accumulate,
-                                .shuffle = config_.shuffle});
+    BatchLoader loader(*data_.train, {.batch_size = config_.batch,
+                                      .seed = config_.seed,
+                                      .epoch = static_cast<uint64_t>(position_.epoch),
+                                      .first_batch = position_.step * config_.accumulate,
+                                      .batch_count = steps_per_epoch_ * config_.accumulate,
+                                      .shuffle = config_.shuffle});
     for (bool last = position_.step >= steps_per_epoch_; !last;) {
       const int64_t step = position_.epoch * steps_per_epoch_ + position_.step;
       TrainProgress progress{.epoch = position_.epoch + 1,
@@ -225,6 +175,7 @@ class TrainingRun {
           position_.loss_sum / static_cast<double>(std::max<int64_t>(1, position_.loss_count));
       last = ++position_.step == steps_per_epoch_;
       if (last) MINIM_TRY(FinishEpoch(progress));
+      if (last || EndsInterval(step)) MINIM_TRY(Checkpoint());
       MINIM_TRY(Tell(progress));
     }
     return {};
@@ -232,7 +183,12 @@ class TrainingRun {
 
   Status Step(BatchLoader& loader, int64_t step, TrainProgress& progress) {
     std::vector<Batch> batches;
-    for (int64_t i = 0; i < config_.accumulate; ++i) batches.push_back(*loader.Next());
+    for (int64_t i = 0; i < config_.accumulate; ++i) {
+      MINIM_TRY(std::optional<Batch> batch, loader.Next());
+      if (data_.classes == 0)  // nobody looked at the labels before
+        MINIM_TRY(CheckClasses(forward_, config_, ClassCount(batch->labels.view())));
+      batches.push_back(*std::move(batch));
+    }
     const int64_t draw = step * config_.accumulate;
     progress.learning_rate = rate_->At(position_.taken);
     MINIM_TRY(const StepOutcome outcome, runner_->Run(batches, progress.learning_rate, draw));
@@ -268,26 +224,69 @@ class TrainingRun {
   Status FinishEpoch(TrainProgress& progress) {
     progress.ends_epoch = true;
     report_.epoch_loss.push_back(progress.loss);
-    if (HasTestClasses()) {
-      MINIM_TRY(const std::shared_ptr<Session> session,
-                MakeSession(runner_->Trained(), {.threads = config_.threads}));
-      MINIM_TRY(progress.test_accuracy, Accuracy(*session, test_));
-      report_.epoch_accuracy.push_back(progress.test_accuracy);
-    }
+    MINIM_TRY(Test(progress));
     rate_->EndEpoch(progress.loss);
-    const double score = progress.test_accuracy >= 0 ? -progress.test_accuracy : progress.loss;
+    MINIM_TRY(const double score, Score(progress));
     position_.worse_epochs = score < position_.best ? 0 : position_.worse_epochs + 1;
     position_.best = std::min(position_.best, score);
     ++position_.epoch;
     position_.step = position_.loss_count = 0;
     position_.loss_sum = 0;
     report_.stopped_early = StopsEarly();
-    return config_.checkpoint.empty() ? Status() : Save(config_.checkpoint);
+    return {};
   }
 
-  bool HasTestClasses() const {
-    return test_.size() > 0 && test_.labels.dtype() == DType::i64 &&
-           test_.labels.size() == test_.size() && config_.loss != LossKind::kMeanSquaredError;
+  bool EndsInterval(int64_t step) const {
+    return config_.checkpoint_steps > 0 && (step + 1) % config_.checkpoint_steps == 0;
+  }
+
+  Status Checkpoint() const {
+    if (config_.checkpoint.empty()) return {};
+    KeepOlder(config_.checkpoint, config_.keep_checkpoints);
+    return Save(config_.checkpoint);
+  }
+
+  Status Test(TrainProgress& progress) {
+    if (!data_.test) return {};
+    MINIM_TRY(const std::shared_ptr<Session> session,
+              MakeSession(runner_->Trained(), {.threads = config_.threads}));
+    MINIM_TRY(const Metrics metrics, Evaluate(*session, *data_.test, config_.loss));
+    progress.test_loss = metrics.loss;
+    progress.test_accuracy = metrics.accuracy;
+    progress.test_auc = metrics.auc;
+    report_.epoch_test_loss.push_back(metrics.loss);
+    if (metrics.accuracy >= 0) report_.epoch_accuracy.push_back(metrics.accuracy);
+    if (metrics.auc >= 0) report_.epoch_auc.push_back(metrics.auc);
+    return {};
+  }
+
+  // What early stopping goes by: lower is better.
+  Result<double> Score(const TrainProgress& progress) const {
+    const auto higher = [&](double value) -> Result<double> {
+      if (value >= 0) return -value;
+      return InvalidArgument("[train] metric: the test set has no {}; choose another metric",
+                             config_.metric == MetricKind::kAuc
+                                 ? "AUC, which takes two classes that both occur"
+                                 : "accuracy, which takes classes");
+    };
+    switch (config_.metric) {
+      case MetricKind::kAuc: return higher(progress.test_auc);
+      case MetricKind::kAccuracy: return higher(progress.test_accuracy);
+      case MetricKind::kLoss: break;
+      case MetricKind::kDefault:
+        if (progress.test_accuracy >= 0) return -progress.test_accuracy;
+    }
+    return data_.test ? progress.test_loss : progress.loss;
+  }
+
+  // A metric that the test set does not have is an error before training, not after an epoch.
+  Status CheckMetric() const {
+    if (config_.metric != MetricKind::kAuc && config_.metric != MetricKind::kAccuracy) return {};
+    if (!data_.test) return InvalidArgument("[train] metric needs test data; add it to [data]");
+    MINIM_TRY(const std::shared_ptr<Session> session,
+              MakeSession(runner_->Trained(), {.threads = config_.threads}));
+    MINIM_TRY(const Metrics metrics, Evaluate(*session, *data_.test, config_.loss));
+    return Score({.test_accuracy = metrics.accuracy, .test_auc = metrics.auc}).status();
   }
 
   bool StopsEarly() const {
@@ -301,7 +300,7 @@ class TrainingRun {
         static_cast<double>(steps_done_ * config_.batch * config_.accumulate) / progress.seconds;
     if (log_.is_open()) MINIM_TRY(Log(progress));
     if (!progress_ || progress_(progress)) return {};
-    if (!config_.checkpoint.empty()) MINIM_TRY(Save(config_.checkpoint));
+    MINIM_TRY(Checkpoint());
     return Cancelled(
         "stopped in epoch {} after step {}{}", progress.epoch, progress.step,
         config_.checkpoint.empty() ? "" : "; the checkpoint is saved, run again with --resume");
@@ -326,7 +325,12 @@ class TrainingRun {
                            {"scale", progress.scale},
                            {"skipped_steps", progress.skipped_steps},
                            {"seconds", progress.seconds}};
-    if (progress.test_accuracy >= 0) line["test_accuracy"] = progress.test_accuracy;
+    const auto add = [&](const char* key, double value) {
+      if (value >= 0) line[key] = value;
+    };
+    add("test_loss", progress.test_loss);
+    add("test_accuracy", progress.test_accuracy);
+    add("test_auc", progress.test_auc);
     log_ << line.dump() << std::endl;
     if (log_) return {};
     return ResourceExhausted("{}: cannot be written any more; is the disk full?", config_.log_out);
@@ -369,9 +373,9 @@ class TrainingRun {
     return runner_->scaler().Restore(values);
   }
 
-  const TrainConfig& config_;
+  TrainConfig config_;  // with what follows from the data
   const std::function<bool(const TrainProgress&)> progress_;
-  Dataset train_, test_;
+  TrainData data_;
   Graph forward_;
   std::unique_ptr<StepRunner> runner_;
   std::optional<LearningRate> rate_;

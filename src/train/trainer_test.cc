@@ -149,6 +149,29 @@ TEST_F(TrainTest, EverythingAtOnceResumesBitForBit) {
   EXPECT_EQ(ReadFile(config.onnx_out).value(), expected);
 }
 
+TEST_F(TrainTest, CheckpointsWithinEpochsAndOlderOnes) {
+  TrainConfig config = Config();
+  config.epochs = 3;
+  ASSERT_TRUE(Train(config).ok());
+  const std::string whole = ReadFile(config.onnx_out).value();
+  config.checkpoint = (folder_ / "run.safetensors").string();
+  config.checkpoint_steps = 5;
+  config.keep_checkpoints = 3;
+  ASSERT_TRUE(Train(config).ok());
+  EXPECT_FALSE(std::filesystem::exists(config.checkpoint + ".3"));
+  config.resume = true;
+  for (const char* older : {".1", ".2"}) {  // of steps 45 and 40, of 48
+    std::filesystem::rename(config.checkpoint + older, config.checkpoint);
+    int64_t first = 0;
+    ASSERT_TRUE(Train(config, [&](const TrainProgress& p) {
+                  first = first == 0 ? p.step : first;
+                  return true;
+                }).ok());
+    EXPECT_EQ(first, older == std::string(".1") ? 46 : 41);
+    EXPECT_EQ(ReadFile(config.onnx_out).value(), whole);
+  }
+}
+
 TEST_F(TrainTest, AccumulatedBatchesAreOneLargeBatch) {
   const auto losses = [&](int64_t batch, int64_t accumulate) {
     TrainConfig config = Config();
@@ -357,6 +380,121 @@ TEST_F(TrainTest, StopsEarly) {
   EXPECT_LT(report->epoch_loss.size(), 25u);
 }
 
+TEST_F(TrainTest, TheMetricNamedDecidesWhenToStop) {
+  TrainConfig config = Config();
+  config.metric = MetricKind::kAuc;
+  config.log_out = (folder_ / "log.jsonl").string();
+  const auto report = Train(config);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_GT(report->epoch_auc.back(), 0.98);
+  EXPECT_LT(report->epoch_test_loss.back(), report->epoch_test_loss.front());
+  EXPECT_NE(ReadFile(config.log_out)->find("\"test_auc\""), std::string::npos);
+  config.test_samples = config.test_labels = "";
+  EXPECT_NE(Train(config).status().message().find("metric needs test data"), std::string::npos);
+  config = Config();
+  config.metric = MetricKind::kAuc;
+  config.model.layers.back().units = 3;
+  bool stepped = false;
+  const auto three = Train(config, [&](const TrainProgress&) { return stepped = true; });
+  EXPECT_NE(three.status().message().find("two classes"), std::string::npos);
+  EXPECT_FALSE(stepped);
+}
+
+// The moons as a table, with columns of widely different sizes: learned only once standardised.
+TEST_F(TrainTest, ATableTrainsAModelThatTakesRawFeatures) {
+  const Dataset moons = ReadDataset(folder_ / "x.npy", folder_ / "y.npy", {}).value();
+  std::string csv = "u,v,side,moon\n";
+  for (int64_t i = 0; i < moons.size(); ++i)
+    csv += fmt::format("{},{},{},{}\n", 1e4 + 1e3 * moons.samples.as<float>()[2 * i],
+                       1e-3 * moons.samples.as<float>()[2 * i + 1], i % 3 == 0 ? "a" : "b",
+                       moons.labels.as<int64_t>()[i] == 1 ? "upper" : "lower");
+  ASSERT_TRUE(WriteFileAtomic(folder_ / "moons.csv", csv).ok());
+  TrainConfig config = Config();
+  config.train_samples = config.train_labels = config.test_samples = config.test_labels = "";
+  config.csv = {.file = (folder_ / "moons.csv").string(), .target = "moon", .drop = {"side"}};
+  config.split.test_fraction = 0.25;
+  config.model.input = {};
+  config.model.standardize = true;
+  const auto report = Train(config);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_GT(report->epoch_accuracy.back(), 0.95);
+  EXPECT_EQ(report->parameters, 2 * 32 + 32 + 32 * 2 + 2);
+  const Graph trained = ImportOnnx(config.onnx_out).value();
+  EXPECT_NE(trained.metadata.at("minim.columns").find("\"upper\""), std::string::npos);
+  EXPECT_TRUE(trained.nodes[0].Is("Sub") && trained.nodes[1].Is("Div"));
+  config.precision = TrainPrecision::kFp16;  // raw features stay out of it
+  EXPECT_GT(Train(config)->epoch_accuracy.back(), 0.95);
+  config.model.standardize = false;
+  EXPECT_LT(Train(config)->epoch_accuracy.back(), 0.9);
+  config.model.standardize = true;
+  config.model.input_scale = 2;
+  EXPECT_NE(Train(config).status().message().find("input_scale"), std::string::npos);
+}
+
+TEST_F(TrainTest, ClassWeightsMoveTheDecision) {
+  const auto ones = [&](LossKind loss, std::vector<double> weights, bool balance) {
+    TrainConfig config = Config();
+    config.loss = loss;
+    config.model.layers = {{.kind = "linear", .units = loss == LossKind::kCrossEntropy ? 2 : 1}};
+    config.class_weights = std::move(weights);
+    config.balance_classes = balance;
+    config.epochs = 5;
+    const auto report = Train(config);
+    EXPECT_TRUE(report.ok()) << report.status().message();
+    const auto session = Session::Load(config.onnx_out).value();
+    const Dataset data = ReadDataset(folder_ / "x.npy", folder_ / "y.npy", {}).value();
+    const std::vector<int64_t> classes = Classify(*session, data).value();
+    return std::count(classes.begin(), classes.end(), 1);
+  };
+  for (LossKind loss : {LossKind::kCrossEntropy, LossKind::kBinaryCrossEntropy}) {
+    const auto plain = ones(loss, {}, false);
+    EXPECT_EQ(ones(loss, {1, 1}, false), plain);
+    EXPECT_EQ(ones(loss, {}, true), plain);  // both occur equally often
+    EXPECT_GT(ones(loss, {1, 20}, false), plain + 20);
+    EXPECT_LT(ones(loss, {20, 1}, false), plain - 20);
+  }
+  TrainConfig config = Config();
+  config.class_weights = {1, 2, 3};
+  EXPECT_NE(Train(config).status().message().find("3 entries, the model 2"), std::string::npos);
+  config.class_weights = {1, -2};
+  EXPECT_FALSE(Train(config).ok());
+}
+
+// x and label are functions of the index: nothing is stored.
+class Computed final : public DataSource {
+ public:
+  int64_t size() const override { return int64_t{1} << 12; }
+  Result<Batch> Gather(std::span<const int64_t> indices) override {
+    const auto count = static_cast<int64_t>(indices.size());
+    Batch batch{Tensor(DType::f32, {count, 2}), Tensor(DType::i64, {count})};
+    const Philox rng(9);
+    for (size_t i = 0; i < indices.size(); ++i) {
+      const auto at = static_cast<uint64_t>(2 * indices[i]);
+      const float x = rng.Normal(at), y = rng.Normal(at + 1);
+      batch.samples.as<float>()[2 * i] = x;
+      batch.samples.as<float>()[2 * i + 1] = y;
+      batch.labels.as<int64_t>()[i] = x > y;
+    }
+    return batch;
+  }
+};
+
+TEST_F(TrainTest, ASourceOfOnesOwnIsSplitAndLearned) {
+  TrainConfig config = Config();
+  config.train_samples = config.train_labels = config.test_samples = config.test_labels = "";
+  config.train_source = std::make_shared<Computed>();
+  config.split.test_fraction = 0.1;
+  config.accumulate = 2;
+  config.epochs = 3;
+  const auto report = Train(config);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_GT(report->epoch_accuracy.back(), 0.97);
+  config.split.test_fraction = 0;
+  config.model.layers.back().units = 1;
+  EXPECT_NE(Train(config).status().message().find("up to 1, but the model scores 1"),
+            std::string::npos);
+}
+
 TEST_F(TrainTest, ErrorsComeBeforeTheWork) {
   TrainConfig config = Config();
   config.onnx_out = "/nonexistent/model.onnx";
@@ -364,6 +502,13 @@ TEST_F(TrainTest, ErrorsComeBeforeTheWork) {
   config = Config();
   config.batch = 1000;
   EXPECT_NE(Train(config).status().message().find("1000"), std::string::npos);
+  config = Config();
+  config.model.layers.back().units = 1;
+  EXPECT_NE(Train(config).status().message().find("up to 1, but the model scores 1"),
+            std::string::npos);
+  config = Config();
+  config.checkpoint_steps = 5;
+  EXPECT_NE(Train(config).status().message().find("checkpoint_steps"), std::string::npos);
   config = Config();
   config.model.layers[1].kind = "rleu";
   EXPECT_NE(Train(config).status().message().find("rleu"), std::string::npos);
