@@ -126,6 +126,16 @@ Tensor GatherRows(const ConstView& from, std::span<const int64_t> rows, DType dt
   return result;
 }
 
+// All reads of a batch begin before the first is waited for.
+void AnnounceRows(const SharedArray& array, std::span<const int64_t> rows) {
+  if (!array.streamed) return;
+  const Dims& dims = array.view.dims;
+  const size_t width =
+      static_cast<size_t>(dims.Elements(1, dims.rank())) * SizeOf(array.view.dtype);
+  for (int64_t row : rows)
+    Announce({static_cast<const char*>(array.view.data) + static_cast<size_t>(row) * width, width});
+}
+
 }  // namespace
 
 Batch GatherBatch(const Dataset& data, std::span<const int64_t> indices) {
@@ -137,6 +147,8 @@ ArraySource::ArraySource(SharedArray samples, SharedArray labels)
     : samples_(std::move(samples)), labels_(std::move(labels)) {}
 
 Result<Batch> ArraySource::Gather(std::span<const int64_t> indices) {
+  AnnounceRows(samples_, indices);
+  AnnounceRows(labels_, indices);
   return Batch{GatherRows(samples_.view, indices, DType::f32),
                GatherRows(labels_.view, indices, LabelType(labels_.view.dtype))};
 }

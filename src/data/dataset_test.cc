@@ -30,6 +30,18 @@ TEST(ArraySourceTest, ASubsetNamesSamplesOfTheWhole) {
   EXPECT_EQ(batch.labels.as<int64_t>()[1], 4);
 }
 
+TEST(ArraySourceTest, StreamedRowsAreTheSameRows) {
+  const Path path = Path(testing::TempDir()) / "minim_streamed_rows";
+  const Tensor numbers = Tensor::From<float>({3, 2}, {1, 2, 3, 4, 5, 6});
+  ASSERT_TRUE(
+      WriteFileAtomic(path, {static_cast<const char*>(numbers.data()), numbers.bytes()}).ok());
+  const MappedFile file = MapFile(path, 1).value();
+  const SharedArray array{{file.bytes.data(), DType::f32, {3, 2}}, file.owner, file.streamed};
+  ArraySource source(array, Share(Tensor(DType::i64, {3})));
+  EXPECT_EQ(source.Gather(std::vector<int64_t>{2}).value().samples.as<float>()[1], 6);
+  std::filesystem::remove(path);
+}
+
 class OpenDatasetTest : public testing::Test {
  protected:
   void SetUp() override {

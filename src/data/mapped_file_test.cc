@@ -13,6 +13,19 @@ TEST(MappedFileTest, OutlivesItsName) {
   EXPECT_EQ(file.bytes, "bytes");
 }
 
+TEST(MappedFileTest, AStreamedFileIsReadAsAnnounced) {
+  const Path path = Path(testing::TempDir()) / "minim_streamed";
+  std::string text(100000, 'a');
+  text[50000] = 'b';
+  ASSERT_TRUE(WriteFileAtomic(path, text).ok());
+  EXPECT_FALSE(MapFile(path)->streamed);
+  const MappedFile file = MapFile(path, 1000).value();
+  EXPECT_TRUE(file.streamed);
+  Announce(file.bytes.substr(49999, 7));
+  EXPECT_EQ(file.bytes, text);
+  std::filesystem::remove(path);
+}
+
 TEST(MappedFileTest, EmptyMissingAndOtherFiles) {
   const Path path = Path(testing::TempDir()) / "minim_mapped_empty";
   ASSERT_TRUE(WriteFileAtomic(path, "").ok());

@@ -210,7 +210,8 @@ Result<SharedArray> MapElements(const MappedFile& file) {
   MINIM_TRY(const Parsed parsed, Parse(file.bytes));
   const auto elements = Elements(parsed);
   const bool aligned = reinterpret_cast<uintptr_t>(parsed.data.data()) % kAlignment == 0;
-  if (elements.ok() && aligned && !parsed.header.fortran) return SharedArray{*elements, file.owner};
+  if (elements.ok() && aligned && !parsed.header.fortran)
+    return SharedArray{*elements, file.owner, file.streamed};
   MINIM_TRY(Tensor tensor, ParseNpy(file.bytes));
   return Share(std::move(tensor));
 }
