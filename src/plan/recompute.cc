@@ -51,10 +51,11 @@ struct Choice {
 class Search {
  public:
   Search(const Graph& graph, ValueId loss, const std::vector<StepTraits>& traits,
-         const RecomputeGoal& goal)
+         const RecomputeGoal& goal, const ScratchOf& scratch_of)
       : graph_(graph),
         traits_(traits),
         goal_(goal),
+        scratch_of_(scratch_of),
         forward_(graph, loss),
         fixed_(forward_.Fixed()) {
     for (const Node& node : graph.nodes) work_.push_back(WorkOf(graph, node));
@@ -107,7 +108,9 @@ class Search {
     std::vector<bool> seen(graph_.nodes.size(), false);
     for (size_t i = 0; i < choice.origins.size(); ++i) {
       const int origin = choice.origins[i];
-      choice.traits.push_back(origin < 0 ? StepTraits() : traits_[origin]);
+      choice.traits.push_back(
+          origin < 0 ? StepTraits{.scratch_bytes = scratch_of_(choice.graph, choice.graph.nodes[i])}
+                     : traits_[origin]);
       if (origin < 0)
         choice.work += WorkOf(choice.graph, choice.graph.nodes[i]);
       else if (seen[origin])
@@ -359,6 +362,7 @@ class Search {
   const Graph& graph_;
   const std::vector<StepTraits>& traits_;
   const RecomputeGoal& goal_;
+  const ScratchOf& scratch_of_;
   const ForwardPart forward_;
   const Values fixed_;
   std::vector<double> work_;  // by node
@@ -369,8 +373,8 @@ class Search {
 
 Result<RecomputePlan> PlanRecompute(const Graph& graph, ValueId loss,
                                     const std::vector<StepTraits>& traits,
-                                    const RecomputeGoal& goal) {
-  return Search(graph, loss, traits, goal).Run();
+                                    const RecomputeGoal& goal, const ScratchOf& scratch_of) {
+  return Search(graph, loss, traits, goal, scratch_of).Run();
 }
 
 }  // namespace minim

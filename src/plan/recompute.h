@@ -37,6 +37,9 @@ struct RecomputePlan {
   RecomputeCost cost;
 };
 
+/// Scratch bytes of a node that encodes or decodes.
+using ScratchOf = std::function<size_t(const Graph&, const Node&)>;
+
 /// Plans `graph`, a training step of which the forward part is what `loss` depends on; traits[i]
 /// belongs to node i. Work is counted as arithmetic plus four operations for each byte moved.
 ///
@@ -48,6 +51,6 @@ struct RecomputePlan {
 /// Errors: kResourceExhausted if no choice found fits, naming the smallest budget found.
 Result<RecomputePlan> PlanRecompute(const Graph& graph, ValueId loss,
                                     const std::vector<StepTraits>& traits,
-                                    const RecomputeGoal& goal);
+                                    const RecomputeGoal& goal, const ScratchOf& scratch_of);
 
 }  // namespace minim

@@ -44,7 +44,8 @@ void ExpectSameBits(const Graph& a, const Graph& b) {
 
 Result<RecomputePlan> PlanOf(const Graph& graph, const RecomputeGoal& goal) {
   const std::vector<StepTraits> traits(graph.nodes.size());
-  return PlanRecompute(graph, graph.outputs[0], traits, goal);
+  return PlanRecompute(graph, graph.outputs[0], traits, goal,
+                       [](const Graph&, const Node&) { return size_t{0}; });
 }
 
 Result<RecomputePlan> Within(const Graph& graph, size_t bytes) {

@@ -83,7 +83,11 @@ Result<std::unique_ptr<Executable>> Executable::Build(Graph graph, std::shared_p
   if (goal.mode == RecomputeMode::kNone) {
     result->plan_ = BuildPlan(std::move(graph), traits);
   } else {
-    MINIM_TRY(RecomputePlan within, PlanRecompute(graph, graph.outputs.at(0), traits, goal));
+    const auto scratch_of = [&](const Graph& within, const Node& node) {
+      return TraitsOf(node, BindNode(within, node, *result->runtime_, threads)).scratch_bytes;
+    };
+    MINIM_TRY(RecomputePlan within,
+              PlanRecompute(graph, graph.outputs.at(0), traits, goal, scratch_of));
     result->plan_ = std::move(within.plan);
     result->recomputed_ = within.cost;
     std::vector<BoundStep> bound;
@@ -92,7 +96,6 @@ Result<std::unique_ptr<Executable>> Executable::Build(Graph graph, std::shared_p
       bound.push_back(origin >= 0 ? result->bound_[origin]
                                   : BindNode(result->plan_.graph, result->plan_.graph.nodes[i],
                                              *result->runtime_, threads));
-      MINIM_CHECK(origin >= 0 || (bound[i].kernel && bound[i].kernel->scratch_bytes() == 0));
     }
     result->bound_ = std::move(bound);
   }
