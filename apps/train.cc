@@ -19,7 +19,7 @@ struct Options {
   int64_t epochs = 0;
   int threads = 0;
   double budget = 0;  // MiB
-  bool resume = false, profile = false;
+  bool resume = false, profile = false, tune = false;
 };
 
 std::string Mebibytes(size_t bytes) {
@@ -92,6 +92,24 @@ Status WritePage(const TrainConfig& config) {
   return {};
 }
 
+// Times some settings and puts the best into the config.
+Status TuneConfig(TrainConfig& config) {
+  const auto show = [](const TuneTrial& t) {
+    fmt::print("{}, {} threads, batch {}: {:.2f} ms a step, {:.0f} samples/s, {}\n",
+               Name(t.precision), t.threads, t.batch, t.step_seconds * 1e3, t.samples_per_second,
+               Mebibytes(t.bytes));
+    std::fflush(stdout);
+    return interrupted == 0;
+  };
+  MINIM_TRY(config, Tune(config, show));
+  fmt::print("chosen: [train] precision = \"{}\", threads = {}, batch = {}", Name(config.precision),
+             config.threads, config.batch);
+  if (config.memory.budget_bytes > 0)
+    fmt::print("; [memory] budget_mib = {}", config.memory.budget_bytes >> 20);
+  fmt::print("\n");
+  return {};
+}
+
 int Run(const Options& options) {
   auto config = ReadTrainConfig(options.config);
   if (!config.ok()) return Report(config.status());
@@ -103,6 +121,9 @@ int Run(const Options& options) {
     return 0;
   }
   std::signal(SIGINT, [](int) { interrupted = 1; });
+  if (options.tune) {
+    if (const Status status = TuneConfig(*config); !status.ok()) return Report(status);
+  }
   ProgressBar bar;
   const auto report =
       Train(*config, [&](const TrainProgress& p) { return Show(bar, p); }, ShowStart);
@@ -138,6 +159,8 @@ void AddTrainCommand(CLI::App& app, int& exit_code) {
   verb->add_option("--budget", o->budget,
                    "MiB that a step may take; ops run twice as needed. Overrides [memory]")
       ->check(CLI::PositiveNumber);
+  verb->add_flag("--tune", o->tune,
+                 "Time precisions, threads and batch sizes first, and train with the fastest");
   verb->add_flag("--profile", o->profile, "Print what each op of a step takes, and do not train");
   verb->add_flag("--resume", o->resume, "Continue from the checkpoint if it exists");
 }

@@ -130,6 +130,23 @@ TEST_F(ExamplesTest, ASourceOfOnesOwnTrains) {
   EXPECT_NE(Output().find("test AUC 0.9"), std::string::npos) << Output();
 }
 
+TEST_F(ExamplesTest, TrainingFitsABudgetOrSaysTheLeast) {
+  EXPECT_NE(Run(Minim("train tiny.toml --budget 0.0001")), 0);
+  const std::string refused = Output(), before = "the least found is ";
+  const size_t at = refused.find(before);
+  ASSERT_NE(at, std::string::npos) << refused;
+  const double least = std::atof(refused.c_str() + at + before.size()) / (1 << 20);
+  EXPECT_EQ(Run(Minim(fmt::format("train tiny.toml --budget {:.6f}", least + 1e-6))), 0)
+      << Output();
+}
+
+TEST_F(ExamplesTest, TrainingTunesItself) {
+  ASSERT_EQ(Run(Minim("train tiny.toml --tune")), 0) << Output();
+  EXPECT_NE(Output().find("chosen: [train] precision = "), std::string::npos) << Output();
+  EXPECT_NE(Output().find("samples/s"), std::string::npos);
+  EXPECT_NE(Output().find("wrote "), std::string::npos) << Output();
+}
+
 TEST_F(ExamplesTest, TrainWritesCurvesBesideItsLog) {
   std::string toml = ReadFile(folder_ / "tiny.toml").value();
   toml += "log = \"curves.jsonl\"\n";

@@ -216,6 +216,23 @@ Result<TrainReport> Train(const TrainConfig& config,
                           const std::function<bool(const TrainProgress&)>& progress = {},
                           const std::function<void(const TrainReport&)>& started = {});
 
+/// A setting that was timed.
+struct TuneTrial {
+  TrainPrecision precision = TrainPrecision::kFp32;
+  int threads = 1;
+  int64_t batch = 0;
+  double step_seconds = 0;  // of the median step
+  double samples_per_second = 0;
+  size_t bytes = 0;  // of arena and states
+};
+
+/// `config` with precision, threads, batch size and, if a step would take more than half of main
+/// memory, its budget as they measured best on this machine: some steps on the first samples each,
+/// of which nothing is kept. `tried` is called after each; returning false stops with kCancelled.
+/// Another batch size learns otherwise. Errors: those of Train before its first step.
+Result<TrainConfig> Tune(const TrainConfig& config,
+                         const std::function<bool(const TuneTrial&)>& tried = {});
+
 /// What each op of a step takes: one line an op, the median of `runs` runs on the first batch.
 /// Nothing is written. Errors: those of Train before its first step.
 Result<std::string> ProfileStep(const TrainConfig& config, int runs = 10);

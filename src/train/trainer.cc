@@ -6,7 +6,6 @@
 #include <numeric>
 #include <optional>
 
-#include "core/stats.h"
 #include "data/batch_loader.h"
 #include "minim/train.h"
 #include "onnx/onnx.h"
@@ -16,6 +15,7 @@
 #include "train/prepare.h"
 #include "train/schedule.h"
 #include "train/step_runner.h"
+#include "train/tune.h"
 
 namespace minim {
 namespace {
@@ -78,16 +78,32 @@ class TrainingRun {
 
   Result<std::string> Profile(int runs) {
     MINIM_TRY(CheckConfig(config_));
-    MINIM_TRY(PrepareStep());
+    MINIM_TRY(PrepareModel());
     MINIM_TRY(const Batch first, FirstBatch());
+    MINIM_TRY(BuildRunner(first));
     return runner_->Profile(first, runs);
+  }
+
+  // The config with what was chosen and nothing else.
+  Result<TrainConfig> Tune(const std::function<bool(const TuneTrial&)>& tried) {
+    TrainConfig tuned = config_;
+    MINIM_TRY(CheckConfig(config_));
+    MINIM_TRY(PrepareModel());
+    MINIM_TRY(const TrainConfig best, TuneSteps(forward_, config_, *data_.train, tried));
+    tuned.precision = best.precision;
+    tuned.threads = best.threads;
+    tuned.batch = best.batch;
+    tuned.memory = best.memory;
+    return tuned;
   }
 
  private:
   Status Prepare() {
     MINIM_TRY(CheckConfig(config_));
     MINIM_TRY(CheckWritable(config_));
-    MINIM_TRY(PrepareStep());
+    MINIM_TRY(PrepareModel());
+    MINIM_TRY(const Batch first, FirstBatch());
+    MINIM_TRY(BuildRunner(first));
     MINIM_TRY(CheckMetric());
     rate_.emplace(config_.schedule, config_.optimizer.learning_rate,
                   config_.epochs * steps_per_epoch_, steps_per_epoch_);
@@ -95,7 +111,7 @@ class TrainingRun {
     return OpenLog();
   }
 
-  Status PrepareStep() {
+  Status PrepareModel() {
     MINIM_TRY(data_, OpenTrainData(config_));
     const int64_t samples = data_.train->size();
     steps_per_epoch_ = samples / (config_.batch * config_.accumulate);
@@ -105,8 +121,7 @@ class TrainingRun {
     MINIM_TRY(const Batch first, FirstBatch());
     MINIM_TRY(forward_, BuildForward(config_, data_, first.samples.dims()));
     MINIM_TRY(CheckClasses(forward_, config_, data_.classes));
-    MINIM_TRY(SetClassWeights(config_, data_, forward_));
-    return BuildRunner(first);
+    return SetClassWeights(config_, data_, forward_);
   }
 
   Result<Batch> FirstBatch() const { return data_.train->Gather(InOrder(config_.batch)); }
@@ -131,19 +146,11 @@ class TrainingRun {
 
   // The faster of FP32 and BF16, by the median of some real steps.
   Status MeasurePrecisions(const Batch& like) {
-    constexpr int kSteps = 5;
     constexpr TrainPrecision kChoices[] = {TrainPrecision::kFp32, TrainPrecision::kBf16};
-    const std::vector<Batch> batches(static_cast<size_t>(config_.accumulate), like);
     double seconds[2] = {};
     for (int k = 0; k < 2; ++k) {
-      MINIM_TRY(const auto runner, StepRunner::Make(forward_, config_, kChoices[k], like));
-      std::vector<double> times;
-      for (int i = 0; i <= kSteps; ++i) {
-        const Clock::time_point start = Clock::now();
-        MINIM_TRY(runner->Run(batches, 0, i).status());
-        if (i > 0) times.push_back(SecondsSince(start));  // the first warms up
-      }
-      seconds[k] = Percentile(times, 0.5);
+      MINIM_TRY(const TuneTrial trial, TimeStep(forward_, config_, kChoices[k], like));
+      seconds[k] = trial.step_seconds;
     }
     report_.precision = kChoices[seconds[1] < seconds[0]];
     report_.precision_reason =
@@ -414,6 +421,11 @@ Result<TrainReport> Train(const TrainConfig& config,
                           const std::function<bool(const TrainProgress&)>& progress,
                           const std::function<void(const TrainReport&)>& started) {
   return TrainingRun(config, progress).Run(started);
+}
+
+Result<TrainConfig> Tune(const TrainConfig& config,
+                         const std::function<bool(const TuneTrial&)>& tried) {
+  return TrainingRun(config, {}).Tune(tried);
 }
 
 Result<std::string> ProfileStep(const TrainConfig& config, int runs) {

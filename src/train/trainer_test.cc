@@ -234,6 +234,32 @@ TEST_F(TrainTest, RecomputationChangesNoBit) {
   EXPECT_LE(least->arena_bytes + least->state_bytes, config.memory.budget_bytes);
 }
 
+TEST_F(TrainTest, TuningChoosesWhatItMeasuredFastest) {
+  TrainConfig config = Config();
+  config.batch = 8;
+  std::vector<TuneTrial> trials;
+  const auto tuned = Tune(config, [&](const TuneTrial& trial) {
+    trials.push_back(trial);
+    return true;
+  });
+  ASSERT_TRUE(tuned.ok()) << tuned.status().message();
+  const auto chosen = std::find_if(trials.begin(), trials.end(), [&](const TuneTrial& t) {
+    return t.precision == tuned->precision && t.threads == tuned->threads &&
+           t.batch == tuned->batch;
+  });
+  ASSERT_NE(chosen, trials.end());
+  // Each choice was taken for being faster, but for fewer threads, which may be 3 % slower each.
+  for (const TuneTrial& trial : trials)
+    if (trial.threads >= chosen->threads && trial.batch <= chosen->batch) {
+      EXPECT_GE(chosen->samples_per_second, trial.samples_per_second * 0.9);
+    }
+  EXPECT_LE(tuned->batch, 512 / 10);
+  EXPECT_EQ(tuned->epochs, config.epochs);
+  EXPECT_TRUE(Train(*tuned).ok());
+  EXPECT_EQ(Tune(config, [](const TuneTrial&) { return false; }).status().code(),
+            StatusCode::kCancelled);
+}
+
 TEST_F(TrainTest, CodesTakeFewerBytesAndLearnAsWell) {
   TrainConfig config = Config();
   config.model.layers.clear();
