@@ -349,14 +349,14 @@ class Search {
       if (plan.plan.arena_bytes <= bytes) return plan;
       target -= std::min(target, plan.plan.arena_bytes - bytes);
     }
-    const auto total = [&](Choice choice) {
-      return goal_.state_bytes + Finish(std::move(choice)).plan.arena_bytes;
-    };
+    RecomputePlan least = Finish(Cheapest(0));
+    if (least.plan.arena_bytes <= bytes) return least;
     return ResourceExhausted(
         "a training step does not fit {} bytes; the least found is {}, without recomputation {}, "
-        "{} "
-        "of them weights, moments and gradients",
-        goal_.budget_bytes, total(Cheapest(0)), total(all_), goal_.state_bytes);
+        "of "
+        "which weights, moments and gradients are {}",
+        goal_.budget_bytes, goal_.state_bytes + least.plan.arena_bytes,
+        goal_.state_bytes + Finish(all_).plan.arena_bytes, goal_.state_bytes);
   }
 
   const Graph& graph_;

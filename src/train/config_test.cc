@@ -33,6 +33,9 @@ groups = [{match = "bias", weight_decay = 0.5}]
 name = "one_cycle"
 [scaler]
 max_scale = 1024
+[memory]
+budget_mib = 1.5
+storage = "int8"
 )";
 
 TEST(TrainConfigTest, ReadsEverythingAndResolvesPaths) {
@@ -45,6 +48,9 @@ TEST(TrainConfigTest, ReadsEverythingAndResolvesPaths) {
   EXPECT_EQ(config->fp32_ops, std::vector<std::string>{"Gemm"});
   EXPECT_EQ(config->schedule.kind, ScheduleKind::kOneCycle);
   EXPECT_EQ(config->scaler.max_scale, 1024);
+  EXPECT_EQ(config->memory.budget_bytes, 3u << 19);
+  EXPECT_EQ(config->memory.storage, ActivationStorage::kInt8);
+  EXPECT_FALSE(config->memory.sqrt_checkpoints);
   EXPECT_EQ(config->epochs, 3);
   EXPECT_EQ(config->model.layers[0].units, 8);
   EXPECT_FALSE(config->model.layers[0].bias);

@@ -52,8 +52,9 @@ void Replay(const GradScalerOptions& options, uint64_t seed) {
       Tensor grad = Tensor::From<float>({4}, {1, -2, bad ? kInf : 3, 1e-30f});
       const std::vector<float> before(grad.as<float>().begin(), grad.as<float>().end());
       const View views[] = {grad.view()};
-      if (rng.Below(draw++, 2) == 0)  // as before clipping
+      if (rng.Below(draw++, 2) == 0) {  // as before clipping
         ASSERT_TRUE(scaler.Unscale(static_cast<int>(id), views).ok());
+      }
       bool called = false;
       const auto stepped = scaler.Step(static_cast<int>(id), views, [&] {
         called = true;

@@ -28,9 +28,9 @@ struct Metrics {
   double auc = -1;       // of two classes, if both occur
 };
 
-/// The first output against the labels, as `loss` reads them. Runs in batches of 100, or of the size
-/// that the model fixes.
-/// Errors: kInvalidArgument where shapes disagree or a label is no class of the model.
+/// The first output against the labels, as `loss` reads them. Runs in batches of 100, or of the
+/// size that the model fixes. Errors: kInvalidArgument where shapes disagree or a label is no class
+/// of the model.
 Result<Metrics> Evaluate(const Session& session, DataSource& data, LossKind loss);
 
 }  // namespace minim
