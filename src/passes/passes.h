@@ -86,6 +86,9 @@ class ForwardPart {
   std::vector<bool> runs_;  // by node
 };
 
+/// Bytes of a value of `type` that waits as `storage`.
+size_t StoredBytes(const TensorType& type, ActivationStorage storage);
+
 struct RematerializeOptions {
   /// Of the values that the forward part makes, nodes after it find only these, which contain
   /// Fixed() whole; others are made again.

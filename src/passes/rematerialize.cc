@@ -13,6 +13,8 @@ bool IsAlias(const Node& node) {
   return def != nullptr && Has(def->traits, OpTrait::kAlias);
 }
 
+int BitsOf(ActivationStorage storage) { return storage == ActivationStorage::kInt8 ? 8 : 4; }
+
 // True if running the node again on the same inputs gives the same bits: all but draws that no
 // input numbers.
 bool Repeatable(const Node& node) {
@@ -22,6 +24,18 @@ bool Repeatable(const Node& node) {
 }
 
 }  // namespace
+
+size_t StoredBytes(const TensorType& type, ActivationStorage storage) {
+  const int64_t elements = type.dims().Elements();
+  switch (storage) {
+    case ActivationStorage::kWhole: return static_cast<size_t>(elements) * SizeOf(type.dtype);
+    case ActivationStorage::kHalf: return static_cast<size_t>(elements) * SizeOf(DType::bf16);
+    case ActivationStorage::kInt8:
+    case ActivationStorage::kInt4: break;
+  }
+  return static_cast<size_t>(CodeGroups(elements)) *
+         (static_cast<size_t>(CodeBytes(BitsOf(storage))) + 2 * sizeof(float));
+}
 
 ForwardPart::ForwardPart(const Graph& graph, ValueId loss)
     : graph_(graph), producers_(graph.Producers()), runs_(graph.nodes.size(), false) {
@@ -176,10 +190,6 @@ class Rematerializer {
                   {{DType::f32, type.shape}})[0];
     }
     copy_[id] = graph_.type(wide).dtype == type.dtype ? wide : CastTo(wide, type.dtype);
-  }
-
-  static int BitsOf(ActivationStorage storage) {
-    return storage == ActivationStorage::kInt8 ? 8 : 4;
   }
 
   ValueId ToF32(ValueId id) {

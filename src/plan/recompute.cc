@@ -6,7 +6,6 @@
 #include <tuple>
 
 #include "core/dtype.h"
-#include "core/group_codes.h"
 #include "ops/op_def.h"
 
 namespace minim {
@@ -16,7 +15,6 @@ constexpr double kWorkPerByte = 4;   // a core's arithmetic in the time that a b
 constexpr int kMostTakenBack = 64;   // trials of keeping a value after all
 constexpr int kMostCorrections = 8;  // of the target, for what fragments
 constexpr int kMostSetbacks = 8;     // values in a row whose loss would raise the live bytes
-
 constexpr size_t kLeastEncoded = 4096;  // bytes of a value that is worth encoding
 
 using Values = std::set<ValueId>;
@@ -71,8 +69,7 @@ class Search {
  private:
   size_t BytesOf(ValueId id) const { return BytesOf(graph_, id); }
   static size_t BytesOf(const Graph& graph, ValueId id) {
-    const TensorType& type = graph.type(id);
-    return static_cast<size_t>(type.dims().Elements()) * SizeOf(type.dtype);
+    return StoredBytes(graph.type(id), ActivationStorage::kWhole);
   }
 
   static Kept Whole(const Values& values) {
@@ -201,14 +198,6 @@ class Search {
     return work;
   }
 
-  size_t EncodedBytes(ValueId id, ActivationStorage storage) const {
-    const int64_t elements = graph_.type(id).dims().Elements();
-    if (storage == ActivationStorage::kHalf) return static_cast<size_t>(elements) * 2;
-    const int bits = storage == ActivationStorage::kInt8 ? 8 : 4;
-    return static_cast<size_t>(CodeGroups(elements)) *
-           (static_cast<size_t>(CodeBytes(bits)) + 2 * sizeof(float));
-  }
-
   // Giving up the value wholly or, if the level allows, but for its codes: whichever is worth more.
   Concession BestOf(ValueId id, double work, ActivationStorage level) const {
     const size_t bytes = BytesOf(id);
@@ -216,7 +205,7 @@ class Search {
     if (level == ActivationStorage::kWhole || bytes < kLeastEncoded ||
         !IsFloat(graph_.type(id).dtype))
       return best;
-    const size_t codes = EncodedBytes(id, level);
+    const size_t codes = StoredBytes(graph_.type(id), level);
     if (codes >= bytes) return best;
     const double moved = kWorkPerByte * 2 * static_cast<double>(bytes + codes);
     const double gain = static_cast<double>(bytes - codes) / moved;

@@ -171,13 +171,6 @@ Result<std::vector<int64_t>> Classify(const Session& session, const Dataset& dat
   return classes;
 }
 
-Result<double> Accuracy(const Session& session, const Dataset& data) {
-  MINIM_TRY(const std::vector<int64_t> classes, Classify(session, data));
-  int64_t right = 0;
-  for (size_t i = 0; i < classes.size(); ++i) right += classes[i] == data.labels.as<int64_t>()[i];
-  return static_cast<double>(right) / static_cast<double>(classes.size());
-}
-
 double Auc(std::span<const float> scores, const std::vector<bool>& positive) {
   if (std::any_of(scores.begin(), scores.end(), [](float s) { return std::isnan(s); })) return -1;
   std::vector<size_t> order(scores.size());

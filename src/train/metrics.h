@@ -13,12 +13,8 @@ namespace minim {
 /// or, of a single score, 1 if it is above 0, as a logit. Runs in batches of 100.
 Result<std::vector<int64_t>> Classify(const Session& session, const Dataset& data);
 
-/// The fraction of samples whose class equals the label.
-Result<double> Accuracy(const Session& session, const Dataset& data);
-
 /// The probability that a positive sample scores above a negative one, a tie counting half: the
-/// area under the ROC curve, by ranks. Negative when all samples are of one kind or
-/// a score is NaN.
+/// area under the ROC curve, by ranks. Negative when all samples are of one kind or a score is NaN.
 double Auc(std::span<const float> scores, const std::vector<bool>& positive);
 
 /// How a model does; negative: does not apply.

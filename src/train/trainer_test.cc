@@ -68,8 +68,9 @@ TEST_F(TrainTest, AdamSolvesTheMoons) {
   EXPECT_EQ(report->parameters, 2 * 32 + 32 + 32 * 2 + 2);
   const auto session = Session::Load((folder_ / "model.onnx").string());
   ASSERT_TRUE(session.ok()) << session.status().message();
-  const Dataset data = ReadDataset(folder_ / "x.npy", folder_ / "y.npy", {}).value();
-  EXPECT_EQ(Accuracy(**session, data).value(), report->epoch_accuracy.back());
+  ArraySource data(ReadDataset(folder_ / "x.npy", folder_ / "y.npy", {}).value());
+  EXPECT_EQ(Evaluate(**session, data, LossKind::kCrossEntropy)->accuracy,
+            report->epoch_accuracy.back());
 }
 
 TEST_F(TrainTest, SgdAndMseLearnToo) {
