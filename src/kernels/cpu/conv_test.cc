@@ -216,6 +216,10 @@ TEST(ConvTest, TilesWhereTheyPay) {
   ConvCase c{"", {1, 64, 28, 28}, {64, 64, 3, 3}, 1, {1, 1}, {1, 1}, {1, 1, 1, 1}};
   EXPECT_NE(BoundTo(c, true).find("winograd"), std::string::npos) << BoundTo(c, true);
   EXPECT_EQ(BoundTo(c, false).find("winograd"), std::string::npos);
+  // A batch repays that filters are transformed anew in every run.
+  c.x[0] = 16;
+  EXPECT_NE(BoundTo(c, false).find("winograd"), std::string::npos) << BoundTo(c, false);
+  c.x[0] = 1;
   c.strides = {2, 2};
   EXPECT_EQ(BoundTo(c, true).find("winograd"), std::string::npos);
   // One image of 7x7: four tiles would not repay reading 36 matrices instead of 9.

@@ -4,15 +4,19 @@
 
 namespace minim {
 
+void PackFilterTile(const float* filters, int64_t rows, int64_t k, float* packed) {
+  for (int64_t i = 0; i < k; ++i) {
+    for (int64_t r = 0; r < rows; ++r) *packed++ = filters[r * k + i];
+  }
+}
+
 void PackFilters(const float* filters, int64_t m, int64_t k, float* packed) {
   for (int64_t row = 0; row < m;) {
     const int64_t rows = TileRows(m - row);
-    for (int64_t i = 0; i < k; ++i) {
-      for (int64_t r = 0; r < rows; ++r) *packed++ = filters[(row + r) * k + i];
-    }
+    PackFilterTile(filters + row * k, rows, k, packed + row * k);
     row += rows;
   }
-  std::fill_n(packed, 8, 0.0f);
+  std::fill_n(packed + m * k, PackedFilterFloats(m, k) - m * k, 0.0f);
 }
 
 StagedPanel CutPanel(const Window& w, const ImageStage& stage, int64_t panel, int64_t first_row) {

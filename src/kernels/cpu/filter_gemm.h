@@ -61,6 +61,8 @@ inline int64_t FilterPart(int64_t m, int64_t parts, int64_t part) {
 
 /// Floats of m x k packed filters: tiles of rows, each k x rows; tile loads may read past the end.
 inline int64_t PackedFilterFloats(int64_t m, int64_t k) { return m * k + 8; }
+/// Packs one tile of rows, and nothing past it.
+void PackFilterTile(const float* filters, int64_t rows, int64_t k, float* packed);
 /// Packs row-major filters.
 void PackFilters(const float* filters, int64_t m, int64_t k, float* packed);
 

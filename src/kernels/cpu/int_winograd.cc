@@ -86,7 +86,7 @@ void Run(const Plan& p, const KernelArgs& args) {
   Scratch scratch;
   Carve(p, 0, static_cast<std::byte*>(args.scratch), &scratch);
   p.parts.FillScales(args, scratch.scales);
-  const WinogradRun run(p.tiling, *p.filter, p.level->input);
+  const WinogradRun run(p.tiling, *p.filter, p.level->input, p.tiling.piece_bytes());
   for (int64_t image = 0; image < p.tiling.w.batch; image += p.together) {
     const int64_t images = std::min(p.together, p.tiling.w.batch - image);
     p.images.Fill(*p.ints, In<uint8_t>(args, 0) + image * p.images.size_of_one(), images,

@@ -1,5 +1,5 @@
 // FP32 3x3 convolution of stride 1 by Winograd's minimal filtering (winograd.h), where it costs
-// less than the direct product; filters are transformed once.
+// less than the direct product; constant filters are transformed once, others in every run.
 #include "kernels/cpu/winograd.h"
 
 #include <algorithm>
@@ -15,15 +15,22 @@ struct Plan {
   const FilterLevel* filter = nullptr;
   const GemmLevel* finisher = nullptr;  // of an activation that is no clamp
   Activation activation;
-  std::shared_ptr<const std::byte> filters;
+  std::shared_ptr<const std::byte> filters;  // transformed, if constant
 
   int64_t filter_tap() const { return PackedFilterFloats(tiling.m, tiling.planes); }
+  size_t filter_bytes() const {
+    return AlignUp(tiling.groups * kWinogradTaps * filter_tap() * sizeof(float));
+  }
+  // What TransformRows needs, or a unit of the product: one after the other.
+  size_t tap_bytes() const { return AlignUp(kWinogradTaps * 6 * tiling.planes * sizeof(float)); }
+  size_t piece_bytes() const {
+    return filters ? tiling.piece_bytes() : std::max(tiling.piece_bytes(), tap_bytes());
+  }
 };
 
-void Multiply(const Plan& p, const KernelArgs& args, const WinogradUnit& u,
+void Multiply(const Plan& p, const KernelArgs& args, const float* filters, const WinogradUnit& u,
               const WinogradScratch& at) {
   const WinogradTiling& t = p.tiling;
-  const auto* filters = reinterpret_cast<const float*>(p.filters.get());
   for (int64_t tap = 0; tap < kWinogradTaps; ++tap) {
     p.filter->multiply(
         {.m = u.rows,
@@ -55,12 +62,6 @@ void Multiply(const Plan& p, const KernelArgs& args, const WinogradUnit& u,
   }
 }
 
-void Run(const Plan& p, const KernelArgs& args) {
-  WinogradRun(p.tiling, *p.filter, p.level->input)
-      .Run(In<float>(args, 0), p.tiling.w.batch, args.threads, args.scratch,
-           [&](const WinogradUnit& u, const WinogradScratch& at) { Multiply(p, args, u, at); });
-}
-
 // G g: the values of the polynomial g at the points, each over the product of its distances.
 void TransformLine(double g0, double g1, double g2, double (&y)[kWinogradIn]) {
   constexpr double a = kWinogradPoints[0], b = kWinogradPoints[1], a2 = a * a, b2 = b * b;
@@ -84,45 +85,82 @@ void TransformFilter(const float* g, double (&y)[kWinogradIn][kWinogradIn]) {
     TransformLine(columns[0][r], columns[1][r], columns[2][r], y[r]);
 }
 
-// Every tap's m x channels filters, packed.
-void PackTransformed(const Plan& p, const float* filters, float* packed) {
+// Rows [row, end) of one group's m x channels filters, for every tap, packed. `taps`: tap_bytes().
+void TransformRows(const Plan& p, const float* filters, int64_t row, int64_t end, float* taps,
+                   float* packed) {
   const WinogradTiling& t = p.tiling;
-  std::vector<float> taps(kWinogradTaps * 6 * t.planes);
-  for (int64_t g = 0; g < t.groups; ++g, packed += kWinogradTaps * p.filter_tap()) {
-    for (int64_t row = 0; row < t.m;) {
-      const int64_t rows = TileRows(t.m - row), matrix = rows * t.planes;
-      for (int64_t i = 0; i < matrix; ++i, filters += 9) {
-        double y[kWinogradIn][kWinogradIn];
-        TransformFilter(filters, y);
-        for (int64_t tap = 0; tap < kWinogradTaps; ++tap)
-          taps[tap * matrix + i] = static_cast<float>(y[tap / kWinogradIn][tap % kWinogradIn]);
-      }
+  while (row < end) {
+    const int64_t rows = TileRows(t.m - row), matrix = rows * t.planes;
+    for (int64_t i = 0; i < matrix; ++i) {
+      double y[kWinogradIn][kWinogradIn];
+      TransformFilter(filters + (row * t.planes + i) * 9, y);
       for (int64_t tap = 0; tap < kWinogradTaps; ++tap)
-        PackFilters(taps.data() + tap * matrix, rows, t.planes,
-                    packed + tap * p.filter_tap() + row * t.planes);
-      row += rows;
+        taps[tap * matrix + i] = static_cast<float>(y[tap / kWinogradIn][tap % kWinogradIn]);
     }
+    for (int64_t tap = 0; tap < kWinogradTaps; ++tap)
+      PackFilterTile(taps + tap * matrix, rows, t.planes,
+                     packed + tap * p.filter_tap() + row * t.planes);
+    row += rows;
   }
 }
 
+// All filters; a thread's part begins with whole tiles of rows.
+void TransformFilters(const Plan& p, const float* filters, const ThreadBudget& threads,
+                      std::byte* scratch, float* packed) {
+  const WinogradTiling& t = p.tiling;
+  threads.ParallelFor(threads.threads, [&](int i) {
+    auto* taps = reinterpret_cast<float*>(scratch + i * p.piece_bytes());
+    for (int64_t g = 0; g < t.groups; ++g)
+      TransformRows(p, filters + g * t.m * t.planes * 9, FilterPart(t.m, threads.threads, i),
+                    FilterPart(t.m, threads.threads, i + 1), taps,
+                    packed + g * kWinogradTaps * p.filter_tap());
+  });
+}
+
+void Run(const Plan& p, const KernelArgs& args) {
+  auto* scratch = static_cast<std::byte*>(args.scratch);
+  const auto* filters = reinterpret_cast<const float*>(p.filters.get());
+  if (filters == nullptr) {
+    auto* transformed = reinterpret_cast<float*>(scratch);
+    scratch += p.filter_bytes();
+    TransformFilters(p, In<float>(args, 1), args.threads, scratch, transformed);
+    filters = transformed;
+  }
+  WinogradRun(p.tiling, *p.filter, p.level->input, p.piece_bytes())
+      .Run(In<float>(args, 0), p.tiling.w.batch, args.threads, scratch,
+           [&](const WinogradUnit& u, const WinogradScratch& at) {
+             Multiply(p, args, filters, u, at);
+           });
+}
+
 constexpr WinogradCosts kCosts{.in = 320, .out = 530, .pixel = 20, .weight = 10};
+constexpr double kTransformCost = 4000;  // of a filter
+
+void PackConstant(const KernelRequest& request, Plan* p) {
+  const auto* source = static_cast<const float*>(request.inputs[1].constant);
+  std::vector<std::byte> scratch(p->tap_bytes());
+  p->filters = request.packs->GetOrPack(
+      request.inputs[1].ConstantView(), fmt::format("winograd.{}", p->tiling.groups),
+      p->filter_bytes(), [&](std::byte* to) {
+        TransformFilters(*p, source, {}, scratch.data(), reinterpret_cast<float*>(to));
+      });
+}
 
 BindResult Bind(const KernelRequest& request, const WinogradLevel& level, const FilterLevel& filter,
                 const GemmLevel& gemm) {
   MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 4, DType::f32));
   MINIM_TRY(RequireOutputDims(request, 3));
-  if (request.inputs[1].constant == nullptr) return Unsupported("filters are not constant");
   Plan p{.level = &level, .filter = &filter};
-  MINIM_TRY(p.tiling, TilingOf(request, request.inputs[1].dims, 1, kCosts));
+  WinogradCosts costs = kCosts;
+  const bool constant = request.inputs[1].constant != nullptr;
+  if (!constant) costs.filter = kTransformCost;
+  MINIM_TRY(p.tiling, TilingOf(request, request.inputs[1].dims, 1, costs));
   MINIM_TRY(p.activation, ActivationOf(AttributesOf(request)));
   if (!p.activation.clamp()) p.finisher = &gemm;
-  const auto* source = static_cast<const float*>(request.inputs[1].constant);
-  p.filters = request.packs->GetOrPack(
-      request.inputs[1].ConstantView(), fmt::format("winograd.{}", p.tiling.groups),
-      p.tiling.groups * kWinogradTaps * p.filter_tap() * sizeof(float),
-      [&](std::byte* to) { PackTransformed(p, source, reinterpret_cast<float*>(to)); });
-  const size_t scratch = p.tiling.piece_bytes() * std::max(1, request.threads);
+  if (constant) PackConstant(request, &p);
+  const size_t scratch =
+      (constant ? 0 : p.filter_bytes()) + p.piece_bytes() * std::max(1, request.threads);
   return MakeKernel(
       fmt::format("conv winograd 4x4 {}", level.name),
       [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);

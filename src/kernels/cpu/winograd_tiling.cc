@@ -19,7 +19,7 @@ bool Pays(const WinogradTiling& t, int64_t channels, const WinogradCosts& costs)
   const double tiles = images * double(t.w.out_size() - rest + (rest > 4 ? kPanel : 2 * rest));
   const double pixels = images * double(t.plane_size());
   const double ours = kWinogradTaps * filters * (costs.product * tiles + costs.weight) +
-                      (costs.in * channels + costs.out * t.m) * tiles;
+                      (costs.in * channels + costs.out * t.m) * tiles + costs.filter * filters;
   const double direct = 9 * filters * (pixels + costs.weight) + costs.pixel * channels * pixels;
   return ours < 0.85 * direct;
 }

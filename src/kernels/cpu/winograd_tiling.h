@@ -16,6 +16,7 @@ struct WinogradCosts {
   double product = 1;            // one of the 36 for a tile
   double in = 0, out = 0;        // transforms of a tile
   double pixel = 0, weight = 0;  // putting a pixel under its taps; reading a weight
+  double filter = 0;             // transforming a filter of one channel
 };
 
 /// B^T d B of 16 tiles of one plane: 36 rows of 16 words to 36 rows of 16, `tap` words apart.
@@ -80,17 +81,19 @@ void ForEachTileRow(const WinogradPlane& p, F&& f) {
 
 class WinogradRun {
  public:
-  WinogradRun(const WinogradTiling& tiling, const FilterLevel& level, WinogradInput input)
-      : t_(tiling), level_(level), input_(input) {}
+  /// `piece_bytes`: between the scratch of two threads, at least the tiling's.
+  WinogradRun(const WinogradTiling& tiling, const FilterLevel& level, WinogradInput input,
+              size_t piece_bytes)
+      : t_(tiling), level_(level), input_(input), piece_bytes_(piece_bytes) {}
   /// Calls multiply(unit, scratch) once the tiles of `images` images at `words` are transformed,
-  /// for a few rows of the filters at a time. `scratch`: piece_bytes() for each thread.
+  /// for a few rows of the filters at a time. `scratch`: piece_bytes for each thread.
   template <typename F>
   void Run(const float* words, int64_t images, const ThreadBudget& threads, void* scratch,
            F&& multiply) const {
     const int64_t units = t_.units(images);
     const int pieces = static_cast<int>(units < threads.threads ? units : threads.threads);
     threads.ParallelFor(pieces, [&](int i) {
-      const WinogradScratch at = ScratchAt(static_cast<std::byte*>(scratch) + i * t_.piece_bytes());
+      const WinogradScratch at = ScratchAt(static_cast<std::byte*>(scratch) + i * piece_bytes_);
       for (int64_t index = units * i / pieces; index < units * (i + 1) / pieces; ++index) {
         const WinogradUnit whole = UnitAt(index);
         Transform(words, whole, at);
@@ -110,6 +113,7 @@ class WinogradRun {
   const WinogradTiling& t_;
   const FilterLevel& level_;
   WinogradInput input_;
+  size_t piece_bytes_;
 };
 
 }  // namespace minim
