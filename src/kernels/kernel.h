@@ -84,7 +84,7 @@ class Kernel {
   virtual size_t scratch_bytes() const { return 0; }
   /// If >= 0, this output may share the buffer of that input.
   virtual int in_place_input([[maybe_unused]] int output) const { return -1; }
-  /// For `minim explain`: "dnnl jit:avx2", "int8 gemm avx2 4x16".
+  /// For `minim explain`: "gemm avx512, B packed once", "int8 gemm avx2 4x16".
   virtual std::string Describe() const = 0;
 };
 

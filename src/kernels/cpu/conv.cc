@@ -174,12 +174,15 @@ BindResult Bind(const KernelRequest& request, const FilterLevel& level, const Ge
   const size_t scratch = p.filter_bytes() + p.piece_bytes() * std::max(1, request.threads);
   const std::string_view pixels = p.in_place ? "in place" : p.pixels.name();
   return MakeKernel(
-      fmt::format("conv as gemm {} 6x16, pixels {}", level.name, pixels),
+      fmt::format("conv as gemm {}, pixels {}", level.name, pixels),
       [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 
 }  // namespace
 
+BindResult ConvAvx512(const KernelRequest& request) {
+  return Bind(request, FilterAvx512(), GemmAvx512());
+}
 BindResult ConvAvx2(const KernelRequest& request) {
   return Bind(request, FilterAvx2(), GemmAvx2());
 }

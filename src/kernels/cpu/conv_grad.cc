@@ -74,7 +74,7 @@ BindResult MakeInputGrad(const KernelRequest& request, Plan p, std::string_view 
                                 std::max<int64_t>(1, p.channels));
   p.piece_bytes = AlignUp(p.block * channel_bytes);
   return MakeKernel(
-      fmt::format("{} as gemm {} 6x16", name, p.level->name),
+      fmt::format("{} as gemm {}", name, p.level->name),
       [p](const KernelArgs& args) {
         const int64_t blocks = (p.channels + p.block - 1) / p.block;
         RunUnits(args, p.w.batch * p.groups * blocks, p.piece_bytes,
@@ -158,7 +158,7 @@ BindResult BindWeightGrad(const KernelRequest& request, const GemmLevel& level) 
   p.piece_bytes = AlignUp(std::min(kPixelBlock, w.out_size()) * kPanel * sizeof(float));
   const int64_t outputs = weights.Elements();
   return MakeKernel(
-      fmt::format("conv weight gradient as gemm {} 6x16", level.name),
+      fmt::format("conv weight gradient as gemm {}", level.name),
       [p, outputs](const KernelArgs& args) {
         if (p.w.batch * p.w.out_size() == 0) {
           std::fill_n(Out<float>(args, 0), outputs, 0.0f);
@@ -183,6 +183,9 @@ BindResult ConvWeightGradAvx2(const KernelRequest& request) {
 }
 BindResult ConvWeightGradPortable(const KernelRequest& request) {
   return BindWeightGrad(request, GemmPortable());
+}
+BindResult ConvTransposeAvx512(const KernelRequest& request) {
+  return BindTranspose(request, GemmAvx512());
 }
 BindResult ConvTransposeAvx2(const KernelRequest& request) {
   return BindTranspose(request, GemmAvx2());

@@ -81,6 +81,10 @@ BindResult BindForward(const KernelRequest& request, std::span<const Bind> kerne
 
 }  // namespace
 
+BindResult ConvInputGradForwardAvx512(const KernelRequest& request) {
+  static constexpr Bind kKernels[] = {DepthwiseAvx2, WinogradAvx512, ConvAvx512};
+  return BindForward(request, kKernels);
+}
 BindResult ConvInputGradForwardAvx2(const KernelRequest& request) {
   static constexpr Bind kKernels[] = {DepthwiseAvx2, WinogradAvx2, ConvAvx2};
   return BindForward(request, kKernels);

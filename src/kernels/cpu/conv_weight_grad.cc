@@ -32,7 +32,7 @@ struct Plan {
   int64_t x_floats = 0, dy_floats = 0, sum_floats = 0;  // scratch
 
   int64_t units() const { return groups * row_blocks * plane_blocks; }
-  int64_t tile_floats() const { return kDotRows * kDotTaps * level->lanes; }
+  int64_t tile_floats() const { return level->rows * kDotTaps * level->lanes; }
   size_t piece_bytes() const { return AlignUp((x_floats + dy_floats + sum_floats) * 4); }
 };
 
@@ -111,9 +111,9 @@ void AddLot(const Plan& p, const KernelArgs& args, const Unit& u, const Lot& lot
   dots.x = staged;
   dots.sums = scratch;
   const int64_t columns = u.planes * p.w.taps();
-  for (int64_t row = 0; row < u.rows; row += kDotRows) {
+  for (int64_t row = 0; row < u.rows; row += p.level->rows) {
     dots.dy = dy + row * dots.dy_plane;
-    dots.rows = std::min(kDotRows, u.rows - row);
+    dots.rows = std::min(p.level->rows, u.rows - row);
     for (int64_t column = 0; column < columns; column += kDotTaps) {
       for (int64_t t = 0; t < kDotTaps; ++t)
         dots.taps[t] = p.columns[std::min(column + t, columns - 1)];
@@ -125,9 +125,9 @@ void AddLot(const Plan& p, const KernelArgs& args, const Unit& u, const Lot& lot
 
 void PutSums(const Plan& p, const Unit& u, const float* sums, float* dw) {
   const int64_t columns = u.planes * p.w.taps(), k = p.channels * p.w.taps();
-  for (int64_t row = 0; row < u.rows; row += kDotRows) {
+  for (int64_t row = 0; row < u.rows; row += p.level->rows) {
     for (int64_t column = 0; column < columns; column += kDotTaps, sums += p.tile_floats()) {
-      for (int64_t r = 0; r < std::min(kDotRows, u.rows - row); ++r) {
+      for (int64_t r = 0; r < std::min(p.level->rows, u.rows - row); ++r) {
         for (int64_t t = 0; t < std::min(kDotTaps, columns - column); ++t)
           dw[u.output + (row + r) * k + column + t] =
               p.level->total(sums + (r * kDotTaps + t) * p.level->lanes);
@@ -171,13 +171,13 @@ void CutWork(Plan& p, int threads) {
   p.plane_blocks = (p.channels + p.planes - 1) / p.planes;
   p.rows = std::min(p.m, kMostRows);
   if (p.groups * p.plane_blocks * ((p.m + p.rows - 1) / p.rows) < threads)
-    p.rows = std::min(p.rows, Whole((p.m + threads - 1) / threads, kDotRows));
+    p.rows = std::min(p.rows, Whole((p.m + threads - 1) / threads, p.level->rows));
   p.row_blocks = (p.m + p.rows - 1) / p.rows;
   for (int64_t c = 0; c < p.planes; ++c)
     for (int64_t tap : p.stage.taps()) p.columns.push_back(c * p.x_plane + tap);
-  p.x_floats = p.images * p.planes * p.x_plane;
+  p.x_floats = Whole(p.images * p.planes * p.x_plane, p.level->lanes);
   p.dy_floats = p.copied ? p.images * p.rows * p.dy_plane : 0;
-  p.sum_floats = (p.rows + kDotRows - 1) / kDotRows *
+  p.sum_floats = (p.rows + p.level->rows - 1) / p.level->rows *
                  ((p.planes * taps + kDotTaps - 1) / kDotTaps) * p.tile_floats();
 }
 
@@ -214,6 +214,9 @@ BindResult Bind(const KernelRequest& request, const TapDotsLevel& level) {
 
 }  // namespace
 
+BindResult ConvWeightGradByTapsAvx512(const KernelRequest& request) {
+  return Bind(request, TapDotsAvx512());
+}
 BindResult ConvWeightGradByTapsAvx2(const KernelRequest& request) {
   return Bind(request, TapDotsAvx2());
 }

@@ -204,7 +204,7 @@ TileFunction StoreOf(DType to) {
 }
 
 #define MINIM_ROW(kind, name, lane, type, result) \
-  { #name, Lane::lane, std::is_same_v < result, bool>, kind < type, result, name##Op> }
+  {#name, Lane::lane, std::is_same_v<result, bool>, kind<type, result, name##Op>}
 #define MINIM_F(kind, name) \
   MINIM_ROW(kind, name, kFloat, float, float), MINIM_ROW(kind, name, kDouble, double, double)
 #define MINIM_I(kind, name) \

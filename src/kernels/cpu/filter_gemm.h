@@ -46,6 +46,7 @@ struct FilterLevel {
 
 const FilterLevel& FilterPortable();
 const FilterLevel& FilterAvx2();
+const FilterLevel& FilterAvx512();
 
 /// Rows of the tile that starts `left` rows before the end: six, the last two evenly cut.
 inline int64_t TileRows(int64_t left) {

@@ -9,13 +9,18 @@
 namespace minim {
 namespace {
 
-constexpr int64_t kRowBlock = 96;        // rows of A that stay in L2 ...
-constexpr int64_t kDepthBlock = 320;     // ... by this depth; one panel of B is then 20 KiB of L1
-constexpr int64_t kNarrow = kLanes / 2;  // columns better multiplied with rows across the vector
+// A tile spans one panel of B, or two where a vector holds a whole one: six sums would wait for
+// each other.
+constexpr int64_t kTilePanels = kLanes == kPanel ? 2 : 1;
+constexpr int64_t kRowBlock = 96;                   // rows of A that stay in L2 ...
+constexpr int64_t kDepthBlock = 320 / kTilePanels;  // ... by this depth; B's is 20 KiB of L1
+constexpr int64_t kNarrow = 4;  // columns better multiplied with rows across the vector
 
 struct FilterTile {
-  const float *a, *b;
-  int64_t b_row, k;
+  const float* a;
+  int64_t a_tile;  // from one tile of A to the next
+  const float* b;
+  int64_t b_row, b_panel, k;
   float* c;
   int64_t c_row;
   const float *bias, *residual;
@@ -38,19 +43,31 @@ inline void Put(const FilterTile& t, int64_t row, int64_t column, float y) {
 
 template <int rows, int vectors, typename F>
 inline void ForEachVector(F&& f) {
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v) f(i, v);
   }
 }
 
-// The same for a whole tile of sums, which stay in registers.
-template <int rows, int vectors>
-inline void PutTile(const FilterTile& t, Vec (&sum)[rows][vectors]) {
+inline Vec LoadUpTo(const float* src, int64_t count) {
+  return count >= kLanes ? Load(src) : LoadFirst(src, count);
+}
+inline void StoreUpTo(float* dst, Vec value, int64_t count) {
+  count >= kLanes ? Store(dst, value) : StoreFirst(dst, value, count);
+}
+
+// The same for the sums of a tile, which stay in registers. `whole`: all columns, or the last
+// vector has but some.
+template <bool whole, int rows, int vectors>
+inline void PutTile(const FilterTile& t, Vec (&sum)[rows][vectors], int64_t columns) {
+  const int64_t last = whole ? kLanes : columns - (vectors - 1) * kLanes;
+  const auto load = [&](const float* src, int v) {
+    return whole || v + 1 < vectors ? Load(src) : LoadUpTo(src, last);
+  };
   if (t.accumulate) {
     ForEachVector<rows, vectors>(
-        [&](int i, int v) { sum[i][v] = Load(t.c + i * t.c_row + v * kLanes) + sum[i][v]; });
+        [&](int i, int v) { sum[i][v] = load(t.c + i * t.c_row + v * kLanes, v) + sum[i][v]; });
   }
   if (t.last) {
     if (t.bias)
@@ -58,33 +75,48 @@ inline void PutTile(const FilterTile& t, Vec (&sum)[rows][vectors]) {
           [&](int i, int v) { sum[i][v] = sum[i][v] + Broadcast(t.bias[i]); });
     if (t.residual) {
       ForEachVector<rows, vectors>([&](int i, int v) {
-        sum[i][v] = sum[i][v] + Load(t.residual + i * t.c_row + v * kLanes);
+        sum[i][v] = sum[i][v] + load(t.residual + i * t.c_row + v * kLanes, v);
       });
     }
     const Vec low = Broadcast(t.low), high = Broadcast(t.high);
     ForEachVector<rows, vectors>([&](int i, int v) { sum[i][v] = Min(high, Max(low, sum[i][v])); });
   }
-  ForEachVector<rows, vectors>(
-      [&](int i, int v) { Store(t.c + i * t.c_row + v * kLanes, sum[i][v]); });
+  ForEachVector<rows, vectors>([&](int i, int v) {
+    float* dst = t.c + i * t.c_row + v * kLanes;
+    whole || v + 1 < vectors ? Store(dst, sum[i][v]) : StoreUpTo(dst, sum[i][v], last);
+  });
 }
 
-template <int rows, int vectors>
+// `tiles`: of A, one after another.
+template <int rows, int vectors, int tiles = 1>
 [[gnu::noinline]] void Tile(const FilterTile& t, int64_t columns) {
+  constexpr int kTileRows = rows / tiles;
   Vec sum[rows][vectors] = {};
-  const float *a = t.a, *b = t.b;
-  for (int64_t k = 0; k < t.k; ++k, a += rows, b += t.b_row) {
+  const float *a = t.a, *next = t.a + t.a_tile, *b = t.b;
+  for (int64_t k = 0; k < t.k; ++k, a += kTileRows, next += kTileRows, b += t.b_row) {
     Vec x[vectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) x[v] = Load(b + v * kLanes);
-    ForEachVector<rows, vectors>(
-        [&](int i, int v) { sum[i][v] = MulAdd(Broadcast(a[i]), x[v], sum[i][v]); });
+    for (int v = 0; v < vectors; ++v)
+      x[v] = Load(b + (kTilePanels == 2 ? v * t.b_panel : v * kLanes));
+    ForEachVector<rows, vectors>([&](int i, int v) {
+      const float w = i < kTileRows ? a[i] : next[i - kTileRows];
+      sum[i][v] = MulAdd(Broadcast(w), x[v], sum[i][v]);
+    });
   }
-  if (columns >= vectors * kLanes) return PutTile<rows, vectors>(t, sum);
+  if (columns >= vectors * kLanes) return PutTile<true>(t, sum, columns);
+  // Vectors of a part are quick where there are masks.
+  if constexpr (kTilePanels == 2) return PutTile<false>(t, sum, columns);
   float sums[rows][vectors * kLanes];
   ForEachVector<rows, vectors>([&](int i, int v) { Store(&sums[i][v * kLanes], sum[i][v]); });
   for (int i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < columns; ++j) Put(t, i, j, sums[i][j]);
   }
+}
+
+// One step of a tile of A, whatever the lanes past its rows are.
+template <int rows>
+inline Vec LoadRow(const float* a) {
+  return kLanes == kPanel ? LoadFirst(a, rows) : Load(a);
 }
 
 // Few columns: the rows of A lie across the vector; two sums hide the latency of the additions.
@@ -96,7 +128,7 @@ template <int rows, int columns>
   for (; k + 2 <= t.k; k += 2, a += 2 * rows, b += 2 * t.b_row) {
 #pragma GCC unroll 2
     for (int u = 0; u < 2; ++u) {
-      const Vec w = Load(a + u * rows);
+      const Vec w = LoadRow<rows>(a + u * rows);
 #pragma GCC unroll 4
       for (int j = 0; j < columns; ++j)
         sum[u][j] = MulAdd(w, Broadcast(b[u * t.b_row + j]), sum[u][j]);
@@ -104,7 +136,8 @@ template <int rows, int columns>
   }
   if (k < t.k) {
 #pragma GCC unroll 4
-    for (int j = 0; j < columns; ++j) sum[0][j] = MulAdd(Load(a), Broadcast(b[j]), sum[0][j]);
+    for (int j = 0; j < columns; ++j)
+      sum[0][j] = MulAdd(LoadRow<rows>(a), Broadcast(b[j]), sum[0][j]);
   }
 #pragma GCC unroll 4
   for (int j = 0; j < columns; ++j) {
@@ -129,7 +162,7 @@ void RunPanel(const FilterTile& whole, int64_t columns) {
   if constexpr (kLanes >= 8) {
     if (columns <= kNarrow) return RunNarrow<rows>(whole, columns);
   }
-  if constexpr (2 * kLanes >= kPanel)
+  if constexpr (2 * kLanes >= kPanel)  // a panel, or two
     return columns > kLanes ? Tile<rows, 2>(whole, columns) : Tile<rows, 1>(whole, columns);
   FilterTile t = whole;
   for (int64_t left = columns; left > 0; left -= 2 * kLanes) {
@@ -156,13 +189,16 @@ struct FilterBlock {
 };
 
 void MultiplyBlock(const FilterGemm& g, const FilterBlock& block) {
-  for (int64_t p = 0; p < PanelsOf(g.n); ++p) {
-    const int64_t columns = std::min(kPanel, g.n - p * kPanel);
-    for (int64_t row = block.row; row < block.row + block.rows;) {
+  for (int64_t p = 0; p < PanelsOf(g.n); p += kTilePanels) {
+    const int64_t columns = std::min(kTilePanels * kPanel, g.n - p * kPanel);
+    const int64_t end = block.row + block.rows;
+    for (int64_t row = block.row; row < end;) {
       const int64_t rows = TileRows(g.m - row), at = row * g.c_row + p * kPanel;
       const FilterTile tile{.a = g.a + row * g.k + block.depth * rows,
+                            .a_tile = rows * g.k,
                             .b = g.b + p * g.b_panel + block.depth * g.b_row,
                             .b_row = g.b_row,
+                            .b_panel = g.b_panel,
                             .k = block.k,
                             .c = g.c + at,
                             .c_row = g.c_row,
@@ -172,8 +208,14 @@ void MultiplyBlock(const FilterGemm& g, const FilterBlock& block) {
                             .high = g.high,
                             .accumulate = block.depth > 0,
                             .last = block.depth + block.k == g.k};
-      RunRows(tile, rows, columns);
-      row += rows;
+      if (kTilePanels == 2 && columns > kNarrow && row + 12 <= end && rows == 6 &&
+          TileRows(g.m - row - 6) == 6) {
+        columns > kLanes ? Tile<12, 2, 2>(tile, columns) : Tile<12, 1, 2>(tile, columns);
+        row += 12;
+      } else {
+        RunRows(tile, rows, columns);
+        row += rows;
+      }
     }
   }
 }

@@ -39,6 +39,7 @@ struct GemmLevel {
 
 const GemmLevel& GemmPortable();
 const GemmLevel& GemmAvx2();
+const GemmLevel& GemmAvx512();
 
 inline int64_t PanelsOf(int64_t n) { return (n + kPanel - 1) / kPanel; }
 inline size_t PackedFloats(int64_t k, int64_t n) {

@@ -10,9 +10,6 @@
 namespace minim {
 namespace {
 
-constexpr int64_t kRowBlock = 96;     // rows of A kept in L2 ...
-constexpr int64_t kDepthBlock = 384;  // ... by this depth; one panel of B is then 24 KiB
-
 inline float Activate(const Activation& act, float x) {
   switch (act.kind) {
     case Activation::kRelu: return x < 0 ? 0 : x;
@@ -96,6 +93,10 @@ struct Tile;
 namespace minim {
 namespace {
 
+constexpr int64_t kRowBlock = 96;                   // rows of A kept in L2 ...
+constexpr int64_t kDepthBlock = 384 / kTilePanels;  // ... by this depth; B's is 24 KiB
+constexpr int64_t kMostTogether = 4;                // panels of one or two rows
+
 // A tile whose last panel has fewer than 16 columns goes through a buffer.
 template <int rows, int panels, bool bf16>
 void RunTile(const TileArea& area, int64_t columns) {
@@ -117,28 +118,39 @@ void RunTile(const TileArea& area, int64_t columns) {
   }
 }
 
-template <bool bf16>
+template <int panels, bool bf16>
 void RunRows(const TileArea& area, int64_t rows, int64_t columns) {
   switch (rows) {
-    case 1: return RunTile<1, 1, bf16>(area, columns);
-    case 2: return RunTile<2, 1, bf16>(area, columns);
-    case 3: return RunTile<3, 1, bf16>(area, columns);
-    case 4: return RunTile<4, 1, bf16>(area, columns);
-    case 5: return RunTile<5, 1, bf16>(area, columns);
-    default: return RunTile<6, 1, bf16>(area, columns);
+    case 1: return RunTile<1, panels, bf16>(area, columns);
+    case 2: return RunTile<2, panels, bf16>(area, columns);
+    case 3: return RunTile<3, panels, bf16>(area, columns);
+    case 4: return RunTile<4, panels, bf16>(area, columns);
+    case 5: return RunTile<5, panels, bf16>(area, columns);
+    case 6: return RunTile<6, panels, bf16>(area, columns);
+    default: break;
+  }
+  if constexpr (kTileRows == 12) {
+    switch (rows) {
+      case 7: return RunTile<7, panels, bf16>(area, columns);
+      case 8: return RunTile<8, panels, bf16>(area, columns);
+      case 9: return RunTile<9, panels, bf16>(area, columns);
+      case 10: return RunTile<10, panels, bf16>(area, columns);
+      case 11: return RunTile<11, panels, bf16>(area, columns);
+      default: return RunTile<12, panels, bf16>(area, columns);
+    }
   }
 }
 
 // Tiles of nearly equal height: a last tile of one or two rows would wait for its own sums.
-template <bool bf16>
+template <int panels, bool bf16>
 void RunTiles(const TileArea& area, int64_t rows, int64_t columns) {
-  const int64_t tiles = (rows + 5) / 6;
+  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
   for (int64_t i = 0; i < tiles; ++i) {
     const int64_t first = rows * i / tiles;
     TileArea tile = area;
     tile.a += first * area.a_row;
     tile.c += first * area.c_row;
-    RunRows<bf16>(tile, rows * (i + 1) / tiles - first, columns);
+    RunRows<panels, bf16>(tile, rows * (i + 1) / tiles - first, columns);
   }
 }
 
@@ -172,7 +184,8 @@ void MultiplyPanels(const GemmArgs& args, const Block& block) {
   for (int64_t p = 0; p < panels;) {
     const int64_t column = p * kPanel;
     const bool packed = bf16 || args.packed != nullptr;
-    const int64_t together = block.rows <= 2 && packed ? std::min<int64_t>(4, panels - p) : 1;
+    const int64_t most = block.rows <= 2 ? kMostTogether : kTilePanels;
+    const int64_t together = packed ? std::min(most, panels - p) : 1;
     const int64_t columns = std::min(args.n - column, together * kPanel);
     TileArea area{args.a + block.row * args.a_row + block.depth * args.a_column,
                   args.a_row,
@@ -196,12 +209,14 @@ void MultiplyPanels(const GemmArgs& args, const Block& block) {
       area.b = args.b + block.depth * args.b_row + column;
       area.b_row = args.b_row;
     }
-    if (together > 1) {
-      block.rows == 1 ? RunWide<1, bf16>(area, together, columns)
-                      : RunWide<2, bf16>(area, together, columns);
-    } else {
-      RunTiles<bf16>(area, block.rows, columns);
-    }
+    if (together == 1)
+      RunTiles<1, bf16>(area, block.rows, columns);
+    else if (block.rows == 1)
+      RunWide<1, bf16>(area, together, columns);
+    else if (block.rows == 2)
+      RunWide<2, bf16>(area, together, columns);
+    else
+      RunTiles<kTilePanels, bf16>(area, block.rows, columns);
     if (block.last && args.epilogue)
       Finish(args.epilogue->At(block.row, column), block.rows, columns, area.c, args.c_row);
     p += together;

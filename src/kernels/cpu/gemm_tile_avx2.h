@@ -6,6 +6,8 @@
 namespace minim {
 namespace {
 
+constexpr int64_t kTilePanels = 1, kTileRows = 6;  // of a tile
+
 struct PanelRow {
   __m256 low, high;  // columns 0 to 7, 8 to 15
 };

@@ -5,6 +5,8 @@
 namespace minim {
 namespace {
 
+constexpr int64_t kTilePanels = 1, kTileRows = 6;  // of a tile
+
 using Float4 = float __attribute__((vector_size(16)));
 using Word4 = uint32_t __attribute__((vector_size(16)));
 

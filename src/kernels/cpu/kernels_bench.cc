@@ -61,11 +61,11 @@ void Conv(benchmark::State& state, const char* op, int64_t n, int64_t c, int64_t
   Measure(state, ConvOf(op, n, c, hw, m, k), 2.0 * n * c * hw * hw * m * k * k);
 }
 BENCHMARK_CAPTURE(Conv, forward_64x56, "Conv", 1, 64, 56, 64, 3)->Arg(0)->Arg(1)->Arg(2);
-BENCHMARK_CAPTURE(Conv, forward_128x28, "Conv", 1, 128, 28, 128, 3)->Arg(0)->Arg(1);
-BENCHMARK_CAPTURE(Conv, forward_256x14, "Conv", 1, 256, 14, 256, 3)->Arg(0)->Arg(1);
+BENCHMARK_CAPTURE(Conv, forward_128x28, "Conv", 1, 128, 28, 128, 3)->Arg(0)->Arg(1)->Arg(2);
+BENCHMARK_CAPTURE(Conv, forward_256x14, "Conv", 1, 256, 14, 256, 3)->Arg(0)->Arg(1)->Arg(2);
 BENCHMARK_CAPTURE(Conv, forward_512x28, "Conv", 1, 512, 28, 512, 3)->Arg(0)->Arg(1);
 BENCHMARK_CAPTURE(Conv, forward_512x14, "Conv", 1, 512, 14, 512, 3)->Arg(0)->Arg(1);
-BENCHMARK_CAPTURE(Conv, forward_3x224, "Conv", 1, 3, 224, 64, 3)->Arg(0)->Arg(1);
+BENCHMARK_CAPTURE(Conv, forward_3x224, "Conv", 1, 3, 224, 64, 3)->Arg(0)->Arg(1)->Arg(2);
 BENCHMARK_CAPTURE(Conv, forward_64x224, "Conv", 1, 64, 224, 64, 3)->Arg(1);
 BENCHMARK_CAPTURE(Conv, forward_128to32x28, "Conv", 1, 128, 28, 32, 3)->Arg(1);
 BENCHMARK_CAPTURE(Conv, pointwise_256x14, "Conv", 1, 256, 14, 1024, 1)->Arg(0)->Arg(1)->Arg(2);

@@ -151,7 +151,7 @@ BindResult Finish(const KernelRequest& request, Plan plan) {
   const size_t packs = plan.pack_bytes * std::min<int64_t>(std::max(1, request.threads),
                                                            std::max<int64_t>(1, s.batches));
   const size_t scratch = plan.a_bytes + plan.b_bytes + plan.y_bytes + plan.bias_bytes + packs;
-  std::string name = fmt::format("gemm {} 6x16, B {}", plan.level->name,
+  std::string name = fmt::format("gemm {}, B {}", plan.level->name,
                                  plan.packed        ? "packed once"
                                  : plan.pack_at_run ? "packed per run"
                                                     : "in place");
@@ -227,10 +227,12 @@ BindResult MakePlain(ProductShape shape) {
 
 }  // namespace
 
+BindResult MatMulAvx512(const KernelRequest& request) { return BindMatMul(request, GemmAvx512()); }
 BindResult MatMulAvx2(const KernelRequest& request) { return BindMatMul(request, GemmAvx2()); }
 BindResult MatMulPortable(const KernelRequest& request) {
   return BindMatMul(request, GemmPortable());
 }
+BindResult GemmF32Avx512(const KernelRequest& request) { return BindGemm(request, GemmAvx512()); }
 BindResult GemmF32Avx2(const KernelRequest& request) { return BindGemm(request, GemmAvx2()); }
 BindResult GemmF32Portable(const KernelRequest& request) {
   return BindGemm(request, GemmPortable());

@@ -203,6 +203,9 @@ BindResult Bind(const KernelRequest& request, const Levels& levels) {
 
 }  // namespace
 
+BindResult RecurrentAvx512(const KernelRequest& request) {
+  return Bind(request, {GemmAvx512(), IntAvx2(), CellsAvx2()});
+}
 BindResult RecurrentAvx2(const KernelRequest& request) {
   return Bind(request, {GemmAvx2(), IntAvx2(), CellsAvx2()});
 }

@@ -7,13 +7,13 @@
 
 namespace minim {
 
-constexpr int64_t kDotRows = 4, kDotTaps = 3;  // of a tile
+constexpr int64_t kDotTaps = 3;  // of a tile
 
 /// Adds to sums[r][t], lane by lane, dy[r * dy_plane + p] * x[p + taps[t]] over all pixels p:
 /// `images` images of `lines` lines of `length` pixels, a multiple of the lanes.
 struct TapDots {
   const float* dy = nullptr;
-  int64_t rows = 1;  // at most kDotRows
+  int64_t rows = 1;  // at most the level's
   int64_t dy_plane = 0, dy_image = 0, dy_line = 0;
   const float* x = nullptr;
   int64_t taps[kDotTaps] = {};  // repeat one where there are fewer
@@ -24,7 +24,7 @@ struct TapDots {
 
 struct TapDotsLevel {
   std::string_view name;
-  int64_t lanes;
+  int64_t rows, lanes;  // of a tile
   void (*add)(const TapDots& args);
   /// The sum of the lanes of one of the sums.
   float (*total)(const float* sum);
@@ -32,5 +32,6 @@ struct TapDotsLevel {
 
 const TapDotsLevel& TapDotsPortable();
 const TapDotsLevel& TapDotsAvx2();
+const TapDotsLevel& TapDotsAvx512();
 
 }  // namespace minim

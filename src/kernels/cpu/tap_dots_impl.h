@@ -7,11 +7,14 @@
 namespace minim {
 namespace {
 
-// 12 sums, three vectors of the image and one of the gradient: 16 registers.
+// Twelve sums, three vectors of the image and one of the gradient are 16 registers, of which
+// AVX-512 has twice as many.
+constexpr int64_t kDotRows = kLanes == 16 ? 8 : 4;
+
 template <int rows>
 void AddDots(const TapDots& d) {
   Vec sum[rows][kDotTaps];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 3
     for (int t = 0; t < kDotTaps; ++t) sum[r][t] = Load(d.sums + (r * kDotTaps + t) * kLanes);
@@ -26,16 +29,16 @@ void AddDots(const TapDots& d) {
         Vec tap[kDotTaps];
 #pragma GCC unroll 3
         for (int t = 0; t < kDotTaps; ++t) tap[t] = Load(x[t] + p);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int r = 0; r < rows; ++r) {
-          const Vec g = Load(dy + r * d.dy_plane + p);
+          const Vec g = Held(Load(dy + r * d.dy_plane + p));
 #pragma GCC unroll 3
           for (int t = 0; t < kDotTaps; ++t) sum[r][t] = MulAdd(g, tap[t], sum[r][t]);
         }
       }
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 3
     for (int t = 0; t < kDotTaps; ++t) Store(d.sums + (r * kDotTaps + t) * kLanes, sum[r][t]);
@@ -47,7 +50,16 @@ void AddTapDots(const TapDots& args) {
     case 1: return AddDots<1>(args);
     case 2: return AddDots<2>(args);
     case 3: return AddDots<3>(args);
-    default: return AddDots<4>(args);
+    case 4: return AddDots<4>(args);
+    default: break;
+  }
+  if constexpr (kDotRows == 8) {
+    switch (args.rows) {
+      case 5: return AddDots<5>(args);
+      case 6: return AddDots<6>(args);
+      case 7: return AddDots<7>(args);
+      default: return AddDots<8>(args);
+    }
   }
 }
 
@@ -60,7 +72,8 @@ float TotalOf(const float* sum) {
 }  // namespace
 
 const TapDotsLevel& MINIM_TAP_DOTS() {
-  static constexpr TapDotsLevel kLevel = {MINIM_TAP_DOTS_NAME, kLanes, AddTapDots, TotalOf};
+  static constexpr TapDotsLevel kLevel = {MINIM_TAP_DOTS_NAME, kDotRows, kLanes, AddTapDots,
+                                          TotalOf};
   return kLevel;
 }
 

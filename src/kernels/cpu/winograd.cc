@@ -168,6 +168,9 @@ BindResult Bind(const KernelRequest& request, const WinogradLevel& level, const 
 
 }  // namespace
 
+BindResult WinogradAvx512(const KernelRequest& request) {
+  return Bind(request, WinogradLevelAvx512(), FilterAvx512(), GemmAvx512());
+}
 BindResult WinogradAvx2(const KernelRequest& request) {
   return Bind(request, WinogradLevelAvx2(), FilterAvx2(), GemmAvx2());
 }

@@ -34,5 +34,6 @@ struct WinogradLevel {
 
 const WinogradLevel& WinogradLevelPortable();
 const WinogradLevel& WinogradLevelAvx2();
+const WinogradLevel& WinogradLevelAvx512();
 
 }  // namespace minim

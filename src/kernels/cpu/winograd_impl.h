@@ -56,17 +56,29 @@ void InputTiles(const float* tiles, float* transformed, int64_t tap) {
   }
 }
 
-// Writes lanes of four vectors as one row: lane 0 of each, then lane 1 of each, ...
-inline void StoreInterleaved(const Vec (&y)[4], float* dst) {
 #ifdef __AVX2__
-  const Vec a = _mm256_unpacklo_ps(y[0], y[1]), b = _mm256_unpacklo_ps(y[2], y[3]);
-  const Vec c = _mm256_unpackhi_ps(y[0], y[1]), d = _mm256_unpackhi_ps(y[2], y[3]);
-  const Vec r0 = _mm256_shuffle_ps(a, b, 0x44), r1 = _mm256_shuffle_ps(a, b, 0xEE);
-  const Vec r2 = _mm256_shuffle_ps(c, d, 0x44), r3 = _mm256_shuffle_ps(c, d, 0xEE);
-  Store(dst, _mm256_permute2f128_ps(r0, r1, 0x20));
-  Store(dst + 8, _mm256_permute2f128_ps(r2, r3, 0x20));
-  Store(dst + 16, _mm256_permute2f128_ps(r0, r1, 0x31));
-  Store(dst + 24, _mm256_permute2f128_ps(r2, r3, 0x31));
+// Eight lanes of four vectors as one row: lane 0 of each, then lane 1 of each, ...
+inline void StoreInterleaved(__m256 y0, __m256 y1, __m256 y2, __m256 y3, float* dst) {
+  const __m256 a = _mm256_unpacklo_ps(y0, y1), b = _mm256_unpacklo_ps(y2, y3);
+  const __m256 c = _mm256_unpackhi_ps(y0, y1), d = _mm256_unpackhi_ps(y2, y3);
+  const __m256 r0 = _mm256_shuffle_ps(a, b, 0x44), r1 = _mm256_shuffle_ps(a, b, 0xEE);
+  const __m256 r2 = _mm256_shuffle_ps(c, d, 0x44), r3 = _mm256_shuffle_ps(c, d, 0xEE);
+  _mm256_storeu_ps(dst, _mm256_permute2f128_ps(r0, r1, 0x20));
+  _mm256_storeu_ps(dst + 8, _mm256_permute2f128_ps(r2, r3, 0x20));
+  _mm256_storeu_ps(dst + 16, _mm256_permute2f128_ps(r0, r1, 0x31));
+  _mm256_storeu_ps(dst + 24, _mm256_permute2f128_ps(r2, r3, 0x31));
+}
+#endif
+
+// The same of all lanes.
+inline void StoreInterleaved(const Vec (&y)[4], float* dst) {
+#if defined(__AVX512F__)
+  const auto high = [](Vec v) { return _mm512_extractf32x8_ps(v, 1); };
+  StoreInterleaved(_mm512_castps512_ps256(y[0]), _mm512_castps512_ps256(y[1]),
+                   _mm512_castps512_ps256(y[2]), _mm512_castps512_ps256(y[3]), dst);
+  StoreInterleaved(high(y[0]), high(y[1]), high(y[2]), high(y[3]), dst + 32);
+#elif defined(__AVX2__)
+  StoreInterleaved(y[0], y[1], y[2], y[3], dst);
 #else
   for (int lane = 0; lane < kLanes; ++lane)
     Store(dst + 4 * lane, Vec{y[0][lane], y[1][lane], y[2][lane], y[3][lane]});
