@@ -50,13 +50,13 @@ BindResult BindDecode(const KernelRequest& request, const RowLevel& level) {
 }  // namespace
 
 BindResult EncodeActivationAvx2(const KernelRequest& request) {
-  return BindEncode(request, RowsAvx2());
+  return BindEncode(request, WidestRows(request.isa));
 }
 BindResult EncodeActivationPortable(const KernelRequest& request) {
   return BindEncode(request, RowsPortable());
 }
 BindResult DecodeActivationAvx2(const KernelRequest& request) {
-  return BindDecode(request, RowsAvx2());
+  return BindDecode(request, WidestRows(request.isa));
 }
 BindResult DecodeActivationPortable(const KernelRequest& request) {
   return BindDecode(request, RowsPortable());

@@ -141,7 +141,8 @@ BindResult Bind(const KernelRequest& request, const TileSet& tiles, std::string_
 }  // namespace
 
 BindResult ElementwiseAvx2(const KernelRequest& request) {
-  return Bind(request, Avx2Tiles(), "avx2");
+  return request.isa >= Isa::kAvx512 ? Bind(request, Avx512Tiles(), "avx512")
+                                     : Bind(request, Avx2Tiles(), "avx2");
 }
 BindResult ElementwisePortable(const KernelRequest& request) {
   return Bind(request, PortableTiles(), "portable");

@@ -55,5 +55,6 @@ struct TileSet {
 
 const TileSet& PortableTiles();
 const TileSet& Avx2Tiles();
+const TileSet& Avx512Tiles();
 
 }  // namespace minim

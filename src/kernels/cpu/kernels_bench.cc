@@ -88,9 +88,9 @@ void Elementwise(benchmark::State& state, const char* op) {
           {.op = op, .inputs = {Uniform({65536}, 1)}, .outputs = {Tensor(DType::f32, {65536})}},
           65536);
 }
-BENCHMARK_CAPTURE(Elementwise, relu, "Relu")->Arg(0)->Arg(1);
-BENCHMARK_CAPTURE(Elementwise, exp, "Exp")->Arg(0)->Arg(1);
-BENCHMARK_CAPTURE(Elementwise, gelu, "Gelu")->Arg(0)->Arg(1);
+BENCHMARK_CAPTURE(Elementwise, relu, "Relu")->Arg(0)->Arg(1)->Arg(2);
+BENCHMARK_CAPTURE(Elementwise, exp, "Exp")->Arg(0)->Arg(1)->Arg(2);
+BENCHMARK_CAPTURE(Elementwise, gelu, "Gelu")->Arg(0)->Arg(1)->Arg(2);
 
 void MaxPool(benchmark::State& state) {
   Measure(state,

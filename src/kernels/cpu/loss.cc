@@ -115,7 +115,7 @@ void Gradient(const Plan& p, const KernelArgs& args) {
 }  // namespace
 
 BindResult CrossEntropyAvx2(const KernelRequest& request) {
-  return BindCrossEntropy(request, RowsAvx2());
+  return BindCrossEntropy(request, WidestRows(request.isa));
 }
 BindResult CrossEntropyPortable(const KernelRequest& request) {
   return BindCrossEntropy(request, RowsPortable());

@@ -199,7 +199,7 @@ BindResult BindLrn(const KernelRequest& request, const RowLevel& level) {
 
 #define MINIM_BOTH(name, call)                              \
   BindResult name##Avx2(const KernelRequest& request) {     \
-    const RowLevel& level = RowsAvx2();                     \
+    const RowLevel& level = WidestRows(request.isa);        \
     return call;                                            \
   }                                                         \
   BindResult name##Portable(const KernelRequest& request) { \

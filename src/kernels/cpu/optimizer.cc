@@ -352,26 +352,38 @@ BindResult ExponentHistogramAny(const KernelRequest& request) {
   });
 }
 
-BindResult AdamAvx2(const KernelRequest& request) { return BindAdam(request, RowsAvx2()); }
+BindResult AdamAvx2(const KernelRequest& request) {
+  return BindAdam(request, WidestRows(request.isa));
+}
 BindResult AdamPortable(const KernelRequest& request) { return BindAdam(request, RowsPortable()); }
-BindResult MomentumAvx2(const KernelRequest& request) { return BindMomentum(request, RowsAvx2()); }
+BindResult MomentumAvx2(const KernelRequest& request) {
+  return BindMomentum(request, WidestRows(request.isa));
+}
 BindResult MomentumPortable(const KernelRequest& request) {
   return BindMomentum(request, RowsPortable());
 }
-BindResult SgdAvx2(const KernelRequest& request) { return BindSgd(request, RowsAvx2()); }
+BindResult SgdAvx2(const KernelRequest& request) {
+  return BindSgd(request, WidestRows(request.isa));
+}
 BindResult SgdPortable(const KernelRequest& request) { return BindSgd(request, RowsPortable()); }
-BindResult AdagradAvx2(const KernelRequest& request) { return BindAdagrad(request, RowsAvx2()); }
+BindResult AdagradAvx2(const KernelRequest& request) {
+  return BindAdagrad(request, WidestRows(request.isa));
+}
 BindResult AdagradPortable(const KernelRequest& request) {
   return BindAdagrad(request, RowsPortable());
 }
-BindResult RmspropAvx2(const KernelRequest& request) { return BindRmsprop(request, RowsAvx2()); }
+BindResult RmspropAvx2(const KernelRequest& request) {
+  return BindRmsprop(request, WidestRows(request.isa));
+}
 BindResult RmspropPortable(const KernelRequest& request) {
   return BindRmsprop(request, RowsPortable());
 }
-BindResult LambAvx2(const KernelRequest& request) { return BindLamb(request, RowsAvx2()); }
+BindResult LambAvx2(const KernelRequest& request) {
+  return BindLamb(request, WidestRows(request.isa));
+}
 BindResult LambPortable(const KernelRequest& request) { return BindLamb(request, RowsPortable()); }
 BindResult GradientNormAvx2(const KernelRequest& request) {
-  return BindGradientNorm(request, RowsAvx2());
+  return BindGradientNorm(request, WidestRows(request.isa));
 }
 BindResult GradientNormPortable(const KernelRequest& request) {
   return BindGradientNorm(request, RowsPortable());

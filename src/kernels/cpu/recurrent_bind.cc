@@ -204,7 +204,7 @@ BindResult Bind(const KernelRequest& request, const Levels& levels) {
 }  // namespace
 
 BindResult RecurrentAvx512(const KernelRequest& request) {
-  return Bind(request, {GemmAvx512(), IntAvx2(), CellsAvx2()});
+  return Bind(request, {GemmAvx512(), IntAvx2(), CellsAvx512()});
 }
 BindResult RecurrentAvx2(const KernelRequest& request) {
   return Bind(request, {GemmAvx2(), IntAvx2(), CellsAvx2()});

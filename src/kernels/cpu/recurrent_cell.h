@@ -52,5 +52,6 @@ struct CellLevel {
 
 const CellLevel& CellsPortable();
 const CellLevel& CellsAvx2();
+const CellLevel& CellsAvx512();
 
 }  // namespace minim

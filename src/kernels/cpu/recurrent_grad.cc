@@ -257,7 +257,7 @@ BindResult Bind(const KernelRequest& request, const GemmLevel& gemm, const CellL
 }  // namespace
 
 BindResult RecurrentGradAvx512(const KernelRequest& request) {
-  return Bind(request, GemmAvx512(), CellsAvx2());
+  return Bind(request, GemmAvx512(), CellsAvx512());
 }
 BindResult RecurrentGradAvx2(const KernelRequest& request) {
   return Bind(request, GemmAvx2(), CellsAvx2());

@@ -84,5 +84,10 @@ struct RowLevel {
 
 const RowLevel& RowsPortable();
 const RowLevel& RowsAvx2();
+const RowLevel& RowsAvx512();
+/// For kernels that need AVX2 at least.
+inline const RowLevel& WidestRows(Isa isa) {
+  return isa >= Isa::kAvx512 ? RowsAvx512() : RowsAvx2();
+}
 
 }  // namespace minim
