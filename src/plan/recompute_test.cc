@@ -150,6 +150,32 @@ TEST(RecomputeTest, CodesSpareWorkWhereTheyAreAllowed) {
             0);
 }
 
+// Keeping an alias would keep nothing: its bytes are another value's.
+TEST(RematerializeTest, AliasesAreSavedAsWhatTheyShow) {
+  const Graph graph =
+      TrainingChain(6,
+                    "aSELF = MatMul(vSELF, wSELF) bSELF = Identity(aSELF) cSELF = Identity(bSELF)"
+                    " vNEXT = Tanh(cSELF)");
+  const ForwardPart forward(graph, graph.outputs[0]);
+  const auto value = [&](const char* name) { return graph.FindValue(name); };
+  EXPECT_EQ(forward.Stored(value("c3")), value("a3"));
+  EXPECT_EQ(forward.Stored(value("a3")), value("a3"));
+  const std::set<ValueId> saved = forward.Saved();
+  for (int i = 0; i < 6; ++i) {
+    for (const char* alias : {"b", "c"})
+      EXPECT_FALSE(saved.contains(value(fmt::format("{}{}", alias, i).c_str())));
+  }
+  auto input = ParseText(R"(graph "g"(x: f32[4]) -> (loss, g) {
+    y = Identity(x) loss = ReduceSum(y) {keepdims=0} g = Neg(y) })");
+  ASSERT_TRUE(InferGraph(*input).ok());
+  const ForwardPart of_input(*input, input->outputs[0]);  // an alias of what is always there
+  EXPECT_EQ(of_input.Stored(input->FindValue("y")), input->FindValue("y"));
+  const size_t all = PlanOf(graph, {})->plan.arena_bytes;
+  const auto plan = Within(graph, all * 3 / 4);
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  ExpectSameBits(graph, plan->plan.graph);
+}
+
 TEST(RematerializeTest, DrawsThatNoInputNumbersAreKept) {
   auto graph = ParseText(R"(graph "g"(x: f32[4]) -> (loss, g) {
     r = RandomUniformLike(x) y = Mul(x, r) loss = ReduceSum(y) {keepdims=0} g = Mul(x, r) })");
