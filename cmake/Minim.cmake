@@ -49,6 +49,10 @@ function(minim_library name)
     PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_compile_options(${target} PRIVATE ${MINIM_WARNINGS})
   target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:minim_options> PUBLIC ${arg_DEPS})
+  if(name IN_LIST MINIM_COVERAGE)
+    minim_count_lines(${target})
+    target_link_options(${target} INTERFACE --coverage)
+  endif()
   if(NOT arg_NOT_INSTALLED)
     install(TARGETS ${target} EXPORT minim-targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
   endif()
@@ -63,7 +67,15 @@ function(minim_library name)
   endforeach()
   if(tests)
     minim_test(${target}_test SOURCES ${tests} DEPS ${target} ${arg_TEST_DEPS})
+    if(name IN_LIST MINIM_COVERAGE)
+      minim_count_lines(${target}_test)  # the linker may take a header's function from here
+    endif()
   endif()
+endfunction()
+
+# -O1, so that lines are not merged; counters that threads share without losing any.
+function(minim_count_lines target)
+  target_compile_options(${target} PRIVATE --coverage -O1 -fprofile-update=atomic)
 endfunction()
 
 # minim_test(NAME SOURCES x_test.cc [DEPS targets]): a GoogleTest binary and a ctest entry.

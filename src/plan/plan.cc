@@ -264,11 +264,6 @@ class Planner {
   std::vector<int> last_;
 };
 
-std::string SlotText(const Slot& slot) {
-  constexpr std::string_view kNames[] = {"-", "arena", "const", "in", "out", "state"};
-  return fmt::format("{}:{}", kNames[static_cast<int>(slot.place)], slot.where);
-}
-
 }  // namespace
 
 Plan BuildPlan(Graph graph, const std::vector<StepTraits>& traits) {
@@ -277,27 +272,6 @@ Plan BuildPlan(Graph graph, const std::vector<StepTraits>& traits) {
 
 ArenaUse UseOfArena(Graph graph, const std::vector<StepTraits>& traits) {
   return Planner(std::move(graph), traits).Use();
-}
-
-std::string Plan::ToText() const {
-  constexpr std::string_view kKinds[] = {"kernel", "alias", "copy", "host"};
-  std::string text;
-  for (const Step& step : steps) {
-    text += fmt::format("{:6} ", kKinds[static_cast<int>(step.kind)]);
-    if (step.node < 0) {
-      text += fmt::format("{} -> {}\n", graph.value(step.copy_from).name, SlotText(step.copy_to));
-      continue;
-    }
-    const Node& node = graph.nodes[step.node];
-    text += node.op + "(";
-    for (ValueId id : node.inputs) text += id == kNoValue ? " _" : " " + SlotText(slots[id]);
-    text += " ) ->";
-    for (ValueId id : node.outputs)
-      if (id != kNoValue)
-        text += fmt::format(" {} {}", SlotText(slots[id]), graph.type(id).ToString());
-    text += "\n";
-  }
-  return text + fmt::format("arena {} bytes, at least {} live at once\n", arena_bytes, live_bytes);
 }
 
 }  // namespace minim

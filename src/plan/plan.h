@@ -51,9 +51,6 @@ struct Plan {
   std::vector<Step> steps;
   size_t arena_bytes = 0;
   size_t live_bytes = 0;  // lower bound of any arena for these lifetimes
-
-  /// Steps and slots as text.
-  std::string ToText() const;
 };
 
 /// Lays out memory for `graph`, whose every value has a static type. traits[i] belongs to node i.

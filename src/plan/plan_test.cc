@@ -61,6 +61,20 @@ TEST(PlanTest, StatesAreUpdatedInPlaceOnlyAfterTheirReads) {
   EXPECT_EQ(late.steps.back().kind, StepKind::kCopy);
 }
 
+// A step that may not write over its own input still spares the copy, once the old value is read.
+TEST(PlanTest, NextValuesGoStraightToStatesThatNobodyReadsAnyMore) {
+  const Plan after = PlanOf(R"(graph "g"(x: f32[4]) -> (y) {
+    state "w" (w -> w2: f32[4])
+    y: f32[4] = Neg(w) w2: f32[4] = Sub(y, x) })");
+  EXPECT_EQ(SlotOf(after, "w2").place, Place::kState);
+  EXPECT_EQ(after.steps.size(), 2u);
+  const Plan meanwhile = PlanOf(R"(graph "g"(x: f32[4]) -> (y) {
+    state "w" (w -> w2: f32[4])
+    y: f32[4] = Neg(x) w2: f32[4] = Sub(w, y) })");
+  EXPECT_EQ(SlotOf(meanwhile, "w2").place, Place::kArena);
+  EXPECT_EQ(meanwhile.steps.back().kind, StepKind::kCopy);
+}
+
 // A condition must be known before a state is overwritten, and whoever reads what was written must
 // be left out with it.
 TEST(PlanTest, ConditionalStatesAreWrittenInPlaceOnlyWhenTheyMayBeSkipped) {

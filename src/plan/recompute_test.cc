@@ -98,6 +98,40 @@ TEST(RecomputeTest, EveryBudgetIsMetBitForBitOrRefusedWithTheLeast) {
   }
 }
 
+// Scratch of any size between the values fragments the arena: it takes more than is live at once.
+TEST(RecomputeTest, BudgetsAreMetThoughScratchFragmentsTheArena) {
+  const Graph graph = TrainingChain(6, kDropout);
+  const Philox rng(0);
+  std::vector<StepTraits> traits(graph.nodes.size());
+  for (size_t i = 0; i < traits.size(); ++i)
+    if (rng.Below(2 * i, 2) == 0) traits[i].scratch_bytes = rng.Below(2 * i + 1, 3000);
+  const auto plan_of = [&](const RecomputeGoal& goal) {
+    return PlanRecompute(graph, graph.outputs[0], traits, goal,
+                         [](const Graph&, const Node&) { return size_t{0}; });
+  };
+  const size_t all = plan_of({})->plan.arena_bytes;
+  const auto within = [&](size_t bytes) {
+    return plan_of({.mode = RecomputeMode::kBudget, .budget_bytes = bytes});
+  };
+  const std::string refused = within(1).status().message();
+  const size_t at = refused.find("the least found is ");
+  ASSERT_NE(at, std::string::npos) << refused;
+  const size_t least = std::stoul(refused.substr(at + std::strlen("the least found is ")));
+  const double most_work = within(least)->cost.work;
+  bool fragmented = false;
+  for (size_t bytes = least; bytes <= all; bytes += 256) {
+    const auto plan = within(bytes);
+    ASSERT_TRUE(plan.ok()) << plan.status().message();
+    EXPECT_LE(plan->plan.arena_bytes, bytes);
+    fragmented = fragmented || plan->plan.arena_bytes > plan->plan.live_bytes;
+    if (bytes >= (least + all) / 2) {  // not the least that there is, which meets any budget
+      EXPECT_LT(plan->cost.work, most_work) << bytes << " of " << least << " to " << all;
+    }
+    ExpectSameBits(graph, plan->plan.graph);
+  }
+  EXPECT_TRUE(fragmented);
+}
+
 // Half the bytes cost less than running the forward pass again.
 TEST(RecomputeTest, ABudgetGivesUpWhatIsCheapFirst) {
   const Graph graph = TrainingChain(
@@ -148,6 +182,32 @@ TEST(RecomputeTest, CodesSpareWorkWhereTheyAreAllowed) {
                            .storage = ActivationStorage::kInt4})
                 ->cost.encoded,
             0);
+}
+
+// Keeping an alias would keep nothing: its bytes are another value's.
+TEST(RematerializeTest, AliasesAreSavedAsWhatTheyShow) {
+  const Graph graph =
+      TrainingChain(6,
+                    "aSELF = MatMul(vSELF, wSELF) bSELF = Identity(aSELF) cSELF = Identity(bSELF)"
+                    " vNEXT = Tanh(cSELF)");
+  const ForwardPart forward(graph, graph.outputs[0]);
+  const auto value = [&](const char* name) { return graph.FindValue(name); };
+  EXPECT_EQ(forward.Stored(value("c3")), value("a3"));
+  EXPECT_EQ(forward.Stored(value("a3")), value("a3"));
+  const std::set<ValueId> saved = forward.Saved();
+  for (int i = 0; i < 6; ++i) {
+    for (const char* alias : {"b", "c"})
+      EXPECT_FALSE(saved.contains(value(fmt::format("{}{}", alias, i).c_str())));
+  }
+  auto input = ParseText(R"(graph "g"(x: f32[4]) -> (loss, g) {
+    y = Identity(x) loss = ReduceSum(y) {keepdims=0} g = Neg(y) })");
+  ASSERT_TRUE(InferGraph(*input).ok());
+  const ForwardPart of_input(*input, input->outputs[0]);  // an alias of what is always there
+  EXPECT_EQ(of_input.Stored(input->FindValue("y")), input->FindValue("y"));
+  const size_t all = PlanOf(graph, {})->plan.arena_bytes;
+  const auto plan = Within(graph, all * 3 / 4);
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  ExpectSameBits(graph, plan->plan.graph);
 }
 
 TEST(RematerializeTest, DrawsThatNoInputNumbersAreKept) {

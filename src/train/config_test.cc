@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "core/file.h"
@@ -106,6 +107,42 @@ keep = 3
     EXPECT_NE(with(bad).status().message().find("class_weights"), std::string::npos) << bad;
 }
 
+TEST(TrainConfigTest, LayersTakeTheirKeys) {
+  const auto config = Parse(R"(
+[data]
+train_samples = "x.npy"
+train_labels = "y.npy"
+[model]
+layers = [{average_pool = 3, stride = 1, padding = 1}, {dropout = 0.25}, {dropout = 0}]
+)");
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  const std::vector<LayerSpec>& layers = config->model.layers;
+  EXPECT_EQ(layers[0].kernel, 3);
+  EXPECT_EQ(layers[0].stride, 1);
+  EXPECT_EQ(layers[0].padding, 1);
+  EXPECT_EQ(layers[1].kind, "dropout");
+  EXPECT_EQ(layers[1].ratio, 0.25);
+  EXPECT_EQ(layers[2].ratio, 0);
+}
+
+// What a report prints may be written into a recipe.
+TEST(TrainConfigTest, NamesReadBack) {
+  const auto with = [](const std::string& key, std::string_view name) {
+    std::string text = kGood;
+    const size_t at = text.find(key + " = ");
+    text.replace(at, text.find('\n', at) - at, fmt::format("{} = \"{}\"", key, name));
+    auto config = Parse(text);
+    EXPECT_TRUE(config.ok()) << config.status().message();
+    return config.ok() ? *std::move(config) : TrainConfig();
+  };
+  for (TrainPrecision precision :
+       {TrainPrecision::kFp32, TrainPrecision::kBf16, TrainPrecision::kFp16, TrainPrecision::kAuto})
+    EXPECT_EQ(with("precision", Name(precision)).precision, precision);
+  for (ActivationStorage storage : {ActivationStorage::kWhole, ActivationStorage::kHalf,
+                                    ActivationStorage::kInt8, ActivationStorage::kInt4})
+    EXPECT_EQ(with("storage", Name(storage)).memory.storage, storage);
+}
+
 TEST(TrainConfigTest, ErrorsNameTheKey) {
   const auto message = [](const std::string& from, const std::string& to) {
     std::string text = kGood;
@@ -120,6 +157,25 @@ TEST(TrainConfigTest, ErrorsNameTheKey) {
   EXPECT_NE(message("[train]", "[trian]").find("trian"), std::string::npos);
   EXPECT_NE(message("conv = 8", "conf = 8").find("conf"), std::string::npos);
   EXPECT_NE(message("[model]", "[model").find("line"), std::string::npos);
+  const auto expect = [&](const std::string& from, const std::string& to, const std::string& part) {
+    const std::string found = message(from, to);
+    EXPECT_NE(found.find(part), std::string::npos) << to << ": " << found;
+  };
+  expect("kernel = 3", "kernel = -3", "'kernel' needs a whole number of at least 0");
+  expect("kernel = 3", "kernel = 1.5", "'kernel' needs a whole number of at least 0");
+  expect("{max_pool = 2}", "{stride = 2}", "a table needs one of average_pool, conv");
+  expect("{max_pool = 2}", "{dropout = 0.1, bias = true}", "dropout takes a number");
+  expect("{max_pool = 2}", "3", "a layer is a name or a table");
+  expect("[1, 28, 28]", "[1, 0, 28]", "sizes are whole numbers of at least 1");
+  expect("[1, 28, 28]", "28", "input: expected a list of sizes");
+  expect("[{conv = 8", "\"relu\" #", "layers: expected a list");
+  expect("input =", "onnx = \"m.onnx\"\ninput =", "give either onnx or layers");
+  expect("[\"Gemm\"]", "\"Gemm\"", "fp32_ops: expected a list of strings");
+  expect("[\"Gemm\"]", "[1]", "fp32_ops: expected a list of strings");
+  expect("[{match = \"bias\", weight_decay = 0.5}]", "3", "groups: expected a list");
+  expect("match = \"bias\"", "match = 3", "a group is a table with a string 'match'");
+  expect("budget_mib = 1.5", "budget_mib = -1", "budget_mib: -1 is no size");
+  expect("budget_mib = 1.5", "budget_mib = nan", "budget_mib: nan is no size");
   EXPECT_EQ(ReadTrainConfig("/nonexistent.toml").status().code(), StatusCode::kNotFound);
 }
 

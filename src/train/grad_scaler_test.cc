@@ -128,6 +128,9 @@ TEST(GradScalerTest, HalfPrecisionGradientsAreRefused) {
   Tensor grad(DType::f16, {2});
   const View views[] = {grad.view()};
   EXPECT_NE(scaler.Unscale(0, views).message().find("f16"), std::string::npos);
+  Tensor whole(DType::i32, {2});
+  const View integers[] = {whole.view()};
+  EXPECT_NE(scaler.Unscale(0, integers).message().find("gradient 0 is i32"), std::string::npos);
   Tensor wide(DType::bf16, {2});
   const View good[] = {wide.view()};
   EXPECT_TRUE(scaler.Unscale(0, good).ok());
@@ -171,11 +174,62 @@ TEST(GradScalerTest, BadOptionsAndSavesAreNamed) {
             std::string::npos);
   EXPECT_NE(GradScaler::Make({.min_scale = 5, .max_scale = 4}).status().message().find("max_scale"),
             std::string::npos);
+  EXPECT_NE(GradScaler::Make({.growth_interval = 0}).status().message().find("growth_interval"),
+            std::string::npos);
+  EXPECT_NE(GradScaler::Make({.initial_scale = 0}).status().message().find("initial_scale"),
+            std::string::npos);
   GradScaler scaler = MakeScaler();
-  auto saved = scaler.Save();
-  saved["scaler.growth_tracker"] = "x";
-  EXPECT_NE(scaler.Restore(saved).message().find("growth_tracker"), std::string::npos);
-  EXPECT_EQ(scaler.scale(), 65536.0f);
+  for (const auto& [key, text] : {std::pair<std::string, std::string>{"growth_tracker", "x"},
+                                  {"scale", "-1"},
+                                  {"growth_factor", "0.5"}}) {
+    auto saved = scaler.Save();
+    saved["scaler." + key] = text;
+    EXPECT_NE(scaler.Restore(saved).message().find(key), std::string::npos) << key;
+    EXPECT_EQ(scaler.scale(), 65536.0f);
+  }
+}
+
+// GradScaler.update(new_scale) of PyTorch: the tracker stays.
+TEST(GradScalerTest, AScaleMayBeSet) {
+  GradScaler scaler = MakeScaler({.growth_interval = 10, .max_scale = 1 << 20});
+  Tensor grad = Tensor::From<float>({1}, {1});
+  const View views[] = {grad.view()};
+  ASSERT_TRUE(scaler.Unscale(0, views).ok());
+  ASSERT_TRUE(scaler.Update().ok());
+  ASSERT_TRUE(scaler.Unscale(0, views).ok());
+  ASSERT_TRUE(scaler.Update(512).ok());
+  EXPECT_EQ(scaler.scale(), 512);
+  EXPECT_EQ(scaler.growth_tracker(), 1);
+  EXPECT_EQ(scaler.statistics().updates, 2);
+  EXPECT_EQ(scaler.statistics().history.back().scale, 512);
+  EXPECT_TRUE(scaler.Unscale(0, views).ok());  // a new iteration
+  ASSERT_TRUE(scaler.Update(1e9f).ok());
+  EXPECT_EQ(scaler.scale(), 1 << 20);  // the clamp
+  for (float bad : {0.0f, -1.0f, NAN}) {
+    EXPECT_NE(scaler.Update(bad).message().find("expected a positive number"), std::string::npos);
+    EXPECT_EQ(scaler.scale(), 1 << 20);
+  }
+  GradScaler disabled = MakeScaler({.enabled = false});
+  EXPECT_TRUE(disabled.Update(-1).ok());
+  EXPECT_EQ(disabled.scale(), 1);
+}
+
+TEST(GradScalerTest, HistoryKeepsTheFirstAndTheLastChanges) {
+  GradScaler scaler = MakeScaler({.initial_scale = 8, .growth_interval = 1});
+  const int64_t updates = 12000;
+  for (int64_t i = 0; i < updates; ++i) {
+    ASSERT_TRUE(scaler.Record(0, i % 2 == 0).ok());
+    ASSERT_TRUE(scaler.Update().ok());
+  }
+  const auto& history = scaler.statistics().history;
+  EXPECT_EQ(history.size(), 10000u);
+  EXPECT_EQ(history[0].update, 0);
+  EXPECT_EQ(history[0].scale, 8);
+  for (size_t i = 1; i < history.size(); ++i) {
+    const int64_t update = updates - static_cast<int64_t>(history.size() - 1 - i);
+    ASSERT_EQ(history[i].update, update);
+    ASSERT_EQ(history[i].scale, update % 2 == 1 ? 16 : 8);
+  }
 }
 
 ExponentHistogram HistogramOf(int exponent) {

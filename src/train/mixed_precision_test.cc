@@ -1,5 +1,6 @@
 #include "minim/mixed_precision.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -109,6 +110,46 @@ TEST(MixedPrecisionTest, ClippingLimitsTheUpdate) {
   EXPECT_NEAR(std::sqrt(moved), 0.5, 1e-5);
 }
 
+// torch.optim.RMSprop written down from its documentation.
+TEST(MixedPrecisionTest, RmspropWithMomentumFollowsItsFormula) {
+  const OptimizerSpec spec{
+      .kind = OptimizerKind::kRmsprop, .momentum = 0.8, .epsilon = 1e-3, .alpha = 0.7};
+  auto trainer = MixedPrecisionTrainer::Make(
+                     TwoParameters(), {.precision = TrainPrecision::kFp32, .optimizer = spec})
+                     .value();
+  std::vector<double> x = {1, -2, 3, 0.5}, squares(4), buffer(4);
+  for (int step = 0; step < 20; ++step) {
+    ASSERT_TRUE(trainer->Step(Pull, 0.05).ok());
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double g = 2 * (x[i] - 1);
+      squares[i] = 0.7 * squares[i] + 0.3 * g * g;
+      buffer[i] = 0.8 * buffer[i] + g / (std::sqrt(squares[i]) + 1e-3);
+      x[i] -= 0.05 * buffer[i];
+      ASSERT_NEAR(Values(*trainer)[i], x[i], 1e-4) << step;
+    }
+  }
+}
+
+// Masters, gradients and moments are FP32; the working copies come on top unless they are the
+// masters.
+TEST(MixedPrecisionTest, BytesCountEveryCopy) {
+  constexpr size_t kCount = 1000;
+  const std::vector<Parameter> parameters = {{"w", Tensor(DType::f32, {kCount})}};
+  const auto bytes = [&](TrainPrecision precision, const OptimizerSpec& optimizer, double decay) {
+    return MixedPrecisionTrainer::Make(
+               parameters, {.precision = precision, .optimizer = optimizer, .ema_decay = decay})
+        .value()
+        ->bytes();
+  };
+  const OptimizerSpec adam, sgd{.kind = OptimizerKind::kSgd, .momentum = 0};
+  const size_t whole = bytes(TrainPrecision::kFp32, adam, 0);
+  EXPECT_GE(whole, 4 * 4 * kCount);
+  EXPECT_EQ(bytes(TrainPrecision::kFp16, adam, 0), whole + 2 * kCount);
+  EXPECT_EQ(bytes(TrainPrecision::kBf16, adam, 0), whole + 2 * kCount);
+  EXPECT_GE(whole, bytes(TrainPrecision::kFp32, sgd, 0) + 2 * 4 * kCount);
+  EXPECT_GE(bytes(TrainPrecision::kFp32, adam, 0.9), whole + 4 * kCount);
+}
+
 TEST(MixedPrecisionTest, GroupsHaveTheirOwnDecayAndRate) {
   OptimizerSpec spec{.kind = OptimizerKind::kSgd, .weight_decay = 0.1, .momentum = 0};
   spec.groups = {{.match = "b", .weight_decay = 0, .rate_factor = 0.5}};
@@ -188,8 +229,22 @@ TEST(MixedPrecisionTest, ErrorsSayWhatIsWrong) {
   EXPECT_NE(message(TwoParameters(), {.precision = TrainPrecision::kAuto}).find("auto"),
             std::string::npos);
   EXPECT_NE(message(TwoParameters(), {.optimizer = {.beta1 = 1}}).find("beta1"), std::string::npos);
+  EXPECT_NE(message(TwoParameters(), {.threads = 0}).find("threads is 0"), std::string::npos);
   auto trainer = MixedPrecisionTrainer::Make(TwoParameters(), {}).value();
   EXPECT_EQ(trainer->Restore("/nonexistent").code(), StatusCode::kNotFound);
+  const std::vector<float> before = Values(*trainer);
+  for (const Tensor& wrong : {Tensor(DType::f16, {1}), Tensor(DType::f32, {2})}) {
+    const auto replaced = [&](std::span<const Tensor>, float, std::span<Tensor> gradients) {
+      gradients[1] = wrong;
+      return Status();
+    };
+    const std::string found = trainer->Step(replaced, 0.1).status().message();
+    EXPECT_NE(found.find(fmt::format("gradient 1 became {}{}, expected f32[1]", Name(wrong.dtype()),
+                                     wrong.dims().ToString())),
+              std::string::npos)
+        << found;
+    EXPECT_EQ(Values(*trainer), before);
+  }
   const auto failed =
       trainer->Step([](auto&&...) { return Status(StatusCode::kInternal, "no data"); }, 0.1);
   EXPECT_EQ(failed.status().message(), "no data");

@@ -68,13 +68,10 @@ class LayerWriter {
     MINIM_TRY(const int64_t channels, SizeOfAxis(x, 1, 4));
     if (layer.units < 1 || layer.kernel < 1)
       return InvalidArgument("{}: needs channels and kernel of at least 1", name_);
-    const int64_t k = layer.kernel, stride = layer.stride ? layer.stride : 1, p = layer.padding;
+    const int64_t k = layer.kernel;
     std::vector<ValueId> inputs = {x, Weights({layer.units, channels, k, k}, channels * k * k)};
     if (layer.bias) inputs.push_back(Filled("_bias", layer.units, 0));
-    return builder_.Emit("Conv", inputs,
-                         {{"kernel_shape", std::vector<int64_t>{k, k}},
-                          {"strides", std::vector<int64_t>{stride, stride}},
-                          {"pads", std::vector<int64_t>{p, p, p, p}}});
+    return Slide("Conv", layer, inputs, layer.stride ? layer.stride : 1);
   }
 
   Result<ValueId> Linear(const LayerSpec& layer, ValueId x) {
@@ -87,11 +84,23 @@ class LayerWriter {
 
   Result<ValueId> Pool(std::string_view op, const LayerSpec& layer, ValueId x) {
     if (layer.kernel < 1) return InvalidArgument("{}: needs a kernel of at least 1", name_);
-    const int64_t k = layer.kernel, stride = layer.stride ? layer.stride : k, p = layer.padding;
-    return builder_.Emit(op, {x},
-                         {{"kernel_shape", std::vector<int64_t>{k, k}},
-                          {"strides", std::vector<int64_t>{stride, stride}},
-                          {"pads", std::vector<int64_t>{p, p, p, p}}});
+    return Slide(op, layer, {x}, layer.stride ? layer.stride : layer.kernel);
+  }
+
+  // A window that is larger than the image would leave nothing of it.
+  Result<ValueId> Slide(std::string_view op, const LayerSpec& layer, std::vector<ValueId> inputs,
+                        int64_t stride) {
+    const int64_t k = layer.kernel, p = layer.padding;
+    const ValueId y = builder_.Emit(op, inputs,
+                                    {{"kernel_shape", std::vector<int64_t>{k, k}},
+                                     {"strides", std::vector<int64_t>{stride, stride}},
+                                     {"pads", std::vector<int64_t>{p, p, p, p}}});
+    MINIM_TRY(Annotate(builder_.status(), name_));
+    for (const Dim& dim : *builder_.type(y).shape)
+      if (dim.known() && dim.value() < 1)
+        return InvalidArgument("{}: a kernel of {} does not fit into {}", name_, k,
+                               builder_.type(inputs[0]).ToString());
+    return y;
   }
 
   Result<ValueId> Dropout(const LayerSpec& layer, ValueId x) {

@@ -34,6 +34,10 @@ TEST(SafeTensorsTest, HostileFilesAreErrors) {
        {"[]", "{", R"({"w":{}})", R"({"w":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})",
         R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})",
         R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[0,9]}})",
+        R"({"w":{"dtype":5,"shape":[1],"data_offsets":[0,4]}})",
+        R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[0,-4]}})",
+        R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[4]}})",
+        R"({"w":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]}})",
         R"({"w":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}})",
         R"({"w":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})"})
     EXPECT_FALSE(ParseSafeTensors(WithHeader(header, 4)).ok()) << header;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 namespace minim {
 namespace {
 
@@ -51,9 +53,18 @@ TEST(LearningRateTest, PlateauWaitsAndSurvivesSaving) {
 }
 
 TEST(LearningRateTest, BadFieldsAreNamed) {
-  EXPECT_NE(CheckSchedule({.factor = 1}).message().find("factor"), std::string::npos);
-  EXPECT_NE(CheckSchedule({.rise = 0}).message().find("rise"), std::string::npos);
-  EXPECT_NE(CheckSchedule({.step_epochs = 0}).message().find("step_epochs"), std::string::npos);
+  const auto expect = [](const ScheduleSpec& spec, const std::string& part) {
+    const std::string found = CheckSchedule(spec).message();
+    EXPECT_NE(found.find("schedule: " + part), std::string::npos) << found;
+  };
+  expect({.warmup_steps = -1}, "warmup_steps is -1");
+  expect({.min_rate = -0.5}, "min_rate is -0.5");
+  expect({.step_epochs = 0}, "step_epochs is 0");
+  expect({.factor = 1}, "factor is 1");
+  expect({.rise = 0}, "rise is 0");
+  expect({.first_divisor = 0.5}, "divisors are 0.5 and 10000");
+  expect({.last_divisor = NAN}, "divisors are 25 and nan");
+  expect({.patience = -1}, "patience is -1");
   EXPECT_TRUE(CheckSchedule({}).ok());
 }
 

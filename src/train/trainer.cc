@@ -6,6 +6,7 @@
 #include <numeric>
 #include <optional>
 
+#include "core/memory_limit.h"
 #include "data/batch_loader.h"
 #include "minim/train.h"
 #include "onnx/onnx.h"
@@ -89,7 +90,8 @@ class TrainingRun {
     TrainConfig tuned = config_;
     MINIM_TRY(CheckConfig(config_));
     MINIM_TRY(PrepareModel());
-    MINIM_TRY(const TrainConfig best, TuneSteps(forward_, config_, *data_.train, tried));
+    MINIM_TRY(const TrainConfig best,
+              TuneSteps(forward_, config_, *data_.train, PhysicalMemory() / 2, tried));
     tuned.precision = best.precision;
     tuned.threads = best.threads;
     tuned.batch = best.batch;

@@ -1,64 +1,17 @@
 // Training end to end on small synthetic problems.
 #include <gtest/gtest.h>
 
-#include <cmath>
-
-#include "core/file.h"
-#include "core/philox.h"
 #include "data/dataset.h"
-#include "data/npy.h"
 #include "graph/text.h"
 #include "minim/session.h"
-#include "minim/train.h"
 #include "onnx/onnx.h"
 #include "ops/infer.h"
 #include "train/metrics.h"
-#include "train/step.h"
+#include "train/model_builder.h"
+#include "train/testing/moons.h"
 
 namespace minim {
 namespace {
-
-class TrainTest : public testing::Test {
- protected:
-  void SetUp() override {
-    const testing::TestInfo* info = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = Path(testing::TempDir()) / (std::string("minim_train_") + info->name());
-    std::filesystem::create_directories(folder_);
-    // Two interleaved half circles: not linearly separable.
-    const int64_t n = 512;
-    Tensor x(DType::f32, {n, 2}), y(DType::i64, {n});
-    const Philox rng(3);
-    for (int64_t i = 0; i < n; ++i) {
-      const bool upper = i % 2 == 0;
-      const float angle = 3.14159f * rng.Uniform(3 * i);
-      x.as<float>()[2 * i] =
-          std::cos(angle) + (upper ? 0 : 1) + 0.1f * (rng.Uniform(3 * i + 1) - 0.5f);
-      x.as<float>()[2 * i + 1] = std::sin(angle) * (upper ? 1 : -1) + (upper ? 0 : 0.5f) +
-                                 0.1f * (rng.Uniform(3 * i + 2) - 0.5f);
-      y.as<int64_t>()[i] = upper;
-    }
-    ASSERT_TRUE(WriteNpy(folder_ / "x.npy", x.view()).ok());
-    ASSERT_TRUE(WriteNpy(folder_ / "y.npy", y.view()).ok());
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  TrainConfig Config() const {
-    TrainConfig config;
-    config.train_samples = config.test_samples = (folder_ / "x.npy").string();
-    config.train_labels = config.test_labels = (folder_ / "y.npy").string();
-    config.model.input = {2};
-    config.model.layers = {
-        {.kind = "linear", .units = 32}, {.kind = "relu"}, {.kind = "linear", .units = 2}};
-    config.optimizer.learning_rate = 0.01;
-    config.epochs = 25;
-    config.batch = 32;
-    config.threads = 2;
-    config.onnx_out = (folder_ / "model.onnx").string();
-    return config;
-  }
-
-  Path folder_;
-};
 
 TEST_F(TrainTest, AdamSolvesTheMoons) {
   const auto report = Train(Config());
@@ -87,22 +40,6 @@ TEST_F(TrainTest, SgdAndMseLearnToo) {
   EXPECT_LT(report->epoch_loss.back(), 0.05);
 }
 
-TEST_F(TrainTest, IsRepeatableAndResumesBitForBit) {
-  TrainConfig config = Config();
-  config.epochs = 4;
-  ASSERT_TRUE(Train(config).ok());
-  const std::string whole = ReadFile(config.onnx_out).value();
-  ASSERT_TRUE(Train(config).ok());
-  EXPECT_EQ(ReadFile(config.onnx_out).value(), whole);
-  config.checkpoint = (folder_ / "run.safetensors").string();
-  config.resume = true;
-  const auto stopped = Train(config, [](const TrainProgress& p) { return p.step != 21; });
-  EXPECT_EQ(stopped.status().code(), StatusCode::kCancelled);
-  std::filesystem::remove(config.onnx_out);
-  ASSERT_TRUE(Train(config).ok());
-  EXPECT_EQ(ReadFile(config.onnx_out).value(), whole);
-}
-
 TEST_F(TrainTest, LowPrecisionLearnsAsWell) {
   for (TrainPrecision precision :
        {TrainPrecision::kBf16, TrainPrecision::kFp16, TrainPrecision::kAuto}) {
@@ -113,63 +50,6 @@ TEST_F(TrainTest, LowPrecisionLearnsAsWell) {
     ASSERT_TRUE(report.ok()) << report.status().message();
     EXPECT_GT(report->epoch_accuracy.back(), 0.97) << Name(precision);
     EXPECT_EQ(report->precision_reason.empty(), precision != TrainPrecision::kAuto);
-  }
-}
-
-// Dropout, normalisation, accumulation, averages, a loss scale that moves, a schedule with a
-// memory.
-TEST_F(TrainTest, EverythingAtOnceResumesBitForBit) {
-  TrainConfig config = Config();
-  config.model.layers = {{.kind = "linear", .units = 32},
-                         {.kind = "batch_norm"},
-                         {.kind = "relu"},
-                         {.kind = "dropout", .ratio = 0.1},
-                         {.kind = "linear", .units = 2}};
-  config.precision = TrainPrecision::kFp16;
-  config.scaler.growth_interval = 5;
-  config.scaler.initial_scale = 1 << 26;
-  config.scaler.max_scale = 1e9;  // overflows now and then
-  config.accumulate = 3;
-  config.ema_decay = 0.9;
-  config.optimizer.clip_norm = 1;
-  config.schedule = {.kind = ScheduleKind::kPlateau, .warmup_steps = 4, .patience = 0};
-  config.epochs = 6;
-  const auto whole = Train(config);
-  ASSERT_TRUE(whole.ok()) << whole.status().message();
-  EXPECT_GT(whole->skipped_steps, 0);
-  EXPECT_EQ(whole->skipped_steps, whole->scaler.overflows);
-  EXPECT_GT(whole->scaler.growths, 0);
-  const std::string expected = ReadFile(config.onnx_out).value();
-  config.checkpoint = (folder_ / "run.safetensors").string();
-  config.resume = true;
-  for (int64_t stop : {3, 11, 12, 21}) {
-    const auto stopped = Train(config, [&](const TrainProgress& p) { return p.step != stop; });
-    EXPECT_EQ(stopped.status().code(), StatusCode::kCancelled) << stop;
-  }
-  ASSERT_TRUE(Train(config).ok());
-  EXPECT_EQ(ReadFile(config.onnx_out).value(), expected);
-}
-
-TEST_F(TrainTest, CheckpointsWithinEpochsAndOlderOnes) {
-  TrainConfig config = Config();
-  config.epochs = 3;
-  ASSERT_TRUE(Train(config).ok());
-  const std::string whole = ReadFile(config.onnx_out).value();
-  config.checkpoint = (folder_ / "run.safetensors").string();
-  config.checkpoint_steps = 5;
-  config.keep_checkpoints = 3;
-  ASSERT_TRUE(Train(config).ok());
-  EXPECT_FALSE(std::filesystem::exists(config.checkpoint + ".3"));
-  config.resume = true;
-  for (const char* older : {".1", ".2"}) {  // of steps 45 and 40, of 48
-    std::filesystem::rename(config.checkpoint + older, config.checkpoint);
-    int64_t first = 0;
-    ASSERT_TRUE(Train(config, [&](const TrainProgress& p) {
-                  first = first == 0 ? p.step : first;
-                  return true;
-                }).ok());
-    EXPECT_EQ(first, older == std::string(".1") ? 46 : 41);
-    EXPECT_EQ(ReadFile(config.onnx_out).value(), whole);
   }
 }
 
@@ -189,106 +69,6 @@ TEST_F(TrainTest, AccumulatedBatchesAreOneLargeBatch) {
   const std::vector<double> large = losses(64, 1), small = losses(16, 4);
   ASSERT_EQ(large.size(), small.size());
   for (size_t i = 0; i < large.size(); ++i) EXPECT_NEAR(small[i], large[i], 1e-5);
-}
-
-// Normalisation, dropout, accumulation and 16 bits, in half the memory.
-TEST_F(TrainTest, RecomputationChangesNoBit) {
-  TrainConfig config = Config();
-  config.model.layers.clear();
-  for (int i = 0; i < 8; ++i)
-    config.model.layers.insert(config.model.layers.end(), {{.kind = "linear", .units = 32},
-                                                           {.kind = "batch_norm"},
-                                                           {.kind = "sigmoid"},
-                                                           {.kind = "dropout", .ratio = 0.1}});
-  config.model.layers.push_back({.kind = "linear", .units = 2});
-  config.epochs = 2;
-  config.batch = 64;
-  config.accumulate = 2;
-  for (TrainPrecision precision : {TrainPrecision::kFp32, TrainPrecision::kFp16}) {
-    config.precision = precision;
-    config.memory = {};
-    const auto all = Train(config);
-    ASSERT_TRUE(all.ok()) << all.status().message();
-    const std::string expected = ReadFile(config.onnx_out).value();
-    EXPECT_EQ(all->repeated_ops, 0);
-    EXPECT_EQ(all->kept_arena_bytes, all->arena_bytes);
-    config.memory.sqrt_checkpoints = true;
-    const auto segments = Train(config);
-    ASSERT_TRUE(segments.ok()) << segments.status().message();
-    EXPECT_EQ(ReadFile(config.onnx_out).value(), expected);
-    EXPECT_LT(segments->arena_bytes, all->arena_bytes);
-    config.memory = {.budget_bytes = all->state_bytes + all->arena_bytes * 3 / 4};
-    const auto within = Train(config);
-    ASSERT_TRUE(within.ok()) << within.status().message();
-    EXPECT_EQ(ReadFile(config.onnx_out).value(), expected);
-    EXPECT_LE(within->arena_bytes, all->arena_bytes * 3 / 4);
-    EXPECT_GT(within->repeated_ops, 0);
-    EXPECT_LE(within->added_work, segments->added_work);
-  }
-  config.memory = {.budget_bytes = 1000};
-  const Status refused = Train(config).status();
-  const size_t at = refused.message().find("the least found is ");
-  ASSERT_NE(at, std::string::npos) << refused.message();
-  config.memory.budget_bytes = std::stoul(refused.message().substr(at + 19));
-  const auto least = Train(config);
-  ASSERT_TRUE(least.ok()) << least.status().message();
-  EXPECT_LE(least->arena_bytes + least->state_bytes, config.memory.budget_bytes);
-}
-
-TEST_F(TrainTest, TuningChoosesWhatItMeasuredFastest) {
-  TrainConfig config = Config();
-  config.batch = 8;
-  std::vector<TuneTrial> trials;
-  const auto tuned = Tune(config, [&](const TuneTrial& trial) {
-    trials.push_back(trial);
-    return true;
-  });
-  ASSERT_TRUE(tuned.ok()) << tuned.status().message();
-  const auto chosen = std::find_if(trials.begin(), trials.end(), [&](const TuneTrial& t) {
-    return t.precision == tuned->precision && t.threads == tuned->threads &&
-           t.batch == tuned->batch;
-  });
-  ASSERT_NE(chosen, trials.end());
-  // Each choice was taken for being faster, but for fewer threads, which may be 3 % slower each.
-  for (const TuneTrial& trial : trials)
-    if (trial.threads >= chosen->threads && trial.batch <= chosen->batch) {
-      EXPECT_GE(chosen->samples_per_second, trial.samples_per_second * 0.9);
-    }
-  EXPECT_LE(tuned->batch, 512 / 10);
-  EXPECT_EQ(tuned->epochs, config.epochs);
-  EXPECT_TRUE(Train(*tuned).ok());
-  EXPECT_EQ(Tune(config, [](const TuneTrial&) { return false; }).status().code(),
-            StatusCode::kCancelled);
-}
-
-TEST_F(TrainTest, CodesTakeFewerBytesAndLearnAsWell) {
-  TrainConfig config = Config();
-  config.model.layers.clear();
-  for (int i = 0; i < 4; ++i) {
-    config.model.layers.push_back({.kind = "linear", .units = 64});
-    config.model.layers.push_back({.kind = i == 1 ? "sigmoid" : "relu"});
-  }
-  config.model.layers.push_back({.kind = "linear", .units = 2});
-  config.batch = 256;
-  config.epochs = 60;
-  const auto whole = Train(config);
-  ASSERT_TRUE(whole.ok()) << whole.status().message();
-  for (TrainPrecision precision : {TrainPrecision::kFp32, TrainPrecision::kBf16}) {
-    for (ActivationStorage storage :
-         {ActivationStorage::kHalf, ActivationStorage::kInt8, ActivationStorage::kInt4}) {
-      config.precision = precision;
-      config.memory = {.budget_bytes = 1, .storage = storage};
-      const std::string refused = Train(config).status().message();
-      const size_t at = refused.find("the least found is ");
-      ASSERT_NE(at, std::string::npos) << refused;
-      config.memory.budget_bytes = std::stoul(refused.substr(at + 19));
-      const auto report = Train(config);
-      ASSERT_TRUE(report.ok()) << report.status().message();
-      EXPECT_LT(report->arena_bytes + report->state_bytes, whole->arena_bytes + whole->state_bytes);
-      EXPECT_LE(report->storage, storage);
-      EXPECT_GT(report->epoch_accuracy.back(), 0.95) << Name(storage);
-    }
-  }
 }
 
 TEST_F(TrainTest, BadDataIsNamedAndStopsTheRun) {
@@ -427,6 +207,82 @@ TEST_F(TrainTest, TheMetricNamedDecidesWhenToStop) {
   EXPECT_FALSE(stepped);
 }
 
+// Accuracy is what classes go by anyway.
+TEST_F(TrainTest, AccuracyIsTheMetricOfClasses) {
+  TrainConfig config = Config();
+  config.stop_after = 2;
+  const auto usual = Train(config);
+  ASSERT_TRUE(usual.ok()) << usual.status().message();
+  EXPECT_TRUE(usual->stopped_early);
+  config.metric = MetricKind::kAccuracy;
+  const auto named = Train(config);
+  ASSERT_TRUE(named.ok()) << named.status().message();
+  EXPECT_EQ(named->epoch_accuracy, usual->epoch_accuracy);
+  config.loss = LossKind::kMeanSquaredError;
+  config.model.layers.back().units = 1;
+  const std::string message = Train(config).status().message();
+  EXPECT_NE(message.find("no accuracy, which takes classes"), std::string::npos) << message;
+}
+
+TEST_F(TrainTest, ALogThatCannotBeWrittenEndsTheRun) {
+  TrainConfig config = Config();
+  config.log_out = folder_.string();
+  const std::string message = Train(config).status().message();
+  EXPECT_NE(message.find(config.log_out + ": cannot be written"), std::string::npos) << message;
+  if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "there is no /dev/full";
+  config.log_out = (folder_ / "log.jsonl").string();
+  std::filesystem::create_symlink("/dev/full", config.log_out);
+  const Status full = Train(config).status();
+  EXPECT_EQ(full.code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(full.message().find("is the disk full?"), std::string::npos) << full.message();
+}
+
+// A file whose weights were never finite.
+TEST_F(TrainTest, AWeightThatIsNotFiniteIsNamed) {
+  TrainConfig config = Config();
+  Graph graph = BuildModel(config.model, config.seed).value();
+  graph.constants.at(graph.FindValue("layer2_linear_weight")).as<float>()[5] = NAN;
+  config.model = {.onnx = (folder_ / "bad.onnx").string()};
+  ASSERT_TRUE(ExportOnnx(graph, config.model.onnx).ok());
+  config.bad_steps = 3;
+  const std::string message = Train(config).status().message();
+  EXPECT_NE(message.find("state 'layer2_linear_weight' is not finite: 1 NaN and 0 infinite of 64"),
+            std::string::npos)
+      << message;
+}
+
+// A bright spot, left or right, on noise: what windows and their means can find anywhere.
+TEST_F(TrainTest, ConvolutionsLearnImages) {
+  const int64_t n = 256;
+  Tensor x(DType::f32, {n, 1, 8, 8}), y(DType::i64, {n});
+  const Philox rng(4);
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t k = 0; k < 64; ++k) x.as<float>()[64 * i + k] = 0.2f * rng.Normal(100 * i + k);
+    const int64_t right = rng.Below(100 * i + 90, 2), row = rng.Below(100 * i + 91, 8),
+                  column = rng.Below(100 * i + 92, 4);
+    x.as<float>()[64 * i + 8 * row + 4 * right + column] += 3;
+    y.as<int64_t>()[i] = right;
+  }
+  ASSERT_TRUE(WriteNpy(folder_ / "images.npy", x.view()).ok());
+  ASSERT_TRUE(WriteNpy(folder_ / "sides.npy", y.view()).ok());
+  TrainConfig config = Config();
+  config.train_samples = config.test_samples = (folder_ / "images.npy").string();
+  config.train_labels = config.test_labels = (folder_ / "sides.npy").string();
+  config.model.input = {};
+  config.model.layers = {{.kind = "conv", .units = 8, .kernel = 3, .padding = 1},
+                         {.kind = "tanh"},
+                         {.kind = "average_pool", .kernel = 2},
+                         {.kind = "conv", .units = 8, .kernel = 3, .padding = 1},
+                         {.kind = "relu"},
+                         {.kind = "max_pool", .kernel = 2},
+                         {.kind = "flatten"},
+                         {.kind = "linear", .units = 2}};
+  const auto report = Train(config);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_GT(report->epoch_accuracy.back(), 0.95);
+  EXPECT_EQ(report->parameters, 8 * 9 + 8 + 8 * 8 * 9 + 8 + 2 * 32 + 2);
+}
+
 // The moons as a table, with columns of widely different sizes: learned only once standardised.
 TEST_F(TrainTest, ATableTrainsAModelThatTakesRawFeatures) {
   const Dataset moons = ReadDataset(folder_ / "x.npy", folder_ / "y.npy", {}).value();
@@ -543,24 +399,6 @@ TEST_F(TrainTest, ErrorsComeBeforeTheWork) {
   config.optimizer.learning_rate = 1e30;
   config.optimizer.kind = OptimizerKind::kSgd;
   EXPECT_NE(Train(config).status().message().find("loss became"), std::string::npos);
-}
-
-// The causal mask that the expansion brings is no parameter.
-TEST(StepTest, TrainsThroughOpsGivenByExpansion) {
-  auto graph = ParseText(R"(graph "g"(x: f32[N,2,2]) -> (y) {
-    const w: f32[2,2] = [0.5, 0, 1, 0.5]
-    const c: f32[2] = [0, 0]
-    m = com.microsoft.FusedMatMul(x, w) {alpha=0.5}
-    n = com.microsoft.BiasGelu(m, c)
-    y = Attention(n, n, n) {q_num_heads=1, kv_num_heads=1, is_causal=1} })");
-  ASSERT_TRUE(graph.ok()) << graph.status().message();
-  ASSERT_TRUE(InferGraph(*graph).ok());
-  TrainConfig config;
-  config.loss = LossKind::kMeanSquaredError;
-  const auto step = BuildStep(*graph, config, TrainPrecision::kFp32, Dims({3, 2, 2}),
-                              Tensor(DType::f32, {3, 2, 2}), StepPart::kUpdate);
-  ASSERT_TRUE(step.ok()) << step.status().message();
-  EXPECT_EQ(step->parameter_count, 6);
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <chrono>
 #include <thread>
 
-#include "core/memory_limit.h"
 #include "core/stats.h"
 #include "train/step_runner.h"
 
@@ -16,9 +15,9 @@ constexpr int64_t kLeastSteps = 10;  // an epoch
 
 class Tuner {
  public:
-  Tuner(const Graph& forward, const TrainConfig& config, DataSource& data,
+  Tuner(const Graph& forward, const TrainConfig& config, DataSource& data, size_t most_bytes,
         const std::function<bool(const TuneTrial&)>& tried)
-      : forward_(forward), config_(config), data_(data), tried_(tried) {}
+      : forward_(forward), config_(config), data_(data), most_bytes_(most_bytes), tried_(tried) {}
 
   Result<TrainConfig> Run() {
     config_.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
@@ -36,8 +35,8 @@ class Tuner {
     for (int64_t i = 0; i < config.batch; ++i) indices.push_back(i);
     MINIM_TRY(const Batch like, data_.Gather(indices));
     auto trial = TimeStep(forward_, config, precision, like);
-    if (trial.ok() && trial->bytes > LargestValue() && config.memory.budget_bytes == 0) {
-      config.memory.budget_bytes = LargestValue();
+    if (trial.ok() && trial->bytes > most_bytes_ && config.memory.budget_bytes == 0) {
+      config.memory.budget_bytes = most_bytes_;
       trial = TimeStep(forward_, config, precision, like);
     }
     if (trial.ok() && tried_ && !tried_(*trial)) return Cancelled("tuning was stopped");
@@ -77,6 +76,7 @@ class Tuner {
   const Graph& forward_;
   TrainConfig config_;
   DataSource& data_;
+  const size_t most_bytes_;  // of a step without a budget
   const std::function<bool(const TuneTrial&)>& tried_;
   TuneTrial best_;
 };
@@ -103,8 +103,9 @@ Result<TuneTrial> TimeStep(const Graph& forward, const TrainConfig& config,
 }
 
 Result<TrainConfig> TuneSteps(const Graph& forward, const TrainConfig& config, DataSource& data,
+                              size_t most_bytes,
                               const std::function<bool(const TuneTrial&)>& tried) {
-  return Tuner(forward, config, data, tried).Run();
+  return Tuner(forward, config, data, most_bytes, tried).Run();
 }
 
 }  // namespace minim
