@@ -33,7 +33,10 @@ struct ModelSpec {
   std::string onnx;               // start from this file; or
   std::vector<int64_t> input;     // sample shape, without the batch (empty: the data's), of
   std::vector<LayerSpec> layers;  // these layers
-  double input_scale = 1;         // samples are multiplied by it, inside the model
+  /// Above 1: the units of every layer but the last that has some are rounded up to a multiple of
+  /// it, as vectors and tensor cores (8 for 16-bit floats) like them.
+  int64_t round_up_channels = 0;
+  double input_scale = 1;  // samples are multiplied by it, inside the model
   /// The model subtracts each feature's mean and divides by its standard deviation, both of the
   /// training samples: those of a row [F] or a sequence [T, F] along the last axis, of an image
   /// [C, ...] along the first. One-hot columns of a CSV file stay as they are.

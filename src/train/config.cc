@@ -117,6 +117,10 @@ Status ReadModel(Section section, ModelSpec& model) {
   MINIM_TRY(section.Read("onnx", model.onnx));
   MINIM_TRY(section.Read("input_scale", model.input_scale));
   MINIM_TRY(section.Read("standardize", model.standardize));
+  MINIM_TRY(section.Read("round_up_channels", model.round_up_channels));
+  if (model.round_up_channels < 0)
+    return InvalidArgument("[model] round_up_channels is {}, expected at least 0",
+                           model.round_up_channels);
   if (const toml::node* input = section.Node("input")) {
     if (!input->is_array()) return InvalidArgument("[model] input: expected a list of sizes");
     for (const toml::node& size : *input->as_array()) {
@@ -134,6 +138,8 @@ Status ReadModel(Section section, ModelSpec& model) {
   }
   if (model.onnx.empty() == model.layers.empty())
     return InvalidArgument("[model]: give either onnx or layers");
+  if (model.round_up_channels > 0 && model.layers.empty())
+    return InvalidArgument("[model] round_up_channels is for layers; a file's sizes are fixed");
   return section.NoOthers();
 }
 

@@ -170,6 +170,7 @@ TEST(TrainConfigTest, ErrorsNameTheKey) {
   expect("[1, 28, 28]", "28", "input: expected a list of sizes");
   expect("[{conv = 8", "\"relu\" #", "layers: expected a list");
   expect("input =", "onnx = \"m.onnx\"\ninput =", "give either onnx or layers");
+  expect("input =", "round_up_channels = -1\ninput =", "round_up_channels is -1");
   expect("[\"Gemm\"]", "\"Gemm\"", "fp32_ops: expected a list of strings");
   expect("[\"Gemm\"]", "[1]", "fp32_ops: expected a list of strings");
   expect("[{match = \"bias\", weight_decay = 0.5}]", "3", "groups: expected a list");

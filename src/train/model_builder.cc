@@ -124,6 +124,17 @@ class LayerWriter {
   std::string name_;
 };
 
+// Outputs of the last layer with units are the model's own.
+std::vector<LayerSpec> RoundedUp(std::vector<LayerSpec> layers, int64_t multiple) {
+  LayerSpec* last = nullptr;
+  for (LayerSpec& layer : layers) {
+    if (layer.units < 1) continue;
+    if (last != nullptr) last->units = (last->units + multiple - 1) / multiple * multiple;
+    last = &layer;
+  }
+  return layers;
+}
+
 }  // namespace
 
 Result<Graph> BuildModel(const ModelSpec& spec, uint64_t seed) {
@@ -138,7 +149,9 @@ Result<Graph> BuildModel(const ModelSpec& spec, uint64_t seed) {
     Builder builder(graph);
     x = builder.Mul(x, builder.Scalar(spec.input_scale, DType::f32));
   }
-  MINIM_TRY(const ValueId y, LayerWriter(graph, seed).Write(spec.layers, x));
+  const std::vector<LayerSpec> layers =
+      spec.round_up_channels > 1 ? RoundedUp(spec.layers, spec.round_up_channels) : spec.layers;
+  MINIM_TRY(const ValueId y, LayerWriter(graph, seed).Write(layers, x));
   // The last value takes the name that clients see.
   const ValueId logits = graph.AddValue("logits", graph.type(y));
   for (ValueId& output : graph.nodes.back().outputs)

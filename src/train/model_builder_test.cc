@@ -41,6 +41,26 @@ Ran RunOn(const std::vector<int64_t>& sample, const LayerSpec& layer) {
   return ran;
 }
 
+TEST(ModelBuilderTest, RoundsUpTheUnitsOfAllLayersButTheLast) {
+  ModelSpec spec{.input = kImage,
+                 .layers = {{.kind = "conv", .units = 13, .kernel = 3},
+                            {.kind = "relu"},
+                            {.kind = "flatten"},
+                            {.kind = "linear", .units = 16},
+                            {.kind = "linear", .units = 10},
+                            {.kind = "sigmoid"}},
+                 .round_up_channels = 8};
+  const auto sizes = [&] {
+    const Graph graph = BuildModel(spec, 1).value();
+    return std::vector<int64_t>{ConstantOf(graph, "layer0_conv_weight").dims()[0],
+                                ConstantOf(graph, "layer3_linear_weight").dims()[0],
+                                ConstantOf(graph, "layer4_linear_weight").dims()[0]};
+  };
+  EXPECT_EQ(sizes(), (std::vector<int64_t>{16, 16, 10}));
+  spec.round_up_channels = 1;
+  EXPECT_EQ(sizes(), (std::vector<int64_t>{13, 16, 10}));
+}
+
 // (size + 2 padding - kernel) / stride + 1; where no stride is given, 1 of conv, the kernel of
 // pools.
 TEST(BuildModelTest, WindowsHaveTheSizesOfTheirFormula) {
