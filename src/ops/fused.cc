@@ -73,6 +73,14 @@ std::vector<int64_t> OperandTurn(const Attributes& a, const std::string& side, i
   return perm;
 }
 
+int64_t MatMulFlops(const std::vector<TensorType>& inputs, const std::vector<TensorType>& outputs,
+                    const Attributes& attributes) {
+  const Dims a = inputs[0].dims();
+  const auto perm = OperandTurn(attributes, "A", a.rank());
+  const int64_t inner = a.rank() == 0 ? 1 : a[perm.empty() ? a.rank() - 1 : perm.back()];
+  return 2 * outputs[0].dims().Elements() * inner;
+}
+
 Status ExpandMatMul(ExpandContext& e) {
   if (!e.type(e.input(0)).ranked() || !e.type(e.input(1)).ranked())
     return Unsupported("FusedMatMul '{}': needs inputs of known rank", e.node().name);
@@ -284,6 +292,15 @@ std::vector<OpDef> FusedOps() {
       "FusedGemm(a: f32[3,5], b: f32[5,2], c: f32[2]) {activation=\"Relu\"}\n"
       "FusedGemm(a: f32[3,5], b: f32[2,5]) {transB=1, activation=\"LeakyRelu\", "
       "activation_alpha=0.5}\n");
+  gemm.flops = [](const auto& inputs, const auto& outputs, const Attributes& attributes) {
+    return FindOp("", "Gemm")->flops(inputs, outputs, attributes);
+  };
+  OpDef matmul = Define(
+      "FusedMatMul", 2, 2, InferFusedMatMul, ExpandMatMul, lower,
+      "FusedMatMul(a: f32[5,3], b: f32[2,5]) {transA=1, transB=1, alpha=0.5}\n"
+      "FusedMatMul(a: f32[2,3,5], b: f32[5,2])\n"
+      "FusedMatMul(a: f32[2,3,5], b: f32[4,3,5]) {transBatchA=1, transBatchB=1, transB=1}\n");
+  matmul.flops = MatMulFlops;
   OpDef gelu = Define(
       "FastGelu", 1, 2, InferBroadcast, [](ExpandContext& e) { return ExpandGelu(e, true); },
       PrecisionClass::kWidest, "FastGelu(x: f32[2,3], b: f32[3])\nFastGelu(x: f32[3])\n");
@@ -297,11 +314,7 @@ std::vector<OpDef> FusedOps() {
       std::move(gelu),
       std::move(bias_gelu),
       Elementwise(),
-      Define(
-          "FusedMatMul", 2, 2, InferFusedMatMul, ExpandMatMul, lower,
-          "FusedMatMul(a: f32[5,3], b: f32[2,5]) {transA=1, transB=1, alpha=0.5}\n"
-          "FusedMatMul(a: f32[2,3,5], b: f32[5,2])\n"
-          "FusedMatMul(a: f32[2,3,5], b: f32[4,3,5]) {transBatchA=1, transBatchB=1, transB=1}\n"),
+      std::move(matmul),
       Define(
           "MatMulIntegerToFloat", 4, 7, InferIntegerToFloat, ExpandIntegerToFloat,
           PrecisionClass::kInteger,

@@ -42,6 +42,10 @@ Result<bool> FuseRowQuantized(Graph& graph, const PassContext& context);
 /// FusedConv and FusedGemm.
 Result<bool> FuseEpilogue(Graph& graph, const PassContext& context);
 
+/// A transposition of the last two axes before MatMul or Gemm becomes their transA or transB: the
+/// kernels read either way. Leaves transpositions that nothing else reads dead.
+Result<bool> FuseTranspose(Graph& graph, const PassContext& context);
+
 /// Trees of element-wise nodes become one FusedElementwise each.
 /// Needs: static shapes.
 Result<bool> FuseElementwise(Graph& graph, const PassContext& context);

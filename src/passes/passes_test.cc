@@ -169,6 +169,29 @@ TEST(FuseEpilogueTest, BiasAndActivationMoveIn) {
   EXPECT_EQ(OpsOf(Apply(FuseEpilogue, shared)), Ops({"MatMul", "Add"}));
 }
 
+TEST(FuseTransposeTest, ProductsReadTheirOperandsEitherWay) {
+  const Graph graph = Parse(
+      "graph \"g\"(a: f32[2,4,3], b: f32[2,5,4], c: f32[5,3]) -> (z) {\n"
+      "p: f32[2,3,4] = Transpose(a) {perm=[0,2,1]}\n"
+      "q: f32[2,4,5] = Transpose(b) {perm=[0,2,1]}\n"
+      "y: f32[2,3,5] = MatMul(p, q)\n"
+      "t: f32[3,5] = Transpose(c)\n"
+      "n: f32[3,3] = Gemm(t, c, _)\n"
+      "s: f32[3,5] = MatMul(n, t)\n"
+      "z: f32[2,3,5] = Add(y, s) }");
+  Graph fused = Apply(FuseTranspose, graph, 1e-6);
+  fused = Apply(EliminateDeadCode, fused, 1e-6);
+  EXPECT_EQ(OpsOf(fused), Ops({"FusedMatMul", "Gemm", "FusedMatMul", "Add"}));
+}
+
+TEST(FuseTransposeTest, OtherPermutationsStay) {
+  const Graph graph = Parse(
+      "graph \"g\"(a: f32[4,2,3], b: f32[2,4,5]) -> (y) {\n"
+      "p: f32[2,3,4] = Transpose(a) {perm=[1,2,0]}\n"
+      "y: f32[2,3,5] = MatMul(p, b) }");
+  EXPECT_EQ(OpsOf(Apply(FuseTranspose, graph)), Ops({"Transpose", "MatMul"}));
+}
+
 TEST(FuseElementwiseTest, TreesBecomeOneNodeAndSharedValuesEndThem) {
   const Graph graph = Parse(R"(graph "g"(x: f32[4], z: f32[1]) -> (y) {
     a = Relu(x) b = Mul(a, z) c = Exp(b) y = Add(c, x) })");

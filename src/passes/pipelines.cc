@@ -7,11 +7,17 @@ namespace minim {
 
 // Read top to bottom, this is the compiler.
 const Pipeline kLoadPipeline = {
-    {"eliminate-unread", EliminateDeadCode},  {"remove-no-ops", RemoveNoOps},
-    {"fuse-row-quantized", FuseRowQuantized}, {"fuse-qdq", FuseQdq},
-    {"fold-constants", FoldConstants},        {"inline-branches", InlineBranches},
-    {"expand-functions", ExpandFunctions},    {"fold-batch-norm", FoldBatchNorm},
-    {"fuse-epilogue", FuseEpilogue},          {"eliminate-dead-code", EliminateDeadCode},
+    {"eliminate-unread", EliminateDeadCode},
+    {"remove-no-ops", RemoveNoOps},
+    {"fuse-row-quantized", FuseRowQuantized},
+    {"fuse-qdq", FuseQdq},
+    {"fold-constants", FoldConstants},
+    {"inline-branches", InlineBranches},
+    {"expand-functions", ExpandFunctions},
+    {"fold-batch-norm", FoldBatchNorm},
+    {"fuse-epilogue", FuseEpilogue},
+    {"fuse-transpose", FuseTranspose},
+    {"eliminate-dead-code", EliminateDeadCode},
 };
 
 const Pipeline kSpecializePipeline = {
@@ -21,9 +27,8 @@ const Pipeline kSpecializePipeline = {
 };
 
 const Pipeline kTrainPipeline = {
-    {"expand-functions", ExpandFunctions},
-    {"fold-constants", FoldConstants},
-    {"eliminate-dead-code", EliminateDeadCode},
+    {"expand-functions", ExpandFunctions}, {"fold-constants", FoldConstants},
+    {"fuse-transpose", FuseTranspose},     {"eliminate-dead-code", EliminateDeadCode},
     {"fuse-elementwise", FuseElementwise},
 };
 

@@ -71,7 +71,9 @@ TEST(ExecutableTest, AThousandLayersTrainInThePlannedBytes) {
   for (const RecomputeGoal& goal : goals) {
     const auto executable = Build(graph, goal);
     EXPECT_LE(executable->plan().arena_bytes, all.arena_bytes / 4);
-    EXPECT_LT(executable->recomputed().work, 1.0 / 3);
+    // The forward part is a third of the products, which read transposed operands in place, and
+    // half of what is element-wise.
+    EXPECT_LT(executable->recomputed().work, 0.35);
     for (int mark : {0xA5, 0x5A}) {
       const Outcome outcome = RunOn(*executable, mark);
       EXPECT_EQ(outcome.touched, outcome.arena_bytes);

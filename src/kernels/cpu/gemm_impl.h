@@ -176,9 +176,27 @@ struct Block {
   bool accumulate, last;
 };
 
+// Steps of a transposed A this far apart meet in few lines of a cache, so a block of it is copied
+// first, as rows of `rows`.
+constexpr int64_t kFarSteps = 128;
+
+void CopyTransposed(const GemmArgs& args, const Block& block, float* dst) {
+  const float* src = args.a + block.row + block.depth * args.a_column;
+  for (int64_t k = 0; k < block.k; ++k, src += args.a_column, dst += block.rows)
+    std::memcpy(dst, src, block.rows * sizeof(float));
+}
+
 template <bool bf16>
 void MultiplyPanels(const GemmArgs& args, const Block& block) {
   alignas(64) float narrow[kDepthBlock * kPanel];
+  alignas(64) float turned[kRowBlock * kDepthBlock];
+  const float* a = args.a + block.row * args.a_row + block.depth * args.a_column;
+  int64_t a_column = args.a_column;
+  if (args.a_row == 1 && block.rows > 2 && a_column >= kFarSteps) {
+    CopyTransposed(args, block, turned);
+    a = turned;
+    a_column = block.rows;
+  }
   const int64_t stride = args.panel_stride ? args.panel_stride : args.k * kPanel;
   const int64_t panels = PanelsOf(args.n);
   for (int64_t p = 0; p < panels;) {
@@ -187,17 +205,10 @@ void MultiplyPanels(const GemmArgs& args, const Block& block) {
     const int64_t most = block.rows <= 2 ? kMostTogether : kTilePanels;
     const int64_t together = packed ? std::min(most, panels - p) : 1;
     const int64_t columns = std::min(args.n - column, together * kPanel);
-    TileArea area{args.a + block.row * args.a_row + block.depth * args.a_column,
-                  args.a_row,
-                  args.a_column,
-                  nullptr,
-                  nullptr,
-                  kPanel,
-                  stride,
-                  block.k,
-                  args.c + block.row * args.c_row + column,
-                  args.c_row,
-                  block.accumulate};
+    TileArea area{a,          args.a_row,      a_column,
+                  nullptr,    nullptr,         kPanel,
+                  stride,     block.k,         args.c + block.row * args.c_row + column,
+                  args.c_row, block.accumulate};
     if (bf16) {
       area.bf16 = args.packed_bf16 + p * stride + block.depth * kPanel;
     } else if (args.packed) {
@@ -240,6 +251,29 @@ void Multiply(const GemmArgs& args) {
   }
 }
 
+// 16 rows of `src`, `step` apart, become columns; squares of four stay in registers.
+void PackTransposed(const float* src, int64_t step, int64_t k, float* dst) {
+  using Four = float __attribute__((vector_size(16)));
+  int64_t i = 0;
+  for (; i + 4 <= k; i += 4) {
+    for (int64_t j = 0; j < kPanel; j += 4) {
+      Four x[4];
+      for (int64_t r = 0; r < 4; ++r) std::memcpy(&x[r], src + (j + r) * step + i, sizeof(Four));
+      const Four a = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5),
+                 b = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5),
+                 c = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7),
+                 d = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
+      const Four y[4] = {
+          __builtin_shufflevector(a, b, 0, 1, 4, 5), __builtin_shufflevector(a, b, 2, 3, 6, 7),
+          __builtin_shufflevector(c, d, 0, 1, 4, 5), __builtin_shufflevector(c, d, 2, 3, 6, 7)};
+      for (int64_t r = 0; r < 4; ++r) std::memcpy(dst + (i + r) * kPanel + j, &y[r], sizeof(Four));
+    }
+  }
+  for (; i < k; ++i) {
+    for (int64_t j = 0; j < kPanel; ++j) dst[i * kPanel + j] = src[j * step + i];
+  }
+}
+
 void Pack(const float* b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first,
           int64_t last, float* packed) {
   for (int64_t p = first; p < last; ++p) {
@@ -248,6 +282,8 @@ void Pack(const float* b, int64_t row, int64_t column, int64_t k, int64_t n, int
     float* dst = packed + p * kPanel * k;
     if (columns == kPanel && column == 1) {
       for (int64_t i = 0; i < k; ++i) std::memcpy(dst + i * kPanel, src + i * row, kPanel * 4);
+    } else if (columns == kPanel && row == 1) {
+      PackTransposed(src, column, k, dst);
     } else {
       for (int64_t i = 0; i < k; ++i) {
         for (int64_t j = 0; j < kPanel; ++j)
