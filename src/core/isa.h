@@ -12,7 +12,8 @@ enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Vnni };
 /// "portable", "avx2", "avx512", "avx512_vnni".
 std::string_view Name(Isa isa);
 Result<Isa> IsaFromName(std::string_view name);
-/// The best level this CPU and operating system run. kAvx512Vnni includes BF16 dot products.
+/// The best level this CPU and operating system run. kAvx512 is F, BW, VL and DQ; kAvx512Vnni adds
+/// dot products of integers, not those of BF16, which no kernel uses.
 Isa DetectIsa();
 /// MINIM_ISA if set (an error if unknown or above what the CPU runs), else DetectIsa(). Reads the
 /// environment: call at start-up only.
