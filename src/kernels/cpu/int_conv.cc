@@ -35,7 +35,7 @@ struct Plan {
   WordImages images() const { return {parts.x_dtype, form, groups, channels, w.in_size()}; }
   int64_t blocks() const { return (pixels.count() + block - 1) / block; }
   size_t row_bytes() const { return depth() * sizeof(int32_t); }
-  size_t group_bytes() const { return PackedABytes(form, m, depth() * PerWord(form)); }
+  size_t group_bytes() const { return PackedABytes(*level, form, m, depth() * PerWord(form)); }
   size_t weight_bytes() const { return groups * group_bytes() + 2 * filters() * sizeof(int32_t); }
 };
 
@@ -105,7 +105,7 @@ void PackFilters(const Plan& p, const void* src, const ZeroPoints& zeros, std::b
     }
     auto* bytes = reinterpret_cast<int8_t*>(row);
     FillRow(p, weights, zeros.At(filter), filter, bytes);
-    left_out[filter] = PlaceBytes(bytes, 0, values, filter % p.m, p.m, group);
+    left_out[filter] = PlaceBytes(*p.level, bytes, 0, values, filter % p.m, p.m, group);
     sums[filter] = std::accumulate(bytes, bytes + values, 0);
   }
 }
@@ -114,7 +114,7 @@ void PackFilters(const Plan& p, const void* src, const ZeroPoints& zeros, std::b
 float Padding(const Plan& p, const KernelArgs& args) {
   if (p.form == IntForm::kPairs) return 0;
   const auto byte = static_cast<uint8_t>(p.parts.ZeroOfImage(args) - MiddleOf(p.parts.x_dtype));
-  return std::bit_cast<float>(byte * 0x01010101u);
+  return std::bit_cast<float>((byte ^ p.level->flip_of_b()) * 0x01010101u);
 }
 
 void FinishBlock(const Plan& p, const KernelArgs& args, const float* scales, int64_t channel,
@@ -210,7 +210,8 @@ Status FillGeometry(const KernelRequest& request, const FilterLevel& filters, Pl
 void PackWeights(const KernelRequest& request, const ZeroPoints& zeros, Plan* p) {
   const TensorDesc& w = request.inputs[p->parts.roles.w];
   if (w.constant == nullptr) return;
-  std::string key = fmt::format("conv int{}.{}.{}", PerWord(p->form), p->m, p->channels);
+  std::string key = fmt::format("conv int{}.{}.{}.{}", PerWord(p->form),
+                                WordBytesOfA(*p->level, p->form), p->m, p->channels);
   for (int64_t i = 0; i < zeros.count; ++i) key += fmt::format(".{}", zeros.At(i));
   std::vector<std::byte> row(p->row_bytes());
   p->weights = request.packs->GetOrPack(
@@ -235,8 +236,8 @@ BindResult Bind(const KernelRequest& request, const Levels& levels, const IntCon
   Scratch none;
   const size_t scratch = Carve(p, std::max(1, request.threads), nullptr, &none);
   return MakeKernel(
-      fmt::format("int8 conv as gemm {} 4x16, {}, pixels {}", levels.ints.name, Name(p.form),
-                  p.pixels.name()),
+      fmt::format("int8 conv as gemm {} {}, {}, pixels {}", levels.ints.name, levels.ints.tile,
+                  Name(p.form), p.pixels.name()),
       [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 
@@ -245,11 +246,17 @@ BindResult Bind(const KernelRequest& request, const Levels& levels, const IntCon
 BindResult ConvIntegerAvx2(const KernelRequest& r) {
   return Bind(r, {IntAvx2(), FilterAvx2()}, kConvIntegerRoles, false);
 }
+BindResult ConvIntegerVnni(const KernelRequest& r) {
+  return Bind(r, {IntVnni(), FilterAvx2()}, kConvIntegerRoles, false);
+}
 BindResult ConvIntegerPortable(const KernelRequest& r) {
   return Bind(r, {IntPortable(), FilterPortable()}, kConvIntegerRoles, false);
 }
 BindResult QLinearConvAvx2(const KernelRequest& r) {
   return Bind(r, {IntAvx2(), FilterAvx2()}, kQLinearConvRoles, true);
+}
+BindResult QLinearConvVnni(const KernelRequest& r) {
+  return Bind(r, {IntVnni(), FilterAvx2()}, kQLinearConvRoles, true);
 }
 BindResult QLinearConvPortable(const KernelRequest& r) {
   return Bind(r, {IntPortable(), FilterPortable()}, kQLinearConvRoles, true);

@@ -151,6 +151,9 @@ BindResult Bind(const KernelRequest& request, const PlaneLevel& level, const Int
 BindResult QLinearDepthwiseAvx2(const KernelRequest& request) {
   return Bind(request, PlanesAvx2(), IntAvx2());
 }
+BindResult QLinearDepthwiseVnni(const KernelRequest& request) {
+  return Bind(request, PlanesAvx2(), IntVnni());
+}
 BindResult QLinearDepthwisePortable(const KernelRequest& request) {
   return Bind(request, PlanesPortable(), IntPortable());
 }

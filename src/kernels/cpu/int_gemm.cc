@@ -54,7 +54,10 @@ void PlacePairs(const void* src, int64_t depth, int64_t row, int64_t m, void* a)
     std::memcpy(dst, static_cast<const std::byte*>(src) + i * sizeof(*dst), sizeof(*dst));
 }
 
-int32_t PlaceBytes(const void* src, uint8_t flip, int64_t k, int64_t row, int64_t m, void* a) {
+int32_t PlaceBytes(const IntLevel& level, const void* src, uint8_t flip, int64_t k, int64_t row,
+                   int64_t m, void* a) {
+  if (level.place_row)
+    return level.place_row(src, flip, k, static_cast<uint32_t*>(a) + row * QuadsOf(k));
   const Place place = PlaceOf(row, m, QuadsOf(k));
   const uint32_t flips = flip * 0x01010101u;
   uint64_t even = 0, odd = 0;  // of bytes 0 and 2, 1 and 3, in halves of 32 bits
@@ -92,7 +95,7 @@ void PackIntB(IntForm form, const void* b, DType dtype, int64_t row, int64_t col
 void ParallelIntGemm(const IntLevel& level, IntForm form, const IntGemmArgs& args,
                      const ThreadBudget& threads) {
   const auto multiply = form == IntForm::kPairs ? level.multiply_pairs : level.multiply_bytes;
-  const size_t a_word = form == IntForm::kPairs ? sizeof(int32_t) : sizeof(SignedQuad);
+  const size_t a_word = WordBytesOfA(level, form);
   const double work = static_cast<double>(args.m) * args.n * std::max<int64_t>(args.depth, 1);
   const int64_t panels = PanelsOf(args.n), tiles = (args.m + kIntRows - 1) / kIntRows;
   const bool by_columns = panels >= tiles;

@@ -19,7 +19,7 @@ struct SignedQuad {
 /// A: tiles of kIntRows rows (fewer in the last), per step of `depth` one word of each row.
 /// B: panels of 16 columns, per step a 32-bit word of each.
 /// In pairs, a word is two 16-bit values of both. In bytes it is four values, and a SignedQuad of
-/// A.
+/// A; levels with place_row take A row by row instead.
 struct IntGemmArgs {
   int64_t m = 0, n = 0, depth = 0;
   const void* a = nullptr;
@@ -31,8 +31,9 @@ struct IntGemmArgs {
 };
 
 /// c[0, panels * 16) = a * B for one row, bound by B's bytes, so B stays 8 bits wide: panels of 16
-/// columns, per quad of rows 16 x 4 values. Both operands are in +-127, which keeps the 16-bit sums
-/// of two products exact; `a` is filled up with zeros to RowBytes.
+/// columns, per quad of rows 16 x 4 values, their bits flipped as the level wants them. Both
+/// operands are in +-127, which keeps the 16-bit sums of two products exact; `a` is filled up with
+/// zeros to RowBytes.
 struct IntRowArgs {
   const int8_t* a = nullptr;
   const int8_t* packed = nullptr;
@@ -49,6 +50,11 @@ struct RequantizeRow {
 
 struct IntLevel {
   std::string_view name;
+  std::string_view tile;  // of sums
+  /// Null where A is SignedQuads. Else multiply_bytes takes rows of A one after the other, each as
+  /// this writes it: k bytes, flipped and filled up with zeros to quads. Its B is unsigned.
+  /// Returns what multiply_bytes leaves out of the row's sums.
+  int32_t (*place_row)(const void* src, uint8_t flip, int64_t k, void* dst);
   void (*multiply_pairs)(const IntGemmArgs& args);
   void (*multiply_bytes)(const IntGemmArgs& args);
   void (*multiply_row)(const IntRowArgs& args);
@@ -72,10 +78,14 @@ struct IntLevel {
   /// dst[j] = DequantizeSum(src[j], row_scale, scales[j]) + bias[j].
   void (*dequantize_sums)(const int32_t* src, float row_scale, const RequantizeRow& columns,
                           const float* bias, int64_t n, float* dst);
+
+  /// Bits to flip in the signed bytes of B for multiply_bytes and multiply_row.
+  uint8_t flip_of_b() const { return place_row ? 0x80 : 0; }
 };
 
 const IntLevel& IntPortable();
 const IntLevel& IntAvx2();
+const IntLevel& IntVnni();
 
 /// How the values of one product are held.
 enum class IntForm : uint8_t { kPairs, kBytes };
@@ -87,9 +97,12 @@ inline int64_t PerWord(IntForm form) { return form == IntForm::kPairs ? 2 : 4; }
 inline int64_t WordsOf(IntForm form, int64_t k) { return (k + PerWord(form) - 1) / PerWord(form); }
 inline int64_t QuadsOf(int64_t k) { return WordsOf(IntForm::kBytes, k); }
 inline int64_t RowBytes(int64_t k) { return (k + 31) / 32 * 32; }
+inline size_t WordBytesOfA(const IntLevel& level, IntForm form) {
+  return form == IntForm::kPairs || level.place_row ? sizeof(int32_t) : sizeof(SignedQuad);
+}
 /// Bytes of packed operands of m x k and k x n values.
-inline size_t PackedABytes(IntForm form, int64_t m, int64_t k) {
-  return m * WordsOf(form, k) * (form == IntForm::kPairs ? sizeof(int32_t) : sizeof(SignedQuad));
+inline size_t PackedABytes(const IntLevel& level, IntForm form, int64_t m, int64_t k) {
+  return m * WordsOf(form, k) * WordBytesOfA(level, form);
 }
 inline size_t PackedBBytes(IntForm form, int64_t k, int64_t n) {
   return PanelsOf(n) * kPanel * WordsOf(form, k) * sizeof(int32_t);
@@ -124,7 +137,8 @@ bool AreMiddle(const ZeroPoints& zero_points);
 void PlacePairs(const void* src, int64_t depth, int64_t row, int64_t m, void* a);
 /// The same of k bytes, their bits flipped by `flip`, filled up with zeros. Returns what
 /// multiply_bytes leaves out of each of the row's sums, to be added to its row_start.
-int32_t PlaceBytes(const void* src, uint8_t flip, int64_t k, int64_t row, int64_t m, void* a);
+int32_t PlaceBytes(const IntLevel& level, const void* src, uint8_t flip, int64_t k, int64_t row,
+                   int64_t m, void* a);
 
 /// Packs panels [first, last) of B (k x n, element strides row and column) less its zero points.
 void PackIntB(IntForm form, const void* b, DType dtype, int64_t row, int64_t column, int64_t k,

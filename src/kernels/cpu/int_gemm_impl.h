@@ -5,27 +5,31 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "kernels/cpu/int_gemm.h"
 
 namespace minim {
 namespace {
 
-constexpr int64_t kDepthBlock = 384;  // 24 KiB of one panel
-
 struct IntTileArea {
   const void* a;  // one tile
-  const void* b;  // one panel
+  int64_t a_row;  // words between rows that are not in tiles
+  const void* b;  // one panel, or several
+  int64_t b_panel;
   int64_t depth;
   const int32_t *row_start, *column_start;
   int32_t* c;
   int64_t c_row;
+  int64_t columns;
   bool accumulate;  // instead of the starts
 };
 
-template <int rows>
+// A tile's header says how it is: kTile, kTilePanels at most, kDepthBlock (what panels of that
+// depth need fits L1), kMasksColumns (or whole panels only), kSignedQuads, kPlaceRow.
+template <int rows, int panels>
 struct PairTile;
-template <int rows>
+template <int rows, int panels>
 struct ByteTile;
 template <int panels>
 struct IntRow;
@@ -39,31 +43,45 @@ namespace minim {
 namespace {
 
 template <typename Tile>
-void RunIntTile(const IntTileArea& area, int64_t rows, int64_t columns) {
-  if (columns == kPanel) return Tile::Run(area);
+void RunIntTile(const IntTileArea& area, int64_t rows) {
+  if (kMasksColumns || area.columns == kPanel) return Tile::Run(area);
   alignas(64) int32_t buffer[kIntRows * kPanel];
   IntTileArea edge = area;
   edge.c = buffer;
   edge.c_row = kPanel;
   for (int64_t i = 0; area.accumulate && i < rows; ++i)
-    std::copy_n(area.c + i * area.c_row, columns, buffer + i * kPanel);
+    std::copy_n(area.c + i * area.c_row, area.columns, buffer + i * kPanel);
   Tile::Run(edge);
   for (int64_t i = 0; i < rows; ++i)
-    std::copy_n(buffer + i * kPanel, columns, area.c + i * area.c_row);
+    std::copy_n(buffer + i * kPanel, area.columns, area.c + i * area.c_row);
 }
 
-template <template <int> typename Tile>
-void RunIntRows(const IntTileArea& area, int64_t rows, int64_t columns) {
+template <template <int, int> typename Tile, int rows, int panels = kTilePanels>
+void RunIntPanels(const IntTileArea& area) {
+  if constexpr (panels > 1)
+    if (area.columns <= (panels - 1) * kPanel) return RunIntPanels<Tile, rows, panels - 1>(area);
+  RunIntTile<Tile<rows, panels>>(area, rows);
+}
+
+template <template <int, int> typename Tile>
+void RunIntRows(const IntTileArea& area, int64_t rows) {
   switch (rows) {
-    case 1: return RunIntTile<Tile<1>>(area, rows, columns);
-    case 2: return RunIntTile<Tile<2>>(area, rows, columns);
-    case 3: return RunIntTile<Tile<3>>(area, rows, columns);
-    default: return RunIntTile<Tile<kIntRows>>(area, rows, columns);
+    case 1: return RunIntPanels<Tile, 1>(area);
+    case 2: return RunIntPanels<Tile, 2>(area);
+    case 3: return RunIntPanels<Tile, 3>(area);
+    default: return RunIntPanels<Tile, kIntRows>(area);
   }
 }
 
-/// `Word`: of A.
-template <template <int> typename Tile, typename Word>
+// Columns of the tile that starts `left` columns before the end: 5 panels are cut as 3 and 2, since
+// sums of a single panel would wait for each other.
+inline int64_t TileColumns(int64_t left) {
+  const int64_t panels = PanelsOf(left), tiles = (panels + kTilePanels - 1) / kTilePanels;
+  return std::min(left, (panels + tiles - 1) / tiles * kPanel);
+}
+
+/// `Word`: of A, which is in tiles or row by row.
+template <template <int, int> typename Tile, typename Word, bool in_tiles>
 void IntMultiply(const IntGemmArgs& args) {
   constexpr int64_t kRows = 96;
   const auto* a = static_cast<const Word*>(args.a);
@@ -71,16 +89,23 @@ void IntMultiply(const IntGemmArgs& args) {
   for (int64_t row = 0; row < args.m; row += kRows) {
     const int64_t last_row = std::min(row + kRows, args.m);
     for (int64_t depth = 0; depth == 0 || depth < args.depth; depth += kDepthBlock) {
-      for (int64_t column = 0; column < args.n; column += kPanel) {
+      for (int64_t column = 0, columns; column < args.n; column += columns) {
+        columns = TileColumns(args.n - column);
         for (int64_t i = row; i < last_row; i += kIntRows) {
           const int64_t rows = std::min(kIntRows, last_row - i);
           RunIntRows<Tile>(
-              {a + i * args.depth + depth * rows, b + column * args.depth + depth * kPanel,
-               std::min(kDepthBlock, args.depth - depth),
-               args.row_start ? args.row_start + i : nullptr,
-               args.column_start ? args.column_start + column : nullptr,
-               args.c + i * args.c_row + column, args.c_row, depth > 0},
-              rows, std::min(kPanel, args.n - column));
+              {.a = a + i * args.depth + depth * (in_tiles ? rows : 1),
+               .a_row = args.depth,
+               .b = b + column * args.depth + depth * kPanel,
+               .b_panel = args.depth * kPanel,
+               .depth = std::min(kDepthBlock, args.depth - depth),
+               .row_start = args.row_start ? args.row_start + i : nullptr,
+               .column_start = args.column_start ? args.column_start + column : nullptr,
+               .c = args.c + i * args.c_row + column,
+               .c_row = args.c_row,
+               .columns = columns,
+               .accumulate = depth > 0},
+              rows);
         }
       }
     }
@@ -221,9 +246,12 @@ void DequantizeSums(const int32_t* src, float row_scale, const RequantizeRow& co
 }  // namespace
 
 const IntLevel& MINIM_INT() {
+  using QuadOfA = std::conditional_t<kSignedQuads, SignedQuad, uint32_t>;
   static constexpr IntLevel kLevel = {MINIM_INT_NAME,
-                                      IntMultiply<PairTile, int32_t>,
-                                      IntMultiply<ByteTile, SignedQuad>,
+                                      kTile,
+                                      kPlaceRow,
+                                      IntMultiply<PairTile, int32_t, true>,
+                                      IntMultiply<ByteTile, QuadOfA, kSignedQuads>,
                                       IntMultiplyRow,
                                       Pair<uint8_t>,
                                       Pair<int8_t>,

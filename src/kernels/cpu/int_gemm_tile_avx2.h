@@ -6,6 +6,11 @@
 namespace minim {
 namespace {
 
+constexpr std::string_view kTile = "4x16";
+constexpr int64_t kTilePanels = 1, kDepthBlock = 384;  // 24 KiB of one panel
+constexpr bool kMasksColumns = false, kSignedQuads = true;
+constexpr int32_t (*kPlaceRow)(const void* src, uint8_t flip, int64_t k, void* dst) = nullptr;
+
 inline __m256i LoadInts(const void* src) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(src));
 }
@@ -34,7 +39,7 @@ inline void StoreTile(const IntTileArea& t, const __m256i (&sum)[rows][2]) {
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(t.c + i * t.c_row) + j, sum[i][j]);
 }
 
-template <int rows>
+template <int rows, int panels>
 struct PairTile {
   static void Run(const IntTileArea& t) {
     __m256i sum[rows][2];
@@ -57,7 +62,7 @@ struct PairTile {
 // vpmaddubsw takes one unsigned operand, the magnitude of a; the sign goes to b as ~b = -b - 1,
 // which a's negative magnitudes make up for in the row's start. Nothing saturates: a pair of
 // products lies in 2 * 128 * [-128, 127] whatever the bytes are.
-template <int rows>
+template <int rows, int panels>
 struct ByteTile {
   static void Run(const IntTileArea& t) {
     __m256i sum[rows][2];

@@ -4,6 +4,11 @@
 namespace minim {
 namespace {
 
+constexpr std::string_view kTile = "4x16";
+constexpr int64_t kTilePanels = 1, kDepthBlock = 384;  // 24 KiB of one panel
+constexpr bool kMasksColumns = false, kSignedQuads = true;
+constexpr int32_t (*kPlaceRow)(const void* src, uint8_t flip, int64_t k, void* dst) = nullptr;
+
 /// Adds `dot`(word of A, word of B) of every step to a tile of sums.
 template <int rows, typename Word, typename F>
 void RunTile(const IntTileArea& t, F&& dot) {
@@ -24,7 +29,7 @@ void RunTile(const IntTileArea& t, F&& dot) {
     for (int j = 0; j < kPanel; ++j) t.c[i * t.c_row + j] = static_cast<int32_t>(sum[i][j]);
 }
 
-template <int rows>
+template <int rows, int panels>
 struct PairTile {
   static void Run(const IntTileArea& t) {
     RunTile<rows, uint32_t>(t, [](uint32_t x, uint32_t y) {
@@ -34,7 +39,7 @@ struct PairTile {
   }
 };
 
-template <int rows>
+template <int rows, int panels>
 struct ByteTile {
   static void Run(const IntTileArea& t) {
     RunTile<rows, SignedQuad>(t, [](const SignedQuad& x, uint32_t word) {

@@ -15,7 +15,8 @@ void WordImages::FillPlane(const IntLevel& level, const uint8_t* src, int64_t le
                            float* dst) const {
   if (form == IntForm::kBytes) {
     const auto channel = [&](int64_t i) { return src + std::min(i, left - 1) * plane; };
-    return level.quad({channel(0), channel(1), channel(2), channel(3)}, FlipOf(dtype), plane, dst);
+    return level.quad({channel(0), channel(1), channel(2), channel(3)},
+                      FlipOf(dtype) ^ level.flip_of_b(), plane, dst);
   }
   const uint8_t* second = left > 1 ? src + plane : nullptr;
   if (dtype == DType::u8) return level.pair_u8(src, second, zero, plane, dst);

@@ -16,8 +16,9 @@ struct WordImages {
   int64_t size_of_one() const { return groups * channels * plane; }
   /// How many of `batch` images are put into words at a time, so that a cache holds them.
   int64_t Together(int64_t batch) const;
-  /// Pairs: 16-bit values less the zero point. Bytes: signed, as they are or less 128. A channel
-  /// that is missing in the last word of a group is anything; its weights are zero.
+  /// Pairs: 16-bit values less the zero point. Bytes: signed, as they are or less 128, then flipped
+  /// as the level's B. A channel that is missing in the last word of a group is anything; its
+  /// weights are zero.
   void Fill(const IntLevel& level, const uint8_t* src, int64_t images, int32_t zero,
             const ThreadBudget& threads, float* dst) const;
 

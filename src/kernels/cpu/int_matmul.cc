@@ -56,7 +56,7 @@ struct Scratch {
 
 size_t Carve(const Plan& p, std::byte* base, Scratch* to) {
   Carver carver(base);
-  to->a = carver.Take<std::byte>(PackedABytes(p.form, p.s.m, p.s.k));
+  to->a = carver.Take<std::byte>(PackedABytes(*p.level, p.form, p.s.m, p.s.k));
   to->packed = carver.Take<std::byte>(p.packed ? 0 : p.matrix_bytes());
   to->bytes = carver.Take<uint8_t>(p.gathers() ? p.s.m * p.s.k : 0);
   to->pairs = carver.Take<int16_t>(p.form == IntForm::kPairs ? p.s.m * p.depth() * 2 : 0);
@@ -74,18 +74,21 @@ int32_t ZeroOfA(const Plan& p, const KernelArgs& args, int64_t row) {
   return ZeroPoints{zeros, p.a_dtype, p.a_zeros}.At(row);
 }
 
-/// Panels of one matrix, then the sum of each column less its zero points.
+/// Panels of one matrix, bytes flipped as the level wants them, then the sum of each column less
+/// its zero points.
 void PackB(const Plan& p, const void* b, const ZeroPoints& zeros, int64_t first, int64_t last,
            std::byte* packed) {
   const ProductShape& s = p.s;
   PackIntB(p.form, b, p.b_dtype, s.b_row, s.b_column, s.k, s.n, zeros, first, last, packed);
   if (p.form != IntForm::kBytes) return;
   auto* sums = reinterpret_cast<int32_t*>(packed + PackedBBytes(p.form, s.k, s.n));
+  const auto flip = static_cast<int8_t>(p.level->flip_of_b());
   for (int64_t panel = first; panel < last; ++panel) {
-    const auto* words = reinterpret_cast<const int8_t*>(packed) + panel * p.depth() * kPanel * 4;
+    const int64_t bytes = p.depth() * kPanel * 4;
+    auto* words = reinterpret_cast<int8_t*>(packed) + panel * bytes;
     std::fill_n(sums + panel * kPanel, kPanel, 0);
-    for (int64_t i = 0; i < p.depth() * kPanel * 4; ++i)
-      sums[panel * kPanel + i / 4 % kPanel] += words[i];
+    for (int64_t i = 0; i < bytes; ++i) sums[panel * kPanel + i / 4 % kPanel] += words[i];
+    for (int64_t i = 0; i < bytes; ++i) words[i] = static_cast<int8_t>(words[i] ^ flip);
   }
 }
 
@@ -114,7 +117,7 @@ void PrepareA(const Plan& p, const KernelArgs& args, int64_t batch, const Scratc
       if (!p.gathers()) src = a;
     }
     if (p.form == IntForm::kBytes) {
-      to.row_start[i] = PlaceBytes(src, FlipOf(dtype), s.k, i, s.m, to.a);
+      to.row_start[i] = PlaceBytes(*p.level, src, FlipOf(dtype), s.k, i, s.m, to.a);
     } else {
       int16_t* pairs = to.pairs + i * p.depth() * 2;
       FillPairs(p, src, dtype, rounds ? 0 : ZeroOfA(p, args, i), pairs);
@@ -262,8 +265,9 @@ void PackWeights(const KernelRequest& request, Plan* p) {
   const ZeroPoints zeros{zero ? zero->constant : nullptr, p->b_dtype, p->b_zeros};
   if (AreMiddle(zeros) && p->a_zeros <= 1) p->form = IntForm::kBytes;
   if (b.constant == nullptr) return;
-  std::string key =
-      fmt::format("int{}.{}.{}.{}.{}", PerWord(p->form), s.k, s.n, s.b_row, s.b_column);
+  std::string key = fmt::format("int{}.{}.{}.{}.{}.{}", PerWord(p->form),
+                                p->form == IntForm::kBytes ? p->level->flip_of_b() : 0, s.k, s.n,
+                                s.b_row, s.b_column);
   for (int64_t i = 0; i < p->b_zeros; ++i) key += fmt::format(".{}", zeros.At(i));
   p->packed = request.packs->GetOrPack(
       b.ConstantView(), key, s.b_matrices * p->matrix_bytes(), [&](std::byte* bytes) {
@@ -297,7 +301,7 @@ BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles
   Scratch none;
   const size_t scratch = Carve(p, nullptr, &none);
   return MakeKernel(
-      fmt::format("int8 gemm {} 4x16, {}", level.name, Name(p.form)),
+      fmt::format("int8 gemm {} {}, {}", level.name, level.tile, Name(p.form)),
       [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 
@@ -310,25 +314,38 @@ BindResult BindQGemm(const KernelRequest& request, const IntLevel& level) {
 BindResult MatMulIntegerAvx2(const KernelRequest& r) {
   return Bind(r, IntAvx2(), kMatMulInteger, Result8::kSums);
 }
+BindResult MatMulIntegerVnni(const KernelRequest& r) {
+  return Bind(r, IntVnni(), kMatMulInteger, Result8::kSums);
+}
 BindResult MatMulIntegerPortable(const KernelRequest& r) {
   return Bind(r, IntPortable(), kMatMulInteger, Result8::kSums);
 }
 BindResult QLinearMatMulAvx2(const KernelRequest& r) {
   return Bind(r, IntAvx2(), kQLinearMatMul, Result8::kQuantized);
 }
+BindResult QLinearMatMulVnni(const KernelRequest& r) {
+  return Bind(r, IntVnni(), kQLinearMatMul, Result8::kQuantized);
+}
 BindResult QLinearMatMulPortable(const KernelRequest& r) {
   return Bind(r, IntPortable(), kQLinearMatMul, Result8::kQuantized);
 }
 BindResult QGemmAvx2(const KernelRequest& r) { return BindQGemm(r, IntAvx2()); }
+BindResult QGemmVnni(const KernelRequest& r) { return BindQGemm(r, IntVnni()); }
 BindResult QGemmPortable(const KernelRequest& r) { return BindQGemm(r, IntPortable()); }
 BindResult MatMulIntegerToFloatAvx2(const KernelRequest& r) {
   return Bind(r, IntAvx2(), kIntegerToFloat, Result8::kFloat);
+}
+BindResult MatMulIntegerToFloatVnni(const KernelRequest& r) {
+  return Bind(r, IntVnni(), kIntegerToFloat, Result8::kFloat);
 }
 BindResult MatMulIntegerToFloatPortable(const KernelRequest& r) {
   return Bind(r, IntPortable(), kIntegerToFloat, Result8::kFloat);
 }
 BindResult RowQuantizedMatMulAvx2(const KernelRequest& r) {
   return Bind(r, IntAvx2(), kRowQuantized, Result8::kRowFloat);
+}
+BindResult RowQuantizedMatMulVnni(const KernelRequest& r) {
+  return Bind(r, IntVnni(), kRowQuantized, Result8::kRowFloat);
 }
 BindResult RowQuantizedMatMulPortable(const KernelRequest& r) {
   return Bind(r, IntPortable(), kRowQuantized, Result8::kRowFloat);

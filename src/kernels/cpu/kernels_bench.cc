@@ -1,5 +1,7 @@
 // GFLOP/s of the heavy kernels at each level. Roofline of one Zen 3 core at f GHz: FP32 FMA 32 f
-// GFLOP/s (two 8-wide multiply-adds a cycle); int8 through vpmaddwd 64 f GOP/s less the adds.
+// GFLOP/s (two 8-wide multiply-adds a cycle); int8 through vpmaddwd 64 f GOP/s less the adds. Of a
+// core with two 512-bit ports: vpdpbusd 256 f GOP/s (two of 64 multiply-adds a cycle), vpdpwssd
+// half.
 #include <benchmark/benchmark.h>
 
 #include "kernels/cpu/test_support.h"
@@ -36,8 +38,9 @@ void MatMulInteger(benchmark::State& state, int64_t m, int64_t n, int64_t k) {
            .constants = {1}},
           2.0 * m * n * k);
 }
-BENCHMARK_CAPTURE(MatMulInteger, square, 512, 512, 512)->Arg(0)->Arg(1);
-BENCHMARK_CAPTURE(MatMulInteger, batch1, 1, 512, 512)->Arg(0)->Arg(1);
+BENCHMARK_CAPTURE(MatMulInteger, square, 512, 512, 512)->Arg(0)->Arg(1)->Arg(3);
+BENCHMARK_CAPTURE(MatMulInteger, batch32, 32, 512, 512)->Arg(1)->Arg(3);
+BENCHMARK_CAPTURE(MatMulInteger, batch1, 1, 512, 512)->Arg(0)->Arg(1)->Arg(3);
 
 KernelCase ConvOf(const char* op, int64_t n, int64_t c, int64_t hw, int64_t m, int64_t k) {
   const Dims x{n, c, hw, hw}, w{m, c, k, k}, y{n, m, hw, hw};
@@ -82,6 +85,70 @@ BENCHMARK_CAPTURE(Conv, small_weight_gradient, "ConvWeightGrad", 64, 16, 14, 32,
     ->Arg(0)
     ->Arg(1)
     ->Arg(2);
+
+KernelCase IntConvOf(const char* op, int64_t c, int64_t hw, int64_t m, int64_t k, DType w_dtype) {
+  const Dims x{1, c, hw, hw}, w{m, c, k, k}, y{1, m, hw, hw};
+  const int64_t pad = k / 2;
+  // Zero points in the middle are those of signed weights; others keep them 16 bits wide. Weights
+  // are as large as Winograd's tiles allow of 512 channels.
+  const Tensor weights = w_dtype == DType::i8 ? Integers<int8_t>(w, 2, -40, 40)
+                                              : Integers<uint8_t>(w, 2, 0, 255),
+               zero = w_dtype == DType::i8 ? Tensor::Scalar<int8_t>(0) : Tensor::Scalar<uint8_t>(3),
+               pixels = Integers<uint8_t>(x, 1, 0, 255), x_zero = Tensor::Scalar<uint8_t>(7);
+  KernelCase test{.op = op, .attributes = {{"pads", std::vector<int64_t>{pad, pad, pad, pad}}}};
+  if (test.op == "ConvInteger") {
+    test.inputs = {pixels, weights, x_zero, zero};
+    test.outputs = {Tensor(DType::i32, y)};
+    test.constants = {1, 2, 3};
+  } else {
+    test.inputs = {pixels,
+                   Tensor::Scalar<float>(0.02f),
+                   x_zero,
+                   weights,
+                   Tensor::Scalar<float>(0.01f),
+                   zero,
+                   Tensor::Scalar<float>(1),
+                   Tensor::Scalar<uint8_t>(128)};
+    test.outputs = {Tensor(DType::u8, y)};
+    test.constants = {2, 3, 5};
+  }
+  return test;
+}
+
+void IntConv(benchmark::State& state, const char* op, int64_t c, int64_t hw, int64_t m, int64_t k,
+             DType w_dtype) {
+  Measure(state, IntConvOf(op, c, hw, m, k, w_dtype), 2.0 * c * hw * hw * m * k * k);
+}
+BENCHMARK_CAPTURE(IntConv, sums_64x56, "ConvInteger", 64, 56, 64, 3, DType::i8)->Arg(1)->Arg(3);
+BENCHMARK_CAPTURE(IntConv, sums_256x14, "ConvInteger", 256, 14, 256, 3, DType::i8)->Arg(1)->Arg(3);
+BENCHMARK_CAPTURE(IntConv, pairs_64x56, "ConvInteger", 64, 56, 64, 3, DType::u8)->Arg(1)->Arg(3);
+BENCHMARK_CAPTURE(IntConv, quantized_64x56, "QLinearConv", 64, 56, 64, 3, DType::i8)
+    ->Arg(1)
+    ->Arg(3);
+BENCHMARK_CAPTURE(IntConv, quantized_128x28, "QLinearConv", 128, 28, 128, 3, DType::i8)
+    ->Arg(1)
+    ->Arg(3);
+BENCHMARK_CAPTURE(IntConv, quantized_256x14, "QLinearConv", 256, 14, 256, 3, DType::i8)
+    ->Arg(1)
+    ->Arg(3);
+BENCHMARK_CAPTURE(IntConv, quantized_512x28, "QLinearConv", 512, 28, 512, 3, DType::i8)
+    ->Arg(1)
+    ->Arg(3);
+BENCHMARK_CAPTURE(IntConv, quantized_512x14, "QLinearConv", 512, 14, 512, 3, DType::i8)
+    ->Arg(1)
+    ->Arg(3);
+BENCHMARK_CAPTURE(IntConv, quantized_64x224, "QLinearConv", 64, 224, 64, 3, DType::i8)
+    ->Arg(1)
+    ->Arg(3);
+BENCHMARK_CAPTURE(IntConv, quantized_32x112, "QLinearConv", 32, 112, 32, 3, DType::i8)
+    ->Arg(1)
+    ->Arg(3);
+BENCHMARK_CAPTURE(IntConv, quantized_3x224, "QLinearConv", 3, 224, 64, 3, DType::i8)
+    ->Arg(1)
+    ->Arg(3);
+BENCHMARK_CAPTURE(IntConv, quantized_pointwise, "QLinearConv", 256, 14, 1024, 1, DType::i8)
+    ->Arg(1)
+    ->Arg(3);
 
 void Elementwise(benchmark::State& state, const char* op) {
   Measure(state,

@@ -177,17 +177,26 @@ BindResult BindDynamic(const KernelRequest& request, const IntLevel& level) {
 BindResult QuantizeLinearAvx2(const KernelRequest& request) {
   return BindQuantize(request, IntAvx2());
 }
+BindResult QuantizeLinearVnni(const KernelRequest& request) {
+  return BindQuantize(request, IntVnni());
+}
 BindResult QuantizeLinearPortable(const KernelRequest& request) {
   return BindQuantize(request, IntPortable());
 }
 BindResult DequantizeLinearAvx2(const KernelRequest& request) {
   return BindDequantize(request, IntAvx2());
 }
+BindResult DequantizeLinearVnni(const KernelRequest& request) {
+  return BindDequantize(request, IntVnni());
+}
 BindResult DequantizeLinearPortable(const KernelRequest& request) {
   return BindDequantize(request, IntPortable());
 }
 BindResult DynamicQuantizeAvx2(const KernelRequest& request) {
   return BindDynamic(request, IntAvx2());
+}
+BindResult DynamicQuantizeVnni(const KernelRequest& request) {
+  return BindDynamic(request, IntVnni());
 }
 BindResult DynamicQuantizePortable(const KernelRequest& request) {
   return BindDynamic(request, IntPortable());

@@ -18,7 +18,8 @@ using namespace recurrent;
 struct ByteRows {
   int64_t count = 0, depth = 0;
   int8_t* bytes = nullptr;  // RowBytes(depth) apart
-  SignedQuad* placed = nullptr;
+  std::byte* placed = nullptr;
+  size_t row_bytes = 0;  // of those placed
   int32_t* start = nullptr;
   float* scales = nullptr;
 };
@@ -50,12 +51,14 @@ void Narrow(const float* src, DType dtype, int64_t n, void* dst) {
   ConvertElements({src, DType::f32, Dims{n}}, {dst, dtype, Dims{n}});
 }
 
-ByteRows TakeRows(int64_t count, int64_t depth, Carver& carver) {
+ByteRows TakeRows(const IntLevel& level, int64_t count, int64_t depth, Carver& carver) {
   const int64_t placed = count > 1 ? count : 0;
+  const size_t row_bytes = PackedABytes(level, IntForm::kBytes, 1, depth);
   return {.count = count,
           .depth = depth,
           .bytes = carver.Take<int8_t>(count * RowBytes(depth)),
-          .placed = carver.Take<SignedQuad>(placed * QuadsOf(depth)),
+          .placed = carver.Take<std::byte>(placed * row_bytes),
+          .row_bytes = row_bytes,
           .start = carver.Take<int32_t>(placed),
           .scales = carver.Take<float>(count)};
 }
@@ -76,8 +79,8 @@ size_t Carve(const RecurrentPlan& p, std::byte* base, Scratch* s) {
   s->next = carver.Take<float>(p.batch * p.padded());
   s->reset = carver.Take<float>(p.phases > 1 ? p.batch * p.padded() : 0);
   s->c = carver.Take<float>(p.batch * p.padded());
-  s->x_bytes = TakeRows(p.quantized() ? p.rows() : 0, p.inputs, carver);
-  s->h_bytes = TakeRows(p.quantized() ? p.batch : 0, p.hidden, carver);
+  s->x_bytes = TakeRows(*p.ints, p.quantized() ? p.rows() : 0, p.inputs, carver);
+  s->h_bytes = TakeRows(*p.ints, p.quantized() ? p.batch : 0, p.hidden, carver);
   return carver.bytes();
 }
 
@@ -142,7 +145,8 @@ void QuantizeRows(const RecurrentPlan& p, const float* src, int64_t stride, cons
     int8_t* bytes = to.bytes + row * width;
     std::fill_n(bytes + to.depth, width - to.depth, int8_t{0});
     to.scales[row] = p.ints->quantize_row(src + row * stride, to.depth, bytes);
-    if (to.count > 1) to.start[row] = PlaceBytes(bytes, 0, to.depth, row, to.count, to.placed);
+    if (to.count > 1)
+      to.start[row] = PlaceBytes(*p.ints, bytes, 0, to.depth, row, to.count, to.placed);
   }
 }
 
@@ -174,7 +178,7 @@ void MultiplyBytes(const RecurrentPlan& p, const RecurrentPack& pack, const std:
         p.ints->multiply_bytes({.m = rows,
                                 .n = n,
                                 .depth = quads,
-                                .a = a.placed + first * quads,
+                                .a = a.placed + first * a.row_bytes,
                                 .packed = b,
                                 .row_start = a.start + first,
                                 .c = sums,

@@ -189,6 +189,7 @@ BindResult Bind(const KernelRequest& request, const Levels& levels) {
   p.dtype = request.inputs[kX].dtype;
   p.threads = std::max(1, request.threads);
   p.w_pack.format = p.r_pack.format = FormatOf(p);
+  p.w_pack.flip = p.r_pack.flip = levels.ints.flip_of_b();
   p.w_pack.hidden = p.r_pack.hidden = p.hidden;
   p.w_pack.groups[0] = {0, p.gates};
   p.w_pack.depth = p.inputs;
@@ -203,6 +204,9 @@ BindResult Bind(const KernelRequest& request, const Levels& levels) {
 
 }  // namespace
 
+BindResult RecurrentVnni(const KernelRequest& request) {
+  return Bind(request, {GemmAvx512(), IntVnni(), CellsAvx512()});
+}
 BindResult RecurrentAvx512(const KernelRequest& request) {
   return Bind(request, {GemmAvx512(), IntAvx2(), CellsAvx512()});
 }

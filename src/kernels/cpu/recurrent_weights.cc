@@ -58,7 +58,7 @@ void PackColumn(const Matrix<T>& matrix, int64_t row, int64_t column, const Recu
   for (int64_t k = 0; k < pack.depth; ++k) {
     if (pack.format == WeightFormat::kS8) {
       auto* dst = reinterpret_cast<int8_t*>(panel) + (k / 4 * kPanel + column) * 4 + k % 4;
-      *dst = static_cast<int8_t>(matrix.Centred(row, k));
+      *dst = static_cast<int8_t>(matrix.Centred(row, k) ^ static_cast<int8_t>(pack.flip));
     } else if (pack.format == WeightFormat::kBf16) {
       auto* dst = reinterpret_cast<uint16_t*>(panel) + k * kPanel + Bf16Place(column);
       *dst = BFloat16(matrix.Float(row, k)).bits;
@@ -73,6 +73,8 @@ void Pack(const Matrix<T>& matrix, const RecurrentPack& pack, std::byte* packed)
   std::byte* panel = packed;
   auto* scale = reinterpret_cast<float*>(packed + pack.panels() * pack.panel_bytes());
   std::fill_n(packed, pack.bytes(), std::byte{0});
+  if (pack.format == WeightFormat::kS8)
+    std::fill_n(packed, pack.panels() * pack.panel_bytes(), std::byte{pack.flip});
   for (const GateGroup& group : pack.groups) {
     for (int64_t i = 0; i < pack.blocks() * group.gates; ++i) {
       const int64_t unit = i / group.gates * kPanel, gate = group.first + i % group.gates;
@@ -113,7 +115,7 @@ size_t RecurrentPack::bytes() const {
 }
 
 std::string RecurrentPack::Key(const RecurrentWeights& weights) const {
-  std::string key = fmt::format("recurrent16.{}.{}.{}.{}.", Name(format), groups[0].gates,
+  std::string key = fmt::format("recurrent16.{}.{}.{}.{}.{}.", Name(format), flip, groups[0].gates,
                                 groups[1].gates, hidden);
   const size_t parameters = weights.view.dims[0] * weights.per_direction;
   if (weights.scales != nullptr)

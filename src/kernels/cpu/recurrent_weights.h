@@ -33,6 +33,7 @@ struct GateGroup {
 struct RecurrentPack {
   int64_t hidden = 0, depth = 0;
   WeightFormat format = WeightFormat::kF32;
+  uint8_t flip = 0;  // bits of kS8's bytes
   std::array<GateGroup, 2> groups = {};
 
   int64_t blocks() const { return PanelsOf(hidden); }

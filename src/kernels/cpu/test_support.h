@@ -103,7 +103,8 @@ class BoundCase {
 /// The levels this machine can run that have rows of their own.
 inline std::vector<Isa> TestLevels() {
   std::vector<Isa> levels = {Isa::kPortable};
-  if (DetectIsa() >= Isa::kAvx2) levels.push_back(Isa::kAvx2);
+  for (Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni})
+    if (DetectIsa() >= isa) levels.push_back(isa);
   return levels;
 }
 
