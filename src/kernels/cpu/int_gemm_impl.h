@@ -163,9 +163,11 @@ constexpr int32_t kHigh = std::numeric_limits<T>::max();
 inline int32_t RoundTo(float x, int32_t zero_point, int32_t low, int32_t high) {
   const float least = static_cast<float>(low - zero_point);
   const float most = static_cast<float>(high - zero_point);
-  const float rounded = std::nearbyint(x);
-  const float bounded = rounded >= least ? rounded : least;
-  return static_cast<int32_t>(bounded > most ? most : bounded) + zero_point;
+  const float bounded = x > least ? x : least;  // least if NaN; whole bounds commute with rounding
+  // Near 1.5 * 2^23 a float is an integer, rounded half to even, in its lowest bits.
+  constexpr float kWhole = 12582912;
+  const float shifted = (bounded < most ? bounded : most) + kWhole;
+  return std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kWhole) + zero_point;
 }
 
 template <typename T>

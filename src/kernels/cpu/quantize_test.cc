@@ -324,6 +324,25 @@ TEST(QuantizeTest, LinearPerTensorAndAxis) {
   ExpectSameAtEveryLevel(bias, Tensor::From<float>({2}, {-1.5f, 3.5f}), "i32");
 }
 
+// Enough of them for whole vectors and for the rest.
+TEST(QuantizeTest, HalvesGoToEvenAndWhatIsNoNumberToTheLeast) {
+  for (const int zero : {-128, -7, 0, 127}) {
+    KernelCase test{.op = "QuantizeLinear",
+                    .inputs = {Tensor(DType::f32, {1211}), Tensor::Scalar<float>(0.25f),
+                               Tensor::Scalar<int8_t>(static_cast<int8_t>(zero))},
+                    .outputs = {Tensor(DType::i8, {1211})}};
+    auto x = test.inputs[0].as<float>();
+    Tensor expected(DType::i8, {1211});
+    for (size_t i = 0; i < x.size(); ++i) {
+      const float odd[] = {NAN, INFINITY, -INFINITY, 3e38f, -3e38f, -0.0f};
+      x[i] = i < 1200 ? (static_cast<float>(i) - 600) / 8 : odd[i % 6];
+      if (i % 97 == 0) x[i] = odd[i % 6];
+      expected.as<int8_t>()[i] = static_cast<int8_t>(Requantize(x[i] / 0.25f, zero, -128, 127));
+    }
+    ExpectSameAtEveryLevel(test, expected, fmt::format("{}", zero));
+  }
+}
+
 TEST(QuantizeTest, DynamicRangeIncludesZero) {
   KernelCase test{
       .op = "DynamicQuantizeLinear",
