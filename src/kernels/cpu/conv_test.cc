@@ -227,7 +227,9 @@ TEST(ConvTest, TilesWhereTheyPay) {
   EXPECT_EQ(BoundTo(c, true).find("winograd"), std::string::npos);
 }
 
-// Against the direct product in units of a typical result: the points are chosen for this.
+// Against the direct product of the portable level in units of a typical result: the points are
+// chosen for this. Higher levels cut direct sums into shorter blocks, which are more accurate, and
+// leave the tiles' error as it is.
 TEST(ConvTest, TilesAreAboutAsAccurate) {
   const ConvCase c{"", {1, 128, 28, 28}, {32, 128, 3, 3}, 1, {1, 1}, {1, 1}, {1, 1, 1, 1}};
   const Tensor x = Uniform(c.x, 1), w = Uniform(c.w, 2);
@@ -247,7 +249,8 @@ TEST(ConvTest, TilesAreAboutAsAccurate) {
       square += std::pow(test.outputs[0].as<float>()[i] - expected[i], 2);
     return std::sqrt(square / static_cast<double>(expected.size()));
   };
-  for (Isa isa : TestLevels()) EXPECT_LT(error(true, isa), 4 * error(false, isa)) << Name(isa);
+  const double direct = error(false, Isa::kPortable);
+  for (Isa isa : TestLevels()) EXPECT_LT(error(true, isa), 4 * direct) << Name(isa);
 }
 
 TEST(ConvTest, AutoPadAndEmptyBatch) {

@@ -247,7 +247,7 @@ BindResult ConvIntegerAvx2(const KernelRequest& r) {
   return Bind(r, {IntAvx2(), FilterAvx2()}, kConvIntegerRoles, false);
 }
 BindResult ConvIntegerVnni(const KernelRequest& r) {
-  return Bind(r, {IntVnni(), FilterAvx2()}, kConvIntegerRoles, false);
+  return Bind(r, {IntVnni(), FilterAvx512()}, kConvIntegerRoles, false);
 }
 BindResult ConvIntegerPortable(const KernelRequest& r) {
   return Bind(r, {IntPortable(), FilterPortable()}, kConvIntegerRoles, false);
@@ -256,7 +256,7 @@ BindResult QLinearConvAvx2(const KernelRequest& r) {
   return Bind(r, {IntAvx2(), FilterAvx2()}, kQLinearConvRoles, true);
 }
 BindResult QLinearConvVnni(const KernelRequest& r) {
-  return Bind(r, {IntVnni(), FilterAvx2()}, kQLinearConvRoles, true);
+  return Bind(r, {IntVnni(), FilterAvx512()}, kQLinearConvRoles, true);
 }
 BindResult QLinearConvPortable(const KernelRequest& r) {
   return Bind(r, {IntPortable(), FilterPortable()}, kQLinearConvRoles, true);

@@ -100,7 +100,7 @@ void ParallelIntGemm(const IntLevel& level, IntForm form, const IntGemmArgs& arg
   const int64_t panels = PanelsOf(args.n), tiles = (args.m + kIntRows - 1) / kIntRows;
   const bool by_columns = panels >= tiles;
   const int64_t units = by_columns ? panels : tiles;
-  const auto most = static_cast<int64_t>(work / 100e3) + 1;
+  const auto most = static_cast<int64_t>(work / level.words_per_thread) + 1;
   const int pieces = static_cast<int>(std::min({most, units, int64_t{threads.threads}}));
   if (pieces <= 1) return multiply(args);
   threads.ParallelFor(pieces, [&](int i) {

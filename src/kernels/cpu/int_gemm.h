@@ -50,7 +50,8 @@ struct RequantizeRow {
 
 struct IntLevel {
   std::string_view name;
-  std::string_view tile;  // of sums
+  std::string_view tile;        // of sums
+  double words_per_thread = 0;  // products that take about 6 us, worth waking a thread for
   /// Null where A is SignedQuads. Else multiply_bytes takes rows of A one after the other, each as
   /// this writes it: k bytes, flipped and filled up with zeros to quads. Its B is unsigned.
   /// Returns what multiply_bytes leaves out of the row's sums.

@@ -25,8 +25,9 @@ struct IntTileArea {
   bool accumulate;  // instead of the starts
 };
 
-// A tile's header says how it is: kTile, kTilePanels at most, kDepthBlock (what panels of that
-// depth need fits L1), kMasksColumns (or whole panels only), kSignedQuads, kPlaceRow.
+// A tile's header says how it is: kTile, kWordsPerThread, kTilePanels at most, kDepthBlock (what
+// panels of that depth need fits L1), kMasksColumns (or whole panels only), kSignedQuads,
+// kPlaceRow.
 template <int rows, int panels>
 struct PairTile;
 template <int rows, int panels>
@@ -251,6 +252,7 @@ const IntLevel& MINIM_INT() {
   using QuadOfA = std::conditional_t<kSignedQuads, SignedQuad, uint32_t>;
   static constexpr IntLevel kLevel = {MINIM_INT_NAME,
                                       kTile,
+                                      kWordsPerThread,
                                       kPlaceRow,
                                       IntMultiply<PairTile, int32_t, true>,
                                       IntMultiply<ByteTile, QuadOfA, kSignedQuads>,

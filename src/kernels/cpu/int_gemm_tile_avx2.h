@@ -7,6 +7,7 @@ namespace minim {
 namespace {
 
 constexpr std::string_view kTile = "4x16";
+constexpr double kWordsPerThread = 100e3;
 constexpr int64_t kTilePanels = 1, kDepthBlock = 384;  // 24 KiB of one panel
 constexpr bool kMasksColumns = false, kSignedQuads = true;
 constexpr int32_t (*kPlaceRow)(const void* src, uint8_t flip, int64_t k, void* dst) = nullptr;

@@ -8,6 +8,7 @@ namespace minim {
 namespace {
 
 constexpr std::string_view kTile = "4x64";
+constexpr double kWordsPerThread = 500e3;
 constexpr int64_t kTilePanels = 4, kDepthBlock = 128;  // 32 KiB of four panels
 constexpr bool kMasksColumns = true, kSignedQuads = false;
 

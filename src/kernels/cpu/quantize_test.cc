@@ -108,6 +108,28 @@ TEST(QuantizeTest, SignedBytesAtTheirExtremes) {
   }
 }
 
+// By rows and by columns over threads, in every width of a tile, and some in blocks of rows and
+// depth; signed bytes, and pairs.
+TEST(QuantizeTest, ProductsCutIntoTilesAndThreads) {
+  for (const auto& [m, n, k] : {std::tuple{210, 97, 203},
+                                {42, 330, 300},
+                                {3, 250, 70},
+                                {101, 16, 1100},
+                                {6, 30, 9},
+                                {5, 47, 12},
+                                {4, 64, 13}}) {
+    const Tensor x = Bytes(DType::u8, {m, k}, 1), w = Bytes(DType::i8, {k, n}, 2),
+                 zx = Bytes(DType::u8, {}, 3);
+    for (const Tensor& zw : {Tensor(DType::i8, {}), Tensor::Scalar<int8_t>(5)}) {
+      KernelCase test{.op = "MatMulInteger",
+                      .inputs = {x, w, zx, zw},
+                      .outputs = {Tensor(DType::i32, {m, n})},
+                      .constants = {1, 3}};
+      ExpectSameAtEveryLevel(test, Sums(x, w, zx, zw, m, n, k), fmt::format("{} {} {}", m, n, k));
+    }
+  }
+}
+
 TEST(QuantizeTest, QLinearMatMulPerColumn) {
   const int64_t m = 9, n = 21, k = 40;
   for (DType ty : {DType::u8, DType::i8}) {
