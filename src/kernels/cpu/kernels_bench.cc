@@ -150,6 +150,23 @@ BENCHMARK_CAPTURE(IntConv, quantized_pointwise, "QLinearConv", 256, 14, 1024, 1,
     ->Arg(1)
     ->Arg(3);
 
+void QuantizedLstm(benchmark::State& state, int64_t batch, int64_t hidden) {
+  const int64_t steps = 20, gates = 4 * hidden;
+  const Tensor scales = Tensor::From<float>({1}, {0.001f}), zeros(DType::i8, {1});
+  Measure(state,
+          {.op = "DynamicQuantizeLSTM",
+           .attributes = {{"hidden_size", hidden}},
+           .inputs = {Uniform({steps, batch, hidden}, 1),
+                      Integers<int8_t>({1, hidden, gates}, 2, -127, 127),
+                      Integers<int8_t>({1, hidden, gates}, 3, -127, 127), Tensor(), Tensor(),
+                      Tensor(), Tensor(), Tensor(), scales, zeros, scales, zeros},
+           .outputs = {Tensor(DType::f32, {steps, 1, batch, hidden})},
+           .constants = {1, 2, 8, 9, 10, 11}},
+          2.0 * steps * batch * 2 * hidden * gates);
+}
+BENCHMARK_CAPTURE(QuantizedLstm, batch1, 1, 256)->Arg(1)->Arg(2)->Arg(3);
+BENCHMARK_CAPTURE(QuantizedLstm, batch16, 16, 256)->Arg(1)->Arg(2)->Arg(3);
+
 void Elementwise(benchmark::State& state, const char* op) {
   Measure(state,
           {.op = op, .inputs = {Uniform({65536}, 1)}, .outputs = {Tensor(DType::f32, {65536})}},

@@ -198,7 +198,8 @@ BindResult Bind(const KernelRequest& request, const Levels& levels) {
   p.r_packed = PackOnce(request, p.r, p.r_pack);
   const size_t scratch = RecurrentScratchBytes(p);
   return MakeKernel(
-      fmt::format("recurrent {}, {} weights", levels.gemm.name, Name(p.r_pack.format)),
+      fmt::format("recurrent {}, {} weights", p.quantized() ? levels.ints.name : levels.gemm.name,
+                  Name(p.r_pack.format)),
       [p = std::move(p)](const KernelArgs& args) { RunRecurrent(p, args); }, scratch);
 }
 
