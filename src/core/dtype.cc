@@ -175,19 +175,30 @@ BFloat16::operator float() const { return std::bit_cast<float>(static_cast<uint3
 
 namespace {
 
+#define MINIM_INLINE inline __attribute__((always_inline))
+
 // As BFloat16 converts, without a branch.
-void WidenBf16(const uint16_t* src, float* dst, int64_t n) {
+MINIM_INLINE void WidenBf16(const uint16_t* src, float* dst, int64_t n) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) dst[i] = std::bit_cast<float>(uint32_t{src[i]} << 16);
 }
 
-void NarrowToBf16(const float* src, uint16_t* dst, int64_t n) {
+MINIM_INLINE void NarrowToBf16(const float* src, uint16_t* dst, int64_t n) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
     const auto word = std::bit_cast<uint32_t>(src[i]);
     const uint32_t rounded = word + 0x7FFF + (word >> 16 & 1);
     dst[i] = static_cast<uint16_t>((src[i] != src[i] ? word | 0x400000 : rounded) >> 16);
   }
+}
+#undef MINIM_INLINE
+
+// The same loops in wider vectors.
+__attribute__((target("avx2"))) void WidenBf16Avx2(const uint16_t* src, float* dst, int64_t n) {
+  WidenBf16(src, dst, n);
+}
+__attribute__((target("avx2"))) void NarrowToBf16Avx2(const float* src, uint16_t* dst, int64_t n) {
+  NarrowToBf16(src, dst, n);
 }
 
 }  // namespace
@@ -205,9 +216,11 @@ void ConvertElements(ConstView src, View dst) {
   if (HasF16c() && src.dtype == DType::f32 && dst.dtype == DType::f16)
     return FloatToHalfF16c(src.as<float>().data(), dst.as<Half>().data(), n);
   if (src.dtype == DType::bf16 && dst.dtype == DType::f32)
-    return WidenBf16(static_cast<const uint16_t*>(src.data), dst.as<float>().data(), n);
+    return (HasF16c() ? WidenBf16Avx2 : WidenBf16)(static_cast<const uint16_t*>(src.data),
+                                                   dst.as<float>().data(), n);
   if (src.dtype == DType::f32 && dst.dtype == DType::bf16)
-    return NarrowToBf16(src.as<float>().data(), static_cast<uint16_t*>(dst.data), n);
+    return (HasF16c() ? NarrowToBf16Avx2 : NarrowToBf16)(src.as<float>().data(),
+                                                         static_cast<uint16_t*>(dst.data), n);
   if (IsSmall(src.dtype) || IsSmall(dst.dtype)) {
     const bool fractions = HoldsFractions(src.dtype) || HoldsFractions(dst.dtype);
     return fractions ? ConvertSmall<double>(src, dst) : ConvertSmall<int64_t>(src, dst);
