@@ -131,13 +131,14 @@ int Run(const Options& options) {
   const Status page = WritePage(*config);
   if (!report.ok()) return Report(report.status());
   if (!page.ok()) return Report(page);
-  fmt::print("trained in {:.1f} s{}{}, wrote {}\n", report->seconds,
+  fmt::print("trained in {:.1f} s{}{}, wrote {}{}\n", report->seconds,
              report->stopped_early ? ", stopped early" : "",
              report->skipped_steps == 0
                  ? ""
                  : fmt::format(", {} steps skipped for gradients that were not finite",
                                report->skipped_steps),
-             config->onnx_out);
+             config->onnx_out,
+             config->stop_after > 0 ? fmt::format(" as of epoch {}", report->exported_epoch) : "");
   return 0;
 }
 

@@ -152,8 +152,9 @@ struct TrainConfig {
   int64_t accumulate = 1;  // batches whose gradients one step of the optimizer uses
   double ema_decay = 0;    // > 0: a moving average of the weights is tested and exported
   MetricKind metric = MetricKind::kDefault;
-  int64_t stop_after = 0;  // > 0: epochs without a better metric before stopping
-  int64_t bad_steps = 8;   // steps in a row that may be skipped, at the least loss scale or without
+  /// > 0: epochs without a better metric before stopping; the best epoch's model is the result.
+  int64_t stop_after = 0;
+  int64_t bad_steps = 8;  // steps in a row that may be skipped, at the least loss scale or without
   uint64_t seed = 1;
   int threads = 1;
   std::string onnx_out = "model.onnx";
@@ -203,6 +204,7 @@ struct TrainReport {
   int64_t skipped_steps = 0;
   GradScalerStatistics scaler;
   bool stopped_early = false;
+  int64_t exported_epoch = 0;  // from 1: the last, or with `stop_after` the best
 };
 
 std::string_view Name(TrainPrecision precision);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <filesystem>
 #include <chrono>
 #include <cmath>
 #include <fstream>
@@ -70,7 +71,7 @@ class TrainingRun {
     if (started) started(report_);
     start_ = Clock::now();
     while (position_.epoch < config_.epochs && !report_.stopped_early) MINIM_TRY(Epoch());
-    MINIM_TRY(ExportOnnx(runner_->Trained(), config_.onnx_out));
+    MINIM_TRY(Export());
     report_.seconds = SecondsSince(start_);
     report_.skipped_steps = position_.skipped;
     report_.scaler = runner_->scaler().statistics();
@@ -239,10 +240,23 @@ class TrainingRun {
     position_.worse_epochs = score < position_.best ? 0 : position_.worse_epochs + 1;
     position_.best = std::min(position_.best, score);
     ++position_.epoch;
+    if (config_.stop_after > 0 && position_.worse_epochs == 0)
+      MINIM_TRY(ExportOnnx(runner_->Trained(), config_.onnx_out));
     position_.step = position_.loss_count = 0;
     position_.loss_sum = 0;
     report_.stopped_early = StopsEarly();
     return {};
+  }
+
+  // The last epoch's model, or the best one's, which was written when it was the last.
+  Status Export() {
+    report_.exported_epoch = position_.epoch;
+    if (config_.stop_after > 0 && position_.worse_epochs > 0 && std::isfinite(position_.best) &&
+        std::filesystem::exists(config_.onnx_out)) {
+      report_.exported_epoch -= position_.worse_epochs;
+      return {};
+    }
+    return ExportOnnx(runner_->Trained(), config_.onnx_out);
   }
 
   bool EndsInterval(int64_t step) const {

@@ -187,6 +187,23 @@ TEST_F(TrainTest, StopsEarly) {
   EXPECT_LT(report->epoch_loss.size(), 25u);
 }
 
+TEST_F(TrainTest, TheBestEpochIsExportedWhereStoppingIsAsked) {
+  TrainConfig config = Config();
+  config.stop_after = 2;
+  const auto report = Train(config);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  ASSERT_TRUE(report->stopped_early);
+  const auto& accuracies = report->epoch_accuracy;
+  const auto best = std::max_element(accuracies.begin(), accuracies.end()) - accuracies.begin();
+  EXPECT_EQ(report->exported_epoch, best + 1);
+  EXPECT_EQ(report->exported_epoch, static_cast<int64_t>(accuracies.size()) - 2);
+  ArraySource data(ReadDataset(folder_ / "x.npy", folder_ / "y.npy", {}).value());
+  const auto session = Session::Load(config.onnx_out);
+  EXPECT_EQ(Evaluate(**session, data, LossKind::kCrossEntropy)->loss,
+            report->epoch_test_loss[best]);
+  EXPECT_NE(report->epoch_test_loss[best], report->epoch_test_loss.back());
+}
+
 TEST_F(TrainTest, TheMetricNamedDecidesWhenToStop) {
   TrainConfig config = Config();
   config.metric = MetricKind::kAuc;
