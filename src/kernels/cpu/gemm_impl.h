@@ -95,7 +95,6 @@ namespace {
 
 constexpr int64_t kRowBlock = 96;                   // rows of A kept in L2 ...
 constexpr int64_t kDepthBlock = 384 / kTilePanels;  // ... by this depth; B's is 24 KiB
-constexpr int64_t kMostTogether = 4;                // panels of one or two rows
 
 // A tile whose last panel has fewer than 16 columns goes through a buffer.
 template <int rows, int panels, bool bf16>
@@ -155,13 +154,11 @@ void RunTiles(const TileArea& area, int64_t rows, int64_t columns) {
 }
 
 // One or two rows need several panels at once, or their few sums wait for each other.
-template <int rows, bool bf16>
-void RunWide(const TileArea& area, int64_t panels, int64_t columns) {
-  switch (panels) {
-    case 2: return RunTile<rows, 2, bf16>(area, columns);
-    case 3: return RunTile<rows, 3, bf16>(area, columns);
-    default: return RunTile<rows, 4, bf16>(area, columns);
-  }
+template <int rows, bool bf16, int panels = kMostTogether>
+void RunWide(const TileArea& area, int64_t together, int64_t columns) {
+  if constexpr (panels > 2)
+    if (together < panels) return RunWide<rows, bf16, panels - 1>(area, together, columns);
+  RunTile<rows, panels, bf16>(area, columns);
 }
 
 // The last, narrow panel of an unpacked B, copied so that tiles may read 16 columns.

@@ -7,6 +7,7 @@ namespace minim {
 namespace {
 
 constexpr int64_t kTilePanels = 1, kTileRows = 6;  // of a tile
+constexpr int64_t kMostTogether = 4;               // panels of one or two rows
 
 struct PanelRow {
   __m256 low, high;  // columns 0 to 7, 8 to 15

@@ -8,6 +8,7 @@ namespace {
 
 // Of a tile: six sums would wait for each other.
 constexpr int64_t kTilePanels = 2, kTileRows = 12;
+constexpr int64_t kMostTogether = 8;  // panels of one or two rows
 
 template <bool bf16>
 inline __m512 LoadPanelRow(const TileArea& t, int64_t at) {
@@ -32,12 +33,12 @@ struct Tile {
     const float *a = t.a, *lower = t.a + 6 * t.a_row;
     for (int64_t k = 0, at = 0; k < t.k; ++k, a += t.a_column, lower += t.a_column, at += t.b_row) {
       __m512 b[panels];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int p = 0; p < panels; ++p) b[p] = LoadPanelRow<bf16>(t, at + p * t.panel_stride);
 #pragma GCC unroll 12
       for (int i = 0; i < rows; ++i) {
         const __m512 x = _mm512_set1_ps(i < 6 ? a[i * t.a_row] : lower[(i - 6) * t.a_row]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int p = 0; p < panels; ++p) sum[i][p] = _mm512_fmadd_ps(x, b[p], sum[i][p]);
       }
     }

@@ -6,6 +6,7 @@ namespace minim {
 namespace {
 
 constexpr int64_t kTilePanels = 1, kTileRows = 6;  // of a tile
+constexpr int64_t kMostTogether = 4;               // panels of one or two rows
 
 using Float4 = float __attribute__((vector_size(16)));
 using Word4 = uint32_t __attribute__((vector_size(16)));
