@@ -6,7 +6,10 @@
 
 namespace minim {
 
-/// Elements of `line` below.
+/// Elements of `line` that may be read past what a window covers.
+inline constexpr int64_t kMaxPoolSlack = 34;
+
+/// Elements of `line` below, without the slack.
 inline int64_t MaxPoolLine(const Window& w) {
   const int64_t reach = (w.out[2] - 1) * w.stride[2] + (w.kernel[2] - 1) * w.dilation[2] + 1;
   return reach > w.begin[2] + w.in[2] ? reach : w.begin[2] + w.in[2];

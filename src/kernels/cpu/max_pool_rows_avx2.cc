@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 namespace minim {
 namespace {
@@ -18,25 +19,82 @@ void Fill(T* dst, int64_t n) {
   for (int64_t i = 0; i < n; ++i) dst[i] = std::numeric_limits<T>::min();
 }
 
+inline __m256i LoadBytes(const void* src) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(src));
+}
+inline __m256i LoadHalf(const void* src) {
+  return _mm256_castsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(src)));
+}
+
 template <typename T>
-void LargerRow(const T* __restrict a, int64_t n, T* __restrict dst) {
-  for (int64_t i = 0; i < n; ++i) dst[i] = Larger(a[i], dst[i]);
+inline __m256i LargerBytes(__m256i a, __m256i b) {
+  if constexpr (std::is_signed_v<T>)
+    return _mm256_max_epi8(a, b);
+  else
+    return _mm256_max_epu8(a, b);
+}
+
+// The largest of `count` rows, `step` apart, at each of n columns. The last vector overlaps the one
+// before.
+template <typename T>
+void LargestOfRows(const T* rows, int64_t step, int64_t count, int64_t n, T* line) {
+  for (int64_t i = 0; n >= 32 && i < n; i += 32) {
+    const T* column = rows + (i + 32 <= n ? i : n - 32);
+    __m256i best = LoadBytes(column);
+    for (int64_t k = 1; k < count; ++k) best = LargerBytes<T>(LoadBytes(column + k * step), best);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(line + (column - rows)), best);
+  }
+  if (n >= 32) return;
+  for (int64_t i = 0; n >= 16 && i < n; i += 16) {
+    const T* column = rows + (i + 16 <= n ? i : n - 16);
+    __m256i best = LoadHalf(column);
+    for (int64_t k = 1; k < count; ++k) best = LargerBytes<T>(LoadHalf(column + k * step), best);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(line + (column - rows)),
+                     _mm256_castsi256_si128(best));
+  }
+  if (n >= 16) return;
+  for (int64_t i = 0; i < n; ++i) {
+    T best = rows[i];
+    for (int64_t k = 1; k < count; ++k) best = Larger(rows[i + k * step], best);
+    line[i] = best;
+  }
 }
 
 // The rows of the window at output row y, in the middle of the line.
 template <typename T>
 void Combine(const Window& w, const T* src, int64_t y, T* line) {
-  bool first = true;
-  for (int64_t k = 0; k < w.kernel[1]; ++k) {
-    const int64_t row = y * w.stride[1] - w.begin[1] + k * w.dilation[1];
-    if (row < 0 || row >= w.in[1]) continue;
-    if (first)
-      std::memcpy(line, src + row * w.in[2], w.in[2] * sizeof(T));
-    else
-      LargerRow(src + row * w.in[2], w.in[2], line);
-    first = false;
+  const int64_t top = y * w.stride[1] - w.begin[1], apart = w.dilation[1];
+  const int64_t first = top < 0 ? (-top + apart - 1) / apart : 0;
+  const int64_t left = w.in[1] - top;  // rows
+  const int64_t end = left <= 0 ? 0 : (left + apart - 1) / apart;
+  const int64_t last = end < w.kernel[1] ? end : w.kernel[1];
+  if (first >= last) return Fill(line, w.in[2]);
+  LargestOfRows(src + (top + first * apart) * w.in[2], apart * w.in[2], last - first, w.in[2],
+                line);
+}
+
+// Sixteen windows of two or three columns, two apart.
+template <int taps, typename T>
+inline __m128i SixteenWindows(const T* line) {
+  const __m256i both = LoadBytes(line);
+  __m256i best = LargerBytes<T>(both, _mm256_srli_epi16(both, 8));  // in the even bytes
+  if constexpr (taps == 3) best = LargerBytes<T>(best, LoadBytes(line + 2));
+  best = _mm256_and_si256(best, _mm256_set1_epi16(0xFF));
+  best = _mm256_permute4x64_epi64(_mm256_packus_epi16(best, best), 0xD8);
+  return _mm256_castsi256_si128(best);
+}
+
+// Reads at most kMaxPoolSlack elements past the line.
+template <int taps, typename T>
+void EverySecondColumn(const T* line, int64_t n, T* dst) {
+  for (int64_t x = 0; n >= 16 && x < n; x += 16) {
+    const int64_t at = x + 16 <= n ? x : n - 16;
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(dst + at), SixteenWindows<taps>(line + 2 * at));
   }
-  if (first) Fill(line, w.in[2]);
+  if (n >= 16) return;
+  alignas(16) T windows[16];
+  _mm_store_si128(reinterpret_cast<__m128i*>(windows), SixteenWindows<taps>(line));
+  std::memcpy(dst, windows, n);
 }
 
 // `stride`, `taps`: known here, or 0 for those of the window.
@@ -54,8 +112,9 @@ void Columns(const Window& w, const T* __restrict line, T* __restrict dst) {
 template <typename T>
 void ColumnsOf(const Window& w, const T* line, T* dst) {
   const int64_t step = w.stride[2], taps = w.kernel[2];
-  if (step == 2 && taps == 3) return Columns<2, 3>(w, line, dst);
-  if (step == 2 && taps == 2) return Columns<2, 2>(w, line, dst);
+  const bool side_by_side = w.dilation[2] == 1;
+  if (step == 2 && taps == 3 && side_by_side) return EverySecondColumn<3>(line, w.out[2], dst);
+  if (step == 2 && taps == 2 && side_by_side) return EverySecondColumn<2>(line, w.out[2], dst);
   if (step == 1 && taps == 3) return Columns<1, 3>(w, line, dst);
   Columns<0, 0>(w, line, dst);
 }

@@ -58,7 +58,7 @@ void ForEachBlock(const Plan& p, const KernelArgs& args, float padding, F&& f) {
 template <typename T>
 BindResult MaxPoolOfBytes(const KernelRequest& request) {
   MINIM_TRY(Plan p, PlanOf(request, kDTypeOf<T>));
-  p.piece_bytes = AlignUp(MaxPoolLine(p.w) * sizeof(T));
+  p.piece_bytes = AlignUp((MaxPoolLine(p.w) + kMaxPoolSlack) * sizeof(T));
   const size_t scratch = p.piece_bytes * std::max(1, request.threads);
   return MakeKernel(
       "max pool of bytes avx2",

@@ -107,6 +107,29 @@ TEST(PoolTest, LevelsAgreeOnRandomWindows) {
   }
 }
 
+// Every width around the vectors', with windows two apart that a vector makes sixteen of.
+TEST(PoolTest, BytesTwoApartAtEveryWidth) {
+  for (int64_t w = 2; w < 72; ++w) {
+    for (int64_t taps : {2, 3}) {
+      const int64_t h = 7, pad = taps - 2, rows = (h + pad - taps) / 2 + 1,
+                    columns = (w + pad - taps) / 2 + 1;
+      for (const Tensor& bytes : {Integers<uint8_t>({1, 2, h, w}, w, 0, 255),
+                                  Integers<int8_t>({1, 2, h, w}, w, -128, 127)}) {
+        KernelCase test{.op = "MaxPool",
+                        .attributes = Pool({taps, taps}, {2, 2}, {pad, pad, 0, 0}),
+                        .inputs = {bytes},
+                        .outputs = {Tensor(bytes.dtype(), {1, 2, rows, columns})}};
+        RunCase(test, Isa::kPortable);
+        const Tensor expected = Converted(test.outputs[0].view(), DType::f32);
+        RunCase(test, TestLevels().back());
+        const Tensor found = Converted(test.outputs[0].view(), DType::f32);
+        for (int64_t i = 0; i < found.size(); ++i)
+          ASSERT_EQ(found.as<float>()[i], expected.as<float>()[i]) << w << " " << taps << " " << i;
+      }
+    }
+  }
+}
+
 TEST(PoolTest, Global) {
   KernelCase mean{
       .op = "GlobalAveragePool", .inputs = {kImage}, .outputs = {Tensor(DType::f32, {1, 1, 1, 1})}};
