@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/elementwise_functions.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/square.h"
 
 namespace minim {
 namespace {
@@ -250,19 +251,12 @@ void Multiply(const GemmArgs& args) {
 
 // 16 rows of `src`, `step` apart, become columns; squares of four stay in registers.
 void PackTransposed(const float* src, int64_t step, int64_t k, float* dst) {
-  using Four = float __attribute__((vector_size(16)));
   int64_t i = 0;
   for (; i + 4 <= k; i += 4) {
     for (int64_t j = 0; j < kPanel; j += 4) {
-      Four x[4];
+      Four x[4], y[4];
       for (int64_t r = 0; r < 4; ++r) std::memcpy(&x[r], src + (j + r) * step + i, sizeof(Four));
-      const Four a = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5),
-                 b = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5),
-                 c = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7),
-                 d = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
-      const Four y[4] = {
-          __builtin_shufflevector(a, b, 0, 1, 4, 5), __builtin_shufflevector(a, b, 2, 3, 6, 7),
-          __builtin_shufflevector(c, d, 0, 1, 4, 5), __builtin_shufflevector(c, d, 2, 3, 6, 7)};
+      TurnSquare(x, y);
       for (int64_t r = 0; r < 4; ++r) std::memcpy(dst + (i + r) * kPanel + j, &y[r], sizeof(Four));
     }
   }

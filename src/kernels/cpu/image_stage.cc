@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cpu/square.h"
+
 namespace minim {
 namespace {
-
-using Four = float __attribute__((vector_size(16)));
 
 // Every `stride`th element.
 void CopyStrided(const float* src, int64_t stride, int64_t count, float* dst) {
@@ -27,15 +27,9 @@ void CopyStrided(const float* src, int64_t stride, int64_t count, float* dst) {
 // `i`: the first; returns the first that is left.
 int64_t CopyFourPhases(const float* src, int64_t i, int64_t end, float* dst, int64_t phase) {
   for (; i + 4 <= end; i += 4) {
-    Four x[4];
+    Four x[4], y[4];
     std::memcpy(x, src + 4 * i, sizeof(x));
-    const Four a = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5),
-               b = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5),
-               c = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7),
-               d = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
-    const Four y[4] = {
-        __builtin_shufflevector(a, b, 0, 1, 4, 5), __builtin_shufflevector(a, b, 2, 3, 6, 7),
-        __builtin_shufflevector(c, d, 0, 1, 4, 5), __builtin_shufflevector(c, d, 2, 3, 6, 7)};
+    TurnSquare(x, y);
     for (int p = 0; p < 4; ++p) std::memcpy(dst + p * phase + i, &y[p], sizeof(Four));
   }
   return i;
