@@ -39,11 +39,15 @@ TEST(DataMovementTest, TransposeEveryElementSize) {
     EXPECT_THAT(Moved("Transpose", {}, {Iota(dtype, {2, 3})}, {3, 2}, dtype),
                 ElementsAre(0, 3, 1, 4, 2, 5));
   }
-  const auto moved = Moved("Transpose", {{"perm", std::vector<int64_t>{0, 2, 3, 1}}},
-                           {Iota(DType::i32, {2, 20, 5, 33})}, {2, 5, 33, 20}, DType::i32);
-  for (int i = 0; i < 6600; ++i) {
-    const int c = i % 20, w = i / 20 % 33, h = i / 660 % 5, n = i / 3300;
-    ASSERT_EQ(moved[i], ((n * 20 + c) * 5 + h) * 33 + w);
+  for (int channels : {3, 20, 23}) {
+    const auto moved =
+        Moved("Transpose", {{"perm", std::vector<int64_t>{0, 2, 3, 1}}},
+              {Iota(DType::i32, {2, channels, 5, 33})}, {2, 5, 33, channels}, DType::i32);
+    for (int i = 0; i < 330 * channels; ++i) {
+      const int c = i % channels, w = i / channels % 33, h = i / channels / 33 % 5,
+                n = i / channels / 165;
+      ASSERT_EQ(moved[i], ((n * channels + c) * 5 + h) * 33 + w) << channels;
+    }
   }
 }
 

@@ -1,6 +1,9 @@
 #include "kernels/cpu/strided_copy.h"
 
 #include <algorithm>
+#include <cstring>
+
+#include "kernels/cpu/square.h"
 
 namespace minim {
 namespace {
@@ -19,6 +22,26 @@ std::vector<CopyAxis> Collapse(const std::vector<CopyAxis>& axes) {
   return result;
 }
 
+// Rows [i0, i1) and columns [j0, j1) of a plain transposition of 4-byte elements, by squares; the
+// rest one by one.
+void TurnBlock(const CopyAxis& rows, const CopyAxis& columns, const uint32_t* s, uint32_t* d,
+               int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+  const int64_t whole_i = i0 + (i1 - i0) / 4 * 4, whole_j = j0 + (j1 - j0) / 4 * 4;
+  for (int64_t i = i0; i < whole_i; i += 4) {
+    for (int64_t j = j0; j < whole_j; j += 4) {
+      Four x[4], y[4];
+      for (int64_t k = 0; k < 4; ++k)
+        std::memcpy(&x[k], s + (j + k) * columns.src + i, sizeof(Four));
+      TurnSquare(x, y);
+      for (int64_t k = 0; k < 4; ++k) std::memcpy(d + (i + k) * rows.dst + j, &y[k], sizeof(Four));
+    }
+  }
+  for (int64_t i = i0; i < i1; ++i) {
+    for (int64_t j = i < whole_i ? whole_j : j0; j < j1; ++j)
+      d[i * rows.dst + j] = s[j * columns.src + i];
+  }
+}
+
 template <typename T>
 void CopyBlock(const CopyAxis& rows, const CopyAxis& columns, const std::byte* src,
                std::byte* dst) {
@@ -29,6 +52,12 @@ void CopyBlock(const CopyAxis& rows, const CopyAxis& columns, const std::byte* s
     const int64_t i1 = std::min(rows.size, i0 + kBlock);
     for (int64_t j0 = 0; j0 < columns.size; j0 += kBlock) {
       const int64_t j1 = std::min(columns.size, j0 + kBlock);
+      if constexpr (sizeof(T) == 4) {
+        if (rows.src == 1 && columns.dst == 1) {
+          TurnBlock(rows, columns, s, d, i0, i1, j0, j1);
+          continue;
+        }
+      }
       for (int64_t i = i0; i < i1; ++i) {
         for (int64_t j = j0; j < j1; ++j)
           d[i * rows.dst + j * columns.dst] = s[i * rows.src + j * columns.src];
