@@ -81,6 +81,8 @@ BENCHMARK_CAPTURE(Conv, weight_gradient_64x28, "ConvWeightGrad", 4, 64, 28, 64, 
     ->Arg(1)
     ->Arg(2);
 BENCHMARK_CAPTURE(Conv, small_forward, "Conv", 64, 16, 14, 32, 3)->Arg(0)->Arg(1)->Arg(2);
+BENCHMARK_CAPTURE(Conv, weight_gradient_64x16, "ConvWeightGrad", 16, 64, 16, 64, 3)->Arg(1)->Arg(2);
+BENCHMARK_CAPTURE(Conv, weight_gradient_32x32, "ConvWeightGrad", 16, 32, 32, 32, 3)->Arg(1)->Arg(2);
 BENCHMARK_CAPTURE(Conv, small_weight_gradient, "ConvWeightGrad", 64, 16, 14, 32, 3)
     ->Arg(0)
     ->Arg(1)
