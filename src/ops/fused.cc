@@ -73,12 +73,13 @@ std::vector<int64_t> OperandTurn(const Attributes& a, const std::string& side, i
   return perm;
 }
 
-int64_t MatMulFlops(const std::vector<TensorType>& inputs, const std::vector<TensorType>& outputs,
-                    const Attributes& attributes) {
-  const Dims a = inputs[0].dims();
-  const auto perm = OperandTurn(attributes, "A", a.rank());
-  const int64_t inner = a.rank() == 0 ? 1 : a[perm.empty() ? a.rank() - 1 : perm.back()];
-  return 2 * outputs[0].dims().Elements() * inner;
+TensorType Turned(const Attributes& attributes, const std::string& side,
+                  const TensorType& operand) {
+  TensorType type = operand;
+  if (!type.ranked()) return type;
+  const auto perm = OperandTurn(attributes, side, type.rank());
+  for (size_t k = 0; k < perm.size(); ++k) (*type.shape)[k] = (*operand.shape)[perm[k]];
+  return type;
 }
 
 Status ExpandMatMul(ExpandContext& e) {
@@ -108,14 +109,8 @@ Status InferFusedConv(InferContext& op) {
 Status InferAs(InferContext& op, std::string_view name) { return FindOp("", name)->infer(op); }
 
 Status InferFusedMatMul(InferContext& op) {
-  const auto turned = [&](int i, const char* side) {
-    TensorType type = op.input(i);
-    if (!type.ranked()) return type;
-    const auto perm = OperandTurn(op.attributes(), side, type.rank());
-    for (size_t k = 0; k < perm.size(); ++k) (*type.shape)[k] = (*op.input(i).shape)[perm[k]];
-    return type;
-  };
-  MINIM_TRY(TensorType type, TypeOf("MatMul", {turned(0, "A"), turned(1, "B")}));
+  MINIM_TRY(TensorType type, TypeOf("MatMul", {Turned(op.attributes(), "A", op.input(0)),
+                                               Turned(op.attributes(), "B", op.input(1))}));
   return op.SetOutput(0, std::move(type));
 }
 
@@ -300,7 +295,11 @@ std::vector<OpDef> FusedOps() {
       "FusedMatMul(a: f32[5,3], b: f32[2,5]) {transA=1, transB=1, alpha=0.5}\n"
       "FusedMatMul(a: f32[2,3,5], b: f32[5,2])\n"
       "FusedMatMul(a: f32[2,3,5], b: f32[4,3,5]) {transBatchA=1, transBatchB=1, transB=1}\n");
-  matmul.flops = MatMulFlops;
+  matmul.flops = [](const auto& inputs, const auto& outputs, const Attributes& attributes) {
+    return FindOp("", "MatMul")
+        ->flops({Turned(attributes, "A", inputs[0]), Turned(attributes, "B", inputs[1])}, outputs,
+                attributes);
+  };
   OpDef gelu = Define(
       "FastGelu", 1, 2, InferBroadcast, [](ExpandContext& e) { return ExpandGelu(e, true); },
       PrecisionClass::kWidest, "FastGelu(x: f32[2,3], b: f32[3])\nFastGelu(x: f32[3])\n");

@@ -182,6 +182,19 @@ TEST(FuseTransposeTest, ProductsReadTheirOperandsEitherWay) {
   Graph fused = Apply(FuseTranspose, graph, 1e-6);
   fused = Apply(EliminateDeadCode, fused, 1e-6);
   EXPECT_EQ(OpsOf(fused), Ops({"FusedMatMul", "Gemm", "FusedMatMul", "Add"}));
+  const auto flops = [](const Graph& g) {
+    int64_t sum = 0;
+    for (const Node& node : g.nodes) {
+      const OpDef* def = FindOp(node.domain, node.op);
+      std::vector<TensorType> inputs, outputs;
+      for (ValueId id : node.inputs) inputs.push_back(id == kNoValue ? TensorType{} : g.type(id));
+      for (ValueId id : node.outputs) outputs.push_back(g.type(id));
+      if (def->flops) sum += def->flops(inputs, outputs, node.attributes);
+    }
+    return sum;
+  };
+  EXPECT_EQ(flops(fused), 2 * (2 * 3 * 5 * 4 + 3 * 3 * 5 + 3 * 5 * 3));
+  EXPECT_EQ(flops(fused), flops(graph));
 }
 
 TEST(FuseTransposeTest, OtherPermutationsStay) {

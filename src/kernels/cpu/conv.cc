@@ -143,13 +143,8 @@ void Run(const Plan& p, const KernelArgs& args) {
     filters = reinterpret_cast<const float*>(scratch);
     scratch += p.filter_bytes();
   }
-  const int64_t units = p.units();
-  const int pieces = static_cast<int>(std::min<int64_t>(units, args.threads.threads));
-  args.threads.ParallelFor(pieces, [&](int i) {
-    auto* piece = reinterpret_cast<float*>(scratch + i * p.piece_bytes());
-    for (int64_t unit = units * i / pieces; unit < units * (i + 1) / pieces; ++unit)
-      RunUnit(p, args, filters, UnitAt(p, unit), piece);
-  });
+  RunUnits(args.threads, scratch, p.units(), p.piece_bytes(),
+           [&](int64_t unit, float* piece) { RunUnit(p, args, filters, UnitAt(p, unit), piece); });
 }
 
 BindResult Bind(const KernelRequest& request, const FilterLevel& level, const GemmLevel& gemm) {

@@ -32,17 +32,6 @@ Result<Plan> PlanOf(const KernelRequest& request, const Window& window, const Di
   return p;
 }
 
-template <typename Body>
-void RunUnits(const KernelArgs& args, int64_t units, size_t piece_bytes, Body body) {
-  const int pieces = static_cast<int>(std::min<int64_t>(units, args.threads.threads));
-  args.threads.ParallelFor(pieces, [&](int i) {
-    auto* scratch =
-        reinterpret_cast<float*>(static_cast<std::byte*>(args.scratch) + i * piece_bytes);
-    for (int64_t unit = units * i / pieces; unit < units * (i + 1) / pieces; ++unit)
-      body(unit, scratch);
-  });
-}
-
 // dX channels [c, c + block) of one image and group: columns = W^T dY, added back to the image.
 void InputGradUnit(const Plan& p, const KernelArgs& args, int64_t unit, float* columns) {
   const int64_t blocks = (p.channels + p.block - 1) / p.block;
@@ -77,7 +66,7 @@ BindResult MakeInputGrad(const KernelRequest& request, Plan p, std::string_view 
       fmt::format("{} as gemm {}", name, p.level->name),
       [p](const KernelArgs& args) {
         const int64_t blocks = (p.channels + p.block - 1) / p.block;
-        RunUnits(args, p.w.batch * p.groups * blocks, p.piece_bytes,
+        RunUnits(args.threads, args.scratch, p.w.batch * p.groups * blocks, p.piece_bytes,
                  [&](int64_t unit, float* scratch) { InputGradUnit(p, args, unit, scratch); });
       },
       p.piece_bytes * std::max(1, request.threads));
@@ -164,7 +153,8 @@ BindResult BindWeightGrad(const KernelRequest& request, const GemmLevel& level) 
           std::fill_n(Out<float>(args, 0), outputs, 0.0f);
           return;
         }
-        RunUnits(args, p.groups * PanelsOf(p.channels * p.w.taps()), p.piece_bytes,
+        RunUnits(args.threads, args.scratch, p.groups * PanelsOf(p.channels * p.w.taps()),
+                 p.piece_bytes,
                  [&](int64_t unit, float* scratch) { WeightGradUnit(p, args, unit, scratch); });
       },
       p.piece_bytes * std::max(1, request.threads));

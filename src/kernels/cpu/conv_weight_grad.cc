@@ -200,14 +200,8 @@ BindResult Bind(const KernelRequest& request, const TapDotsLevel& level) {
   return MakeKernel(
       fmt::format("conv weight gradient by taps {}", level.name),
       [p = std::move(p)](const KernelArgs& args) {
-        const int64_t units = p.units();
-        const int pieces = static_cast<int>(std::min<int64_t>(units, args.threads.threads));
-        args.threads.ParallelFor(pieces, [&](int i) {
-          auto* piece =
-              reinterpret_cast<float*>(static_cast<std::byte*>(args.scratch) + i * p.piece_bytes());
-          for (int64_t unit = units * i / pieces; unit < units * (i + 1) / pieces; ++unit)
-            RunUnit(p, args, UnitAt(p, unit), piece);
-        });
+        RunUnits(args.threads, args.scratch, p.units(), p.piece_bytes(),
+                 [&](int64_t unit, float* piece) { RunUnit(p, args, UnitAt(p, unit), piece); });
       },
       scratch);
 }

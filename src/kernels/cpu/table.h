@@ -67,6 +67,19 @@ std::unique_ptr<Kernel> MakeKernel(std::string description, F run, size_t scratc
                                              std::move(in_place));
 }
 
+/// body(unit, piece) for every unit of work, cut over the threads in order; each thread has its own
+/// piece_bytes of scratch.
+template <typename F>
+void RunUnits(const ThreadBudget& threads, void* scratch, int64_t units, size_t piece_bytes,
+              F&& body) {
+  const int pieces = static_cast<int>(units < threads.threads ? units : threads.threads);
+  threads.ParallelFor(pieces, [&](int i) {
+    auto* piece = reinterpret_cast<float*>(static_cast<std::byte*>(scratch) + i * piece_bytes);
+    for (int64_t unit = units * i / pieces; unit < units * (i + 1) / pieces; ++unit)
+      body(unit, piece);
+  });
+}
+
 /// The request's attributes; an empty set when it has none.
 const Attributes& AttributesOf(const KernelRequest& request);
 inline bool HasInput(const KernelRequest& request, size_t i) {
