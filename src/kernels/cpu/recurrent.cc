@@ -84,10 +84,12 @@ size_t Carve(const RecurrentPlan& p, std::byte* base, Scratch* s) {
   return carver.bytes();
 }
 
-// One run over one direction.
+// One run over one direction, of all batch rows or of some.
 struct Pass {
   const RecurrentPlan& p;
   const ThreadBudget& threads;
+  int64_t first_row = 0, row_count = p.batch;
+  bool split = false;  // by rows: a thread of its own for all steps
   Scratch s;
   const float* in[5];
   float* out[4];
@@ -326,10 +328,10 @@ void MultiplyChunk(const Pass& pass, const Phase& phase, int64_t panel, int64_t 
   if (p.quantized())
     return MultiplyBytes(p, p.r_pack, pass.r, panel, panels, pass.s.h_bytes,
                          {nullptr, products, columns});
-  GemmArgs args{.m = p.batch,
+  GemmArgs args{.m = pass.row_count,
                 .n = columns,
                 .k = p.hidden,
-                .a = phase.src,
+                .a = phase.src + pass.first_row * p.padded(),
                 .a_row = p.padded(),
                 .c = products,
                 .c_row = columns};
@@ -344,19 +346,22 @@ void RunChunk(const Pass& pass, const Phase& phase, int64_t chunk, float* produc
   const int64_t before = phase.index == 0 ? 0 : p.blocks() * p.r_pack.groups[0].gates;
   const int64_t panels = (last - first) * gates;
   MultiplyChunk(pass, phase, before + first * gates, panels, products);
-  for (int64_t b = 0; b < p.batch; ++b)
-    RunCells(pass, phase, b, first, last, products + b * panels * kPanel);
+  for (int64_t i = 0; i < pass.row_count; ++i)
+    RunCells(pass, phase, pass.first_row + i, first, last, products + i * panels * kPanel);
 }
 
+constexpr double kWorthAThread = 100e3;  // multiply-adds
+
 void RunPhase(const Pass& pass, const Phase& phase) {
-  constexpr double kWorthAThread = 100e3;  // multiply-adds
   const RecurrentPlan& p = pass.p;
-  if (p.quantized()) QuantizeRows(p, phase.src, p.padded(), pass.s.h_bytes);
+  if (p.quantized())
+    QuantizeRows(p, phase.src + pass.first_row * p.padded(), p.padded(), pass.s.h_bytes);
   const int64_t width = p.ChunkBlocks(phase.index), chunks = (p.blocks() + width - 1) / width;
   const double work = static_cast<double>(p.batch) * p.hidden * p.hidden *
                       static_cast<double>(p.r_pack.groups[phase.index].gates);
-  const int64_t pieces = std::min(
-      {static_cast<int64_t>(work / kWorthAThread) + 1, chunks, int64_t{pass.threads.threads}});
+  const int64_t threads = pass.split ? 1 : pass.threads.threads;
+  const int64_t pieces =
+      std::min({static_cast<int64_t>(work / kWorthAThread) + 1, chunks, threads});
   const auto run = [&](int64_t piece) {
     const int64_t first = chunks * piece / pieces, last = chunks * (piece + 1) / pieces;
     float* products = pass.s.step + piece * p.batch * p.ChunkColumns();
@@ -367,18 +372,60 @@ void RunPhase(const Pass& pass, const Phase& phase) {
   pass.threads.ParallelFor(static_cast<int>(pieces), run);
 }
 
+void RunSteps(Pass& pass) {
+  for (int64_t step = 0; step < pass.p.steps; ++step) {
+    for (int i = 0; i < pass.p.phases; ++i) {
+      const bool last = i + 1 == pass.p.phases;
+      RunPhase(pass, {i, step, i == 0 ? pass.s.h : pass.s.reset, last ? pass.s.next : pass.s.reset,
+                      last});
+    }
+    std::swap(pass.s.h, pass.s.next);
+  }
+}
+
+// Rows do not depend on one another: with enough of them each thread takes some through all steps,
+// and none waits for another in between.
+int64_t RowPieces(const Pass& pass) {
+  constexpr int64_t kLeastRows = 4;  // fewer read R more often than the barriers cost
+  const RecurrentPlan& p = pass.p;
+  const double work = static_cast<double>(p.rows()) * p.hidden * p.hidden * p.gates;
+  return std::clamp<int64_t>(
+      std::min({int64_t{pass.threads.threads}, p.batch / kLeastRows,
+                static_cast<int64_t>(work / kWorthAThread)}),
+      1, int64_t{p.threads});
+}
+
+Pass RowsOf(const Pass& pass, int64_t first, int64_t last) {
+  const RecurrentPlan& p = pass.p;
+  Pass part = pass;
+  part.split = true;
+  part.first_row = first;
+  part.row_count = last - first;
+  part.s.step += first * p.ChunkColumns();
+  ByteRows& h = part.s.h_bytes;
+  if (!p.quantized()) return part;
+  h.count = part.row_count;
+  h.bytes += first * RowBytes(h.depth);
+  h.placed += first * static_cast<int64_t>(h.row_bytes);
+  h.start += first;
+  h.scales += first;
+  return part;
+}
+
 void RunDirection(Pass& pass) {
   const RecurrentPlan& p = pass.p;
   InputGates(pass);
   LoadState(pass, pass.in[2], pass.s.h);
   LoadState(pass, pass.in[3], pass.s.c);
-  for (int64_t step = 0; step < p.steps; ++step) {
-    for (int i = 0; i < p.phases; ++i) {
-      const bool last = i + 1 == p.phases;
-      RunPhase(pass, {i, step, i == 0 ? pass.s.h : pass.s.reset, last ? pass.s.next : pass.s.reset,
-                      last});
-    }
-    std::swap(pass.s.h, pass.s.next);
+  const int64_t pieces = RowPieces(pass);
+  if (pieces == 1) {
+    RunSteps(pass);
+  } else {
+    pass.threads.ParallelFor(static_cast<int>(pieces), [&](int64_t i) {
+      Pass part = RowsOf(pass, p.batch * i / pieces, p.batch * (i + 1) / pieces);
+      RunSteps(part);
+    });
+    if (p.steps % 2) std::swap(pass.s.h, pass.s.next);  // as the parts did
   }
   StoreState(pass, pass.s.h, pass.out[1]);
   StoreState(pass, pass.s.c, pass.out[2]);
