@@ -1,27 +1,39 @@
-// Calibration: the ranges that values take over a sample.
+// Calibration: what the values of a model take over a sample of its inputs.
 #pragma once
 
 #include <map>
+#include <string>
 
+#include "compress/range_choice.h"
 #include "data/dataset.h"
 #include "graph/graph.h"
 
 namespace minim {
 
-struct Range {
-  float low = 0;
-  float high = 0;
+/// The values of a graph, by name, that 8 bits could hold. Plain data: a report may keep it, to be
+/// drawn or compared with what a model meets later.
+struct ActivationProfile {
+  int64_t samples = 0;
+  std::map<std::string, ValueProfile> values;
 
-  /// Both, and NaN in neither.
-  Range Union(const Range& other) const {
-    return {other.low < low ? other.low : low, other.high > high ? other.high : high};
-  }
+  friend bool operator==(const ActivationProfile&, const ActivationProfile&) = default;
 };
 
-/// Min and max of each of `values` (f32) over every sample; the range is widened to include 0.
-/// Independent of how the samples are batched. Errors: kInvalidArgument under 8 samples.
-Result<std::map<ValueId, Range>> CalibrateMinMax(const Graph& graph,
-                                                 const std::vector<ValueId>& values,
-                                                 const Dataset& samples);
+struct CollectOptions {
+  int64_t batch = 64;  // samples in memory at a time
+  int threads = 1;
+};
+
+/// Runs the graph over all samples twice: for ranges, then for histograms. Memory does not grow
+/// with the number of samples. Samples run one at a time, or in groups of the batch size that the
+/// model fixes (the last is filled with copies of the last sample), so that neither `options` nor
+/// what a kernel does at another batch size changes a bit of the result.
+/// `prepared`: by PrepareForQuantization; it has one input.
+/// Errors: kInvalidArgument under 8 samples, for a sample with a number that is not finite (its
+/// index is named) and for a sample that makes a value infinite or NaN (the value is named).
+Result<ActivationProfile> CollectProfile(const Graph& prepared, DataSource& samples,
+                                         const CollectOptions& options = {});
+Result<ActivationProfile> CollectProfile(const Graph& prepared, const Dataset& samples,
+                                         const CollectOptions& options = {});
 
 }  // namespace minim

@@ -2,44 +2,22 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <optional>
 
+#include "compress/bias_correction.h"
 #include "compress/value_choice.h"
-#include "core/dtype.h"
+#include "compress/weight_codes.h"
 #include "ops/builder.h"
-#include "ops/infer.h"
 #include "passes/passes.h"
 
 namespace minim {
 namespace {
 
 constexpr float kMaxBias = 2147483000.0f;  // safely inside int32 after rounding
-
-// Below this many units a step gains nothing from bytes.
-constexpr int64_t kLeastLstmUnits = 64;
-
-// LSTM, GRU or RNN whose weights are constant FP32.
-bool RecurrentWithWeights(const Graph& graph, const Node& node) {
-  if (!node.Is("LSTM") && !node.Is("GRU") && !node.Is("RNN")) return false;
-  const Tensor *w = graph.constant(node.input(1)), *r = graph.constant(node.input(2));
-  return w != nullptr && r != nullptr && w->dtype() == DType::f32 && r->dtype() == DType::f32;
-}
-
-bool LstmWorthBytes(const Graph& graph, const Node& node) {
-  return node.Is("LSTM") && RecurrentWithWeights(graph, node) &&
-         node.attributes.Int("layout", 0) == 0 &&
-         graph.constant(node.input(2))->dims()[2] >= kLeastLstmUnits;
-}
-
-// The inputs that are weights to store in fewer bytes.
-std::vector<int> WeightInputs(const Graph& graph, const Node& node) {
-  if (ChannelAxis(graph, node) >= 0) return {1};
-  return RecurrentWithWeights(graph, node) ? std::vector<int>{1, 2} : std::vector<int>{};
-}
-
-int64_t ChannelOf(int64_t flat, const Dims& dims, int axis) {
-  const int64_t inner = dims.Elements(axis + 1, dims.rank());
-  return flat / inner % dims[axis];
-}
+// Products of scales stay normal numbers: these times those of weights.
+constexpr float kLeastActivationScale = 1e-20f;
+constexpr float kLeastBiasScale = 1e-30f;
 
 struct ActivationParams {
   ValueId scale = kNoValue;
@@ -49,20 +27,21 @@ struct ActivationParams {
 
 class StaticQuantizer {
  public:
-  StaticQuantizer(const Graph& source, Graph& target)
-      : source_(source), target_(target), builder_(target), choice_(ChooseQuantized(source)) {}
+  StaticQuantizer(const Graph& source, const ActivationProfile& profile,
+                  const StaticOptions& options, Graph& target)
+      : source_(source),
+        profile_(profile),
+        options_(options),
+        target_(target),
+        builder_(target),
+        choice_(ChooseQuantized(source, options.keep_float)) {}
 
-  Result<bool> Run(const Dataset& calibration) {
-    std::vector<ValueId> values;
-    for (const auto& [root, sources] : choice_.sources)
-      values.insert(values.end(), sources.begin(), sources.end());
-    if (values.empty()) return false;
-    MINIM_TRY(const auto ranges, CalibrateMinMax(source_, values, calibration));
+  Result<bool> Run() {
     for (const auto& [root, sources] : choice_.sources) {
-      Range whole = ranges.at(sources[0]);
-      for (ValueId id : sources) whole = whole.Union(ranges.at(id));
-      params_[root] = MakeParams(root, whole);
+      MINIM_TRY(const Range range, RangeOf(sources));
+      params_[root] = MakeParams(root, range);
     }
+    if (params_.empty()) return false;
     const std::vector<Node> nodes = std::move(target_.nodes);
     target_.nodes.clear();
     for (ValueId id : source_.inputs)
@@ -73,14 +52,31 @@ class StaticQuantizer {
   }
 
  private:
+  Result<Range> RangeOf(const std::vector<ValueId>& sources) const {
+    Range whole;
+    for (ValueId id : sources) {
+      const auto found = profile_.values.find(source_.value(id).name);
+      if (found == profile_.values.end())
+        return InvalidArgument("the calibration profile has no value '{}': it is of another model",
+                               source_.value(id).name);
+      whole = whole.Union(
+          ChooseRange(found->second, options_.calibrator, options_.percentile, options_.symmetric));
+    }
+    return whole;
+  }
+
   ActivationParams MakeParams(ValueId id, const Range& range) {
-    const float spread = range.high - range.low;
-    const float scale = spread > 0 ? spread / 255 : 1;
-    const float zero = std::clamp(std::nearbyint(-range.low / scale), 0.0f, 255.0f);
+    const float spread =
+        options_.symmetric ? 2 * std::max(-range.low, range.high) : range.high - range.low;
+    const float steps = options_.symmetric ? 254 : 255;
+    const float scale = spread > 0 ? std::max(spread / steps, kLeastActivationScale) : 1;
     const std::string& name = source_.value(id).name;
+    Tensor zero = Tensor::Scalar(int8_t{0});
+    if (!options_.symmetric)
+      zero = Tensor::Scalar(
+          static_cast<uint8_t>(std::clamp(std::nearbyint(-range.low / scale), 0.0f, 255.0f)));
     return {target_.AddConstant(name + "_scale", Tensor::Scalar(scale)),
-            target_.AddConstant(name + "_zero_point", Tensor::Scalar(static_cast<uint8_t>(zero))),
-            scale};
+            target_.AddConstant(name + "_zero_point", std::move(zero)), scale};
   }
 
   // Q and DQ right after the definition of `id`.
@@ -92,53 +88,123 @@ class StaticQuantizer {
 
   void Rewrite(const Node& original) {
     Node node = original;
-    const int axis = ChannelAxis(source_, original);
+    const int axis = QuantizedAxis(source_, choice_, original);
     for (size_t i = 0; i < node.inputs.size(); ++i)
       if (ReadsRounded(source_, choice_, original, static_cast<int>(i)))
         node.inputs[i] = paired_.at(original.inputs[i]);
-    if (axis >= 0) QuantizeParameters(original, axis, node);
-    target_.nodes.push_back(node);
+    if (axis >= 0) {
+      QuantizeParameters(original, axis, node);
+    } else {
+      target_.nodes.push_back(node);
+    }
     for (ValueId id : original.outputs)
       if (id != kNoValue && choice_.Chosen(id)) Pair(id);
   }
 
+  // Appends `node` with rounded weights and bias.
   void QuantizeParameters(const Node& original, int axis, Node& node) {
     const float x_scale = params_.at(choice_.root.at(original.input(0))).scale_value;
     const Tensor& weights = *source_.constant(original.input(1));
-    const Tensor* bias =
-        original.input(2) == kNoValue ? nullptr : source_.constant(original.input(2));
     const int64_t channels = weights.dims()[axis];
-    // A bias that would overflow int32 asks for a larger weight scale.
-    std::vector<float> least(static_cast<size_t>(channels), 0);
-    if (bias != nullptr && bias->size() == channels)
-      for (int64_t c = 0; c < channels; ++c)
-        least[c] = std::fabs(bias->as<float>()[c]) / (kMaxBias * x_scale);
-    const QuantizedWeights quantized = QuantizeWeights(weights, axis, least);
-    const std::string& name = source_.value(original.input(1)).name;
-    const ValueId scale = target_.AddConstant(
-        name + "_scale", Tensor::From<float>({channels}, std::span<const float>(quantized.scales)));
-    const ValueId values = target_.AddConstant(name + "_quantized", quantized.values);
-    node.inputs[1] = builder_.Emit("DequantizeLinear", {values, scale}, {{"axis", int64_t{axis}}});
-    if (bias != nullptr && bias->size() == channels)
-      node.inputs[2] =
-          IntegerBias(*bias, quantized.scales, x_scale, source_.value(original.input(2)).name);
+    std::optional<std::vector<float>> bias = BiasOf(original, channels);
+    const QuantizedWeights rounded =
+        Rounded(weights, axis, LeastScales(bias.value_or(std::vector<float>()), channels, x_scale));
+    if (options_.bias_correction) Correct(original, weights, rounded, axis, bias);
+    node.inputs[1] = WeightPair(source_.value(original.input(1)).name, rounded, axis);
+    if (!bias) return target_.nodes.push_back(node);
+    if (original.Is("MatMul")) return AppendWithAdd(node, *bias);
+    const std::string name =
+        original.input(2) == kNoValue ? "bias" : source_.value(original.input(2)).name;
+    node.inputs.resize(3, kNoValue);
+    node.inputs[2] = IntegerBias(*bias, rounded.scales, x_scale, name);
+    target_.nodes.push_back(node);
   }
 
-  ValueId IntegerBias(const Tensor& bias, const std::vector<float>& w_scales, float x_scale,
-                      const std::string& name) {
-    Tensor values(DType::i32, bias.dims()), scales(DType::f32, bias.dims());
-    for (int64_t c = 0; c < bias.size(); ++c) {
-      const float scale = x_scale * w_scales[c];
-      scales.as<float>()[c] = scale;
-      values.as<int32_t>()[c] = static_cast<int32_t>(std::nearbyint(bias.as<float>()[c] / scale));
+  // The bias if there is one value a channel (or one for all).
+  std::optional<std::vector<float>> BiasOf(const Node& node, int64_t channels) const {
+    const Tensor* bias = node.input(2) == kNoValue ? nullptr : source_.constant(node.input(2));
+    if (bias == nullptr) return std::nullopt;
+    const Dims& dims = bias->dims();
+    const auto values = bias->as<float>();
+    if (bias->size() == 1) return std::vector<float>(static_cast<size_t>(channels), values[0]);
+    if (bias->size() != channels || dims[dims.rank() - 1] != channels) return std::nullopt;
+    return std::vector<float>(values.begin(), values.end());
+  }
+
+  // A bias that would overflow int32 asks for a larger weight scale.
+  static std::vector<float> LeastScales(const std::vector<float>& bias, int64_t channels,
+                                        float x_scale) {
+    std::vector<float> least(static_cast<size_t>(channels), kLeastBiasScale / x_scale);
+    for (size_t c = 0; c < bias.size(); ++c)
+      least[c] = std::max(least[c], std::fabs(bias[c]) / (kMaxBias * x_scale));
+    return least;
+  }
+
+  QuantizedWeights Rounded(const Tensor& weights, int axis, const std::vector<float>& least) const {
+    if (options_.per_channel) return QuantizeWeights(weights, axis, least);
+    QuantizedWeights flat = QuantizeWeights(weights.Reshaped({1, weights.size()}), 0,
+                                            {*std::max_element(least.begin(), least.end())});
+    return {flat.values.Reshaped(weights.dims()), flat.scales};
+  }
+
+  void Correct(const Node& node, const Tensor& weights, const QuantizedWeights& rounded, int axis,
+               std::optional<std::vector<float>>& bias) const {
+    const auto input = profile_.values.find(source_.value(node.input(0)).name);
+    const bool other_bias = !bias && node.input(2) != kNoValue;  // of a shape that is left alone
+    if (input == profile_.values.end() || input->second.channel_mean.empty() || other_bias) return;
+    const std::vector<float> shift =
+        BiasShift(weights, rounded, axis, node.attributes.Int("group", 1), input->second);
+    if (!bias) bias.emplace(shift.size(), 0.0f);
+    for (size_t c = 0; c < shift.size(); ++c) (*bias)[c] += shift[c];
+  }
+
+  ValueId WeightPair(const std::string& name, const QuantizedWeights& rounded, int axis) {
+    const auto count = static_cast<int64_t>(rounded.scales.size());
+    const std::span<const float> scales = rounded.scales;
+    const Dims dims = options_.per_channel ? Dims{count} : Dims();
+    const ValueId scale = target_.AddConstant(name + "_scale", Tensor::From<float>(dims, scales));
+    const ValueId values = target_.AddConstant(name + "_quantized", rounded.values);
+    Attributes attributes;
+    if (options_.per_channel) attributes.Set("axis", int64_t{axis});
+    return builder_.Emit("DequantizeLinear", {values, scale}, std::move(attributes));
+  }
+
+  ValueId IntegerBias(const std::vector<float>& bias, const std::vector<float>& w_scales,
+                      float x_scale, const std::string& name) {
+    const Dims dims = {static_cast<int64_t>(bias.size())};
+    Tensor values(DType::i32, dims);
+    Tensor scales(DType::f32, options_.per_channel ? dims : Dims());
+    for (size_t c = 0; c < bias.size(); ++c) {
+      const size_t at = options_.per_channel ? c : 0;
+      const float scale = x_scale * w_scales[at];
+      scales.as<float>()[at] = scale;
+      values.as<int32_t>()[c] =
+          static_cast<int32_t>(std::clamp(std::nearbyint(bias[c] / scale), -kMaxBias, kMaxBias));
     }
+    Attributes attributes;
+    if (options_.per_channel) attributes.Set("axis", int64_t{0});
     return builder_.Emit("DequantizeLinear",
                          {target_.AddConstant(name + "_quantized", values),
                           target_.AddConstant(name + "_scale", scales)},
-                         {{"axis", int64_t{0}}});
+                         std::move(attributes));
+  }
+
+  // A MatMul has no bias: an Add makes the original value.
+  void AppendWithAdd(Node& node, const std::vector<float>& bias) {
+    const ValueId y = node.outputs[0];
+    node.outputs[0] = target_.AddValue(source_.value(y).name + "_product", source_.type(y));
+    const ValueId product = node.outputs[0];
+    target_.nodes.push_back(node);
+    const Dims dims = {static_cast<int64_t>(bias.size())};
+    builder_.Add(product,
+                 target_.AddConstant(source_.value(y).name + "_correction",
+                                     Tensor::From<float>(dims, std::span<const float>(bias))));
+    target_.nodes.back().outputs = {y};
   }
 
   const Graph& source_;
+  const ActivationProfile& profile_;
+  const StaticOptions& options_;
   Graph& target_;
   Builder builder_;
   const ValueChoice choice_;
@@ -146,176 +212,27 @@ class StaticQuantizer {
   std::map<ValueId, ValueId> paired_;           // value -> its dequantized twin
 };
 
-class DynamicQuantizer {
- public:
-  explicit DynamicQuantizer(Graph& graph) : graph_(graph), builder_(graph) {}
-
-  Result<bool> Run() {
-    const std::vector<Node> nodes = std::move(graph_.nodes);
-    graph_.nodes.clear();
-    bool changed = false;
-    for (const Node& node : nodes) {
-      if (LstmWorthBytes(graph_, node)) {
-        RewriteLstm(node);
-        changed = true;
-        continue;
-      }
-      const int axis = node.Is("Conv") ? -1 : ChannelAxis(graph_, node);
-      if (axis < 0) {
-        graph_.nodes.push_back(node);
-        continue;
-      }
-      Rewrite(node, axis);
-      changed = true;
-    }
-    MINIM_TRY(builder_.status());
-    return changed;
-  }
-
- private:
-  // The form that FuseRowQuantized recognises; every op of it is standard.
-  void Rewrite(const Node& node, int axis) {
-    const Tensor& weights = *graph_.constant(node.input(1));
-    QuantizedWeights quantized = QuantizeWeights(weights, axis);
-    if (axis == 0) quantized.values = Transposed(quantized.values);
-    const std::string name = graph_.value(node.input(1)).name;
-    const ValueId w = graph_.AddConstant(name + "_quantized", quantized.values);
-    const ValueId w_scale = graph_.AddConstant(
-        name + "_scale", Tensor::From<float>({static_cast<int64_t>(quantized.scales.size())},
-                                             std::span<const float>(quantized.scales)));
-    const ValueId x = node.input(0);
-    const ValueId most = builder_.Emit(
-        "ReduceMax", {builder_.Emit("Abs", {x}), builder_.Ints({-1})}, {{"keepdims", int64_t{1}}});
-    const ValueId scale = builder_.Div(most, builder_.Scalar(127, DType::f32));
-    const ValueId is_zero = builder_.Emit("Equal", {scale, builder_.Scalar(0, DType::f32)});
-    const ValueId safe = builder_.Select(is_zero, builder_.Scalar(1, DType::f32), scale);
-    const ValueId q = builder_.Cast(builder_.Emit("Round", {builder_.Div(x, safe)}), DType::i8);
-    const ValueId sum = builder_.Cast(builder_.Emit("MatMulInteger", {q, w}), DType::f32);
-    ValueId y = builder_.Mul(builder_.Mul(sum, safe), w_scale);
-    if (node.input(2) != kNoValue) y = builder_.Add(y, node.input(2));
-    graph_.nodes.back().outputs = node.outputs;  // the last node writes the original value
-  }
-
-  // DynamicQuantizeLSTM takes [D, k, gates] with a scale and a zero point per direction and gate.
-  void RewriteLstm(const Node& node) {
-    Node lstm = node;
-    lstm.op = "DynamicQuantizeLSTM";
-    lstm.domain = std::string(kMicrosoftDomain);
-    lstm.inputs.resize(8, kNoValue);
-    for (int i : {1, 2}) {
-      const std::string name = graph_.value(node.input(i)).name;
-      const Tensor& weights = *graph_.constant(node.input(i));
-      const Dims dims = weights.dims();
-      const QuantizedWeights rows = QuantizeWeights(
-          Tensor::Copy({weights.data(), DType::f32, {dims[0] * dims[1], dims[2]}}), 0);
-      const Dims parameters = {dims[0], dims[1]};
-      lstm.inputs[i] = graph_.AddConstant(name + "_quantized", DirectionsTransposed(rows, dims));
-      lstm.inputs.push_back(graph_.AddConstant(
-          name + "_scale", Tensor::From<float>(parameters, std::span<const float>(rows.scales))));
-      lstm.inputs.push_back(
-          graph_.AddConstant(name + "_zero_point", Tensor(DType::i8, parameters)));
-    }
-    graph_.nodes.push_back(std::move(lstm));
-  }
-
-  static Tensor DirectionsTransposed(const QuantizedWeights& weights, const Dims& dims) {
-    Tensor result(DType::i8, {dims[0], dims[2], dims[1]});
-    const auto from = weights.values.as<int8_t>();
-    auto to = result.as<int8_t>();
-    for (int64_t d = 0; d < dims[0]; ++d)
-      for (int64_t row = 0; row < dims[1]; ++row)
-        for (int64_t k = 0; k < dims[2]; ++k)
-          to[(d * dims[2] + k) * dims[1] + row] = from[(d * dims[1] + row) * dims[2] + k];
-    return result;
-  }
-
-  static Tensor Transposed(const Tensor& matrix) {
-    const int64_t rows = matrix.dims()[0], columns = matrix.dims()[1];
-    Tensor result(DType::i8, {columns, rows});
-    for (int64_t i = 0; i < rows; ++i)
-      for (int64_t j = 0; j < columns; ++j)
-        result.as<int8_t>()[j * rows + i] = matrix.as<int8_t>()[i * columns + j];
-    return result;
-  }
-
-  Graph& graph_;
-  Builder builder_;
-};
-
-// Drops constants that nobody reads any more, so that a file holds each weight once.
-void DropUnused(Graph& graph) {
-  const std::vector<int> uses = graph.UseCounts();
-  std::erase_if(graph.constants, [&](const auto& c) { return uses[c.first] == 0; });
-}
-
 }  // namespace
 
-QuantizedWeights QuantizeWeights(const Tensor& weights, int axis,
-                                 const std::vector<float>& least_scale) {
-  const Dims& dims = weights.dims();
-  const auto w = weights.as<float>();
-  QuantizedWeights result{Tensor(DType::i8, dims), std::vector<float>(dims[axis], 0)};
-  for (int64_t i = 0; i < weights.size(); ++i) {
-    float& most = result.scales[ChannelOf(i, dims, axis)];
-    most = std::max(most, std::fabs(w[i]));
-  }
-  for (size_t c = 0; c < result.scales.size(); ++c) {
-    float& scale = result.scales[c];
-    scale /= 127;
-    if (c < least_scale.size()) scale = std::max(scale, least_scale[c]);
-    if (scale == 0) scale = 1;
-  }
-  for (int64_t i = 0; i < weights.size(); ++i) {
-    const float steps = std::nearbyint(w[i] / result.scales[ChannelOf(i, dims, axis)]);
-    result.values.as<int8_t>()[i] = static_cast<int8_t>(std::clamp(steps, -127.0f, 127.0f));
-  }
-  return result;
+Result<Graph> PrepareForQuantization(const Graph& graph) {
+  Graph prepared = graph;
+  MINIM_TRY(FoldConstants(prepared, {}));
+  MINIM_TRY(FoldBatchNorm(prepared, {}));
+  MINIM_TRY(EliminateDeadCode(prepared, {}));
+  return prepared;
 }
 
-Result<Graph> QuantizeStatic(const Graph& graph, const Dataset& calibration) {
-  Graph source = graph;
-  MINIM_TRY(FoldConstants(source, {}));
-  MINIM_TRY(FoldBatchNorm(source, {}));  // so that a convolution ends in its activation
-  Graph result = source;
-  MINIM_TRY(const bool any, StaticQuantizer(source, result).Run(calibration));
+Result<Graph> QuantizeStatic(const Graph& prepared, const ActivationProfile& profile,
+                             const StaticOptions& options) {
+  MINIM_TRY(CheckKeepFloat(prepared, options.keep_float));
+  if (!(options.percentile > 50 && options.percentile <= 100))
+    return InvalidArgument("percentile is {}, expected above 50 and at most 100",
+                           options.percentile);
+  Graph result = prepared;
+  MINIM_TRY(const bool any, StaticQuantizer(prepared, profile, options, result).Run());
   if (!any)
     return Unsupported("nothing to quantize: no Conv, Gemm or MatMul with constant weights");
-  DropUnused(result);
-  MINIM_TRY(Verify(result));
-  return result;
-}
-
-Result<Graph> QuantizeDynamic(const Graph& graph) {
-  Graph result = graph;
-  MINIM_TRY(FoldConstants(result, {}));
-  MINIM_TRY(const bool any, DynamicQuantizer(result).Run());
-  if (!any)
-    return Unsupported("nothing to quantize: no Gemm, MatMul or LSTM with constant weights");
-  DropUnused(result);
-  MINIM_TRY(Verify(result));
-  return result;
-}
-
-Result<Graph> StoreWeightsBf16(const Graph& graph) {
-  Graph result = graph;
-  Builder builder(result);
-  const std::vector<Node> nodes = std::move(result.nodes);
-  result.nodes.clear();
-  bool any = false;
-  for (Node node : nodes) {
-    for (int i : WeightInputs(graph, node)) {
-      const Tensor stored = Converted(graph.constant(node.input(i))->view(), DType::bf16);
-      const std::string name = graph.value(node.input(i)).name + "_bf16";
-      node.inputs[i] = builder.Cast(result.AddConstant(name, stored), DType::f32);
-      any = true;
-    }
-    result.nodes.push_back(std::move(node));
-  }
-  MINIM_TRY(builder.status());
-  if (!any)
-    return Unsupported(
-        "nothing to store in BF16: no Conv, Gemm, MatMul, LSTM, GRU or RNN with constant weights");
-  DropUnused(result);
+  MINIM_TRY(EliminateDeadCode(result, {}));
   MINIM_TRY(Verify(result));
   return result;
 }

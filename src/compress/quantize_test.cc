@@ -1,146 +1,157 @@
 #include "compress/quantize.h"
 
-#include <gtest/gtest.h>
+#include <algorithm>
 
-#include <cmath>
-
-#include "core/philox.h"
-#include "graph/text.h"
+#include "compress/store_weights.h"
+#include "compress/testing/models.h"
 #include "onnx/onnx.h"
-#include "session/session_impl.h"
-#include "train/model_builder.h"
 
 namespace minim {
 namespace {
 
-Graph SmallNet() {
-  ModelSpec spec;
-  spec.input = {1, 8, 8};
-  spec.layers = {{.kind = "conv", .units = 4, .kernel = 3, .padding = 1},
-                 {.kind = "relu"},
-                 {.kind = "max_pool", .kernel = 2},
-                 {.kind = "flatten"},
-                 {.kind = "linear", .units = 16},
-                 {.kind = "relu"},
-                 {.kind = "linear", .units = 5}};
-  return BuildModel(spec, 1).value();
-}
-
-Dataset Noise(int64_t n) {
-  Dataset data{Tensor(DType::f32, {n, 1, 8, 8}), Tensor(DType::i64, {n})};
-  const Philox rng(2);
-  for (int64_t i = 0; i < data.samples.size(); ++i) data.samples.as<float>()[i] = rng.Uniform(i);
-  return data;
-}
-
-Tensor RunGraph(const Graph& graph, const Tensor& x) {
-  const auto session = MakeSession(graph, {});
-  EXPECT_TRUE(session.ok()) << session.status().message();
-  const ConstView views[] = {x.view()};
-  auto y = (*session)->Run(views);
-  EXPECT_TRUE(y.ok()) << y.status().message();
-  return (*y)[0];
-}
-
-double RelativeError(const Tensor& a, const Tensor& b) {
-  double error = 0, norm = 0;
-  for (int64_t i = 0; i < a.size(); ++i) {
-    error += std::pow(a.as<float>()[i] - b.as<float>()[i], 2);
-    norm += std::pow(b.as<float>()[i], 2);
-  }
-  return std::sqrt(error / norm);
-}
-
-TEST(QuantizeTest, WeightsAreSymmetricPerChannel) {
-  const Tensor w = Tensor::From<float>({2, 3}, {1, -2, 0.5f, 0, 0, 0});
-  const QuantizedWeights q = QuantizeWeights(w, 0);
-  EXPECT_FLOAT_EQ(q.scales[0], 2.0f / 127);
-  EXPECT_EQ(q.values.as<int8_t>()[1], -127);
-  EXPECT_EQ(q.scales[1], 1);
-  EXPECT_EQ(QuantizeWeights(w, 0, {1, 0}).values.as<int8_t>()[1], -2);
+std::string HowItRuns(const Graph& graph, const Tensor& x) {
+  const auto session = MakeSession(graph, {}).value();
+  const Dims dims[] = {x.dims()};
+  EXPECT_TRUE(session->Warm(dims).ok());
+  return session->Explain();
 }
 
 TEST(QuantizeTest, StaticStaysCloseAndRunsOnIntegers) {
   const Graph net = SmallNet();
   const Dataset data = Noise(64);
-  const auto quantized = QuantizeStatic(net, data);
-  ASSERT_TRUE(quantized.ok()) << quantized.status().message();
-  EXPECT_LT(RelativeError(RunGraph(*quantized, data.samples), RunGraph(net, data.samples)), 0.03);
-  const auto session = MakeSession(*quantized, {}).value();
-  const Dims dims[] = {data.samples.dims()};
-  ASSERT_TRUE(session->Warm(dims).ok());
-  const std::string how = session->Explain();
+  const Graph quantized = Quantized(net, data).value();
+  EXPECT_LT(RelativeError(RunGraph(quantized, data.samples), RunGraph(net, data.samples)), 0.03);
+  const std::string how = HowItRuns(quantized, data.samples);
   for (const char* op : {"QLinearConv(", "MaxPool(u8", "QGemm("})
     EXPECT_NE(how.find(op), std::string::npos) << op << "\n" << how;
   EXPECT_EQ(how.find("DequantizeLinear("), std::string::npos) << how;
   EXPECT_EQ(how.find("reference"), std::string::npos) << how;
 }
 
-TEST(QuantizeTest, CalibrationDoesNotDependOnOrderOrBatches) {
+TEST(QuantizeTest, EveryOptionStaysClose) {
+  const Graph net = Prepared(SmallNet());
+  const Dataset data = Noise(128);
+  const ActivationProfile profile = CollectProfile(net, data).value();
+  const Tensor expected = RunGraph(net, data.samples);
+  for (Calibrator calibrator : kCalibrators) {
+    for (bool symmetric : {false, true}) {
+      for (bool per_channel : {false, true}) {
+        const StaticOptions options{.calibrator = calibrator,
+                                    .symmetric = symmetric,
+                                    .per_channel = per_channel,
+                                    .bias_correction = per_channel};
+        const auto quantized = QuantizeStatic(net, profile, options);
+        ASSERT_TRUE(quantized.ok()) << quantized.status().message();
+        EXPECT_LT(RelativeError(RunGraph(*quantized, data.samples), expected), 0.05)
+            << CalibratorName(calibrator) << (symmetric ? " s8" : "")
+            << (per_channel ? " per channel" : "");
+        EXPECT_EQ(HowItRuns(*quantized, data.samples).find("reference"), std::string::npos);
+      }
+    }
+  }
+}
+
+TEST(QuantizeTest, SymmetricActivationsAreSignedAroundZero) {
+  const Graph net = SmallNet();
+  const Graph quantized = Quantized(net, Noise(16), {.symmetric = true}).value();
+  for (const Node& node : quantized.nodes) {
+    if (!node.Is("QuantizeLinear")) continue;
+    const Tensor* zero = quantized.constant(node.input(2));
+    ASSERT_EQ(zero->dtype(), DType::i8);
+    EXPECT_EQ(zero->as<int8_t>()[0], 0);
+  }
+}
+
+// Gives nothing but the set of nodes that read rounded values.
+std::set<std::string> IntegerOps(const Graph& quantized) {
+  std::set<std::string> names;
+  const std::vector<int> producers = quantized.Producers();
+  for (const Node& node : quantized.nodes) {
+    if (!node.Is("Conv") && !node.Is("Gemm")) continue;
+    const int from = producers[node.input(1)];
+    if (from >= 0 && quantized.nodes[from].Is("DequantizeLinear"))
+      names.insert(OpName(quantized, node));
+  }
+  return names;
+}
+
+TEST(QuantizeTest, EverySubsetOfOpsCanStayFloat) {
+  const Graph net = Prepared(SmallNet());
+  const Dataset data = Noise(32);
+  const ActivationProfile profile = CollectProfile(net, data).value();
+  const std::vector<std::string> ops = QuantizableOps(net);
+  ASSERT_EQ(ops.size(), 3u);
+  const Tensor expected = RunGraph(net, data.samples);
+  for (int mask = 0; mask < 7; ++mask) {
+    StaticOptions options;
+    std::set<std::string> rounded;
+    for (int i = 0; i < 3; ++i) (mask >> i & 1 ? options.keep_float : rounded).insert(ops[i]);
+    const auto quantized = QuantizeStatic(net, profile, options);
+    ASSERT_TRUE(quantized.ok()) << quantized.status().message();
+    EXPECT_EQ(IntegerOps(*quantized), rounded);
+    EXPECT_LT(RelativeError(RunGraph(*quantized, data.samples), expected), 0.03) << mask;
+  }
+  const auto none = QuantizeStatic(net, profile, {.keep_float = {ops.begin(), ops.end()}});
+  EXPECT_EQ(none.status().code(), StatusCode::kUnsupported);
+}
+
+TEST(QuantizeTest, WhatCannotBeAskedFor) {
+  const Graph net = Prepared(SmallNet());
+  const ActivationProfile profile = CollectProfile(net, Noise(8)).value();
+  for (const StaticOptions& options :
+       {StaticOptions{.keep_float = {"nowhere"}}, StaticOptions{.percentile = 50},
+        StaticOptions{.percentile = 100.5}, StaticOptions{.percentile = NAN}})
+    EXPECT_EQ(QuantizeStatic(net, profile, options).status().code(), StatusCode::kInvalidArgument);
+  const auto other = QuantizeStatic(net, ActivationProfile{});
+  EXPECT_EQ(other.status().code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(other.status().message().find("input"), std::string::npos);
+}
+
+TEST(QuantizeTest, MinMaxDoesNotDependOnTheOrderOfSamples) {
   const Graph net = SmallNet();
   const Dataset data = Noise(64);
   Dataset reversed = {data.samples.Clone(), data.labels};
   for (int64_t i = 0; i < 64; ++i)
     std::copy_n(data.samples.as<float>().data() + (63 - i) * 64, 64,
                 reversed.samples.as<float>().data() + i * 64);
-  EXPECT_EQ(ToText(QuantizeStatic(net, data).value()),
-            ToText(QuantizeStatic(net, reversed).value()));
-  EXPECT_FALSE(QuantizeStatic(net, Noise(7)).ok());
+  EXPECT_EQ(ToText(Quantized(net, data).value()), ToText(Quantized(net, reversed).value()));
 }
 
-TEST(QuantizeTest, DynamicRowsDoNotDependOnTheirNeighbours) {
-  const Graph net = SmallNet();
-  const auto quantized = QuantizeDynamic(net);
-  ASSERT_TRUE(quantized.ok()) << quantized.status().message();
-  const Dataset data = Noise(8);
-  const Tensor together = RunGraph(*quantized, data.samples);
-  EXPECT_LT(RelativeError(together, RunGraph(net, data.samples)), 0.03);
-  Tensor one(DType::f32, {1, 1, 8, 8});
-  std::copy_n(data.samples.as<float>().data() + 5 * 64, 64, one.as<float>().data());
-  const Tensor alone = RunGraph(*quantized, one);
-  for (int64_t i = 0; i < 5; ++i) EXPECT_EQ(alone.as<float>()[i], together.as<float>()[5 * 5 + i]);
-}
-
-Graph LstmNet(int64_t hidden) {
-  const std::string h = std::to_string(hidden), gates = std::to_string(4 * hidden);
-  Graph graph = ParseText("graph \"g\"(x: f32[4,2,6], w: f32[1," + gates + ",6], r: f32[1," +
-                          gates + "," + h + "], b: f32[1," + std::to_string(8 * hidden) +
-                          "]) -> (y) { y = LSTM(x, w, r, b) {hidden_size=" + h + "} }")
-                    .value();
-  for (int i = 1; i < 4; ++i) {
-    Tensor values(DType::f32, graph.type(graph.inputs[i]).dims());
-    const Philox rng(static_cast<uint64_t>(i));
-    for (int64_t k = 0; k < values.size(); ++k)
-      values.as<float>()[k] = 0.4f * rng.Uniform(static_cast<uint64_t>(k)) - 0.2f;
-    graph.constants.emplace(graph.inputs[i], values);
+// A bias of another shape than one value a channel.
+TEST(QuantizeTest, BiasesOfEveryShape) {
+  const Tensor w = NormalTensor({6, 4}, 1, 0.3f);
+  const Dataset data = DataOf(NormalTensor({32, 6}, 2, 1));
+  for (const Tensor& bias : {NormalTensor({4}, 3, 1), NormalTensor({1, 4}, 3, 1),
+                             Tensor::Scalar(0.7f), Tensor::From<float>({1, 1}, {0.7f})}) {
+    const Graph graph = ParseModel(
+        fmt::format(
+            "graph \"g\"(x: f32[N,6], w: f32[6,4], b: f32{}) -> (y) {{ y = Gemm(x, w, b) }}",
+            bias.dims().rank() ? bias.dims().ToString() : ""),
+        {w, bias});
+    for (bool per_channel : {false, true}) {
+      const auto quantized = Quantized(graph, data, {.per_channel = per_channel});
+      ASSERT_TRUE(quantized.ok()) << quantized.status().message();
+      EXPECT_LT(RelativeError(RunGraph(*quantized, data.samples), RunGraph(graph, data.samples)),
+                0.03);
+    }
   }
-  graph.inputs.resize(1);
-  return graph;
 }
 
-TEST(QuantizeTest, RecurrentLayersShrinkAndStayClose) {
-  const Graph net = LstmNet(64);
-  Tensor x(DType::f32, {4, 2, 6});
-  for (int64_t i = 0; i < x.size(); ++i)
-    x.as<float>()[i] = 0.1f * static_cast<float>(i % 17) - 0.8f;
-  const Tensor y = RunGraph(net, x);
-  const Graph bytes = QuantizeDynamic(net).value(), halves = StoreWeightsBf16(net).value();
-  EXPECT_TRUE(bytes.nodes[0].Is("DynamicQuantizeLSTM", kMicrosoftDomain));
-  EXPECT_LT(RelativeError(RunGraph(bytes, x), y), 0.02);
-  EXPECT_LT(RelativeError(RunGraph(halves, x), y), 0.01);
-  for (const Graph& graph : {bytes, halves}) {
-    const auto again = ParseOnnx(SerializeOnnx(graph).value());
-    ASSERT_TRUE(again.ok()) << again.status().message();
-    EXPECT_EQ(RelativeError(RunGraph(*again, x), RunGraph(graph, x)), 0);
-  }
-  EXPECT_FALSE(QuantizeDynamic(LstmNet(32)).ok());
+TEST(QuantizeTest, ActivationsThatAreAlmostNothingDoNoHarm) {
+  const Graph graph = ParseModel(
+      "graph \"g\"(x: f32[N,2], w: f32[2,2], b: f32[2]) -> (y) { y = Gemm(x, w, b) }",
+      {Tensor::From<float>({2, 2}, {1e-3f, 1, 2, -1e-30f}), Tensor::From<float>({2}, {1, -2})});
+  const Dataset data = DataOf(UniformTensor({16, 2}, 1, -1e-38f, 1e-38f));
+  const Graph quantized = Quantized(graph, data).value();
+  EXPECT_LT(RelativeError(RunGraph(quantized, data.samples), RunGraph(graph, data.samples)), 1e-5);
 }
 
 TEST(QuantizeTest, FilesHoldStandardOpsOnly) {
   const Graph net = SmallNet();
   const Dataset data = Noise(16);
   for (const auto& graph :
-       {QuantizeStatic(net, data), QuantizeDynamic(net), StoreWeightsBf16(net)}) {
+       {Quantized(net, data), Quantized(net, data, {.symmetric = true, .per_channel = false}),
+        QuantizeDynamic(net), StoreWeights16(net, DType::bf16), StoreWeightsInt(net, 4, 32)}) {
     const auto bytes = SerializeOnnx(graph.value());
     ASSERT_TRUE(bytes.ok()) << bytes.status().message();
     const auto again = ParseOnnx(*bytes);

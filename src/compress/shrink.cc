@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "compress/quantize.h"
+#include "compress/store_weights.h"
 #include "data/dataset.h"
 #include "onnx/onnx.h"
 #include "session/session_impl.h"
@@ -68,9 +69,11 @@ class Shrinker {
     MINIM_TRY(ReadEverything());
     MINIM_TRY(AddCandidate("fp32", "model.onnx", graph_));
     Tell(0.1, "calibrating");
-    MINIM_TRY(AddVariant("bf16", StoreWeightsBf16(graph_)));
+    MINIM_TRY(AddVariant("bf16", StoreWeights16(graph_, DType::bf16)));
     MINIM_TRY(AddVariant("int8-dynamic", QuantizeDynamic(graph_)));
-    MINIM_TRY(AddVariant("int8", QuantizeStatic(graph_, calibration_)));
+    MINIM_TRY(const Graph prepared, PrepareForQuantization(graph_));
+    MINIM_TRY(const ActivationProfile profile, CollectProfile(prepared, calibration_));
+    MINIM_TRY(AddVariant("int8", QuantizeStatic(prepared, profile)));
     MINIM_TRY(JudgeAll());
     Tell(0.8, "timing");
     MINIM_TRY(Time(candidates_, test_, 1, &VariantReport::latency_us));

@@ -26,7 +26,11 @@ size_t MovedInputs(const Node& node) {
 
 class Chooser {
  public:
-  explicit Chooser(const Graph& graph) : graph_(graph), uses_(graph.UseCounts()) {
+  Chooser(const Graph& graph, const std::set<std::string>& keep_float)
+      : graph_(graph), uses_(graph.UseCounts()) {
+    for (const Node& node : graph.nodes)
+      if (node.output(0) != kNoValue && keep_float.contains(graph.value(node.output(0)).name))
+        choice_.kept_float.insert(node.output(0));
     for (size_t i = 0; i < graph.nodes.size(); ++i)
       for (ValueId id : graph.nodes[i].inputs)
         if (id != kNoValue) reader_[id] = static_cast<int>(i);
@@ -42,7 +46,7 @@ class Chooser {
 
  private:
   void Visit(const Node& node) {
-    if (ChannelAxis(graph_, node) >= 0) {
+    if (QuantizedAxis(graph_, choice_, node) >= 0) {
       Choose(node.input(0));
       if (node.Is("Conv")) RoundResult(BehindActivation(node));
     } else if (MovedInputs(node) > 0) {
@@ -113,13 +117,19 @@ int ChannelAxis(const Graph& graph, const Node& node) {
   return -1;
 }
 
-ValueChoice ChooseQuantized(const Graph& folded) { return Chooser(folded).Run(); }
+int QuantizedAxis(const Graph& graph, const ValueChoice& choice, const Node& node) {
+  return choice.kept_float.contains(node.output(0)) ? -1 : ChannelAxis(graph, node);
+}
+
+ValueChoice ChooseQuantized(const Graph& folded, const std::set<std::string>& keep_float) {
+  return Chooser(folded, keep_float).Run();
+}
 
 bool ReadsRounded(const Graph& graph, const ValueChoice& choice, const Node& node, int index) {
   const ValueId id = node.input(index);
   if (id == kNoValue || !choice.Chosen(id)) return false;
   if (choice.rounded_for_all.contains(id)) return true;
-  if (ChannelAxis(graph, node) >= 0) return index == 0;
+  if (QuantizedAxis(graph, choice, node) >= 0) return index == 0;
   const ValueId y = node.output(0);
   if (MovedInputs(node) > static_cast<size_t>(index))
     return choice.Chosen(y) && choice.root.at(y) == choice.root.at(id);

@@ -84,6 +84,7 @@ BindResult LambPortable(const KernelRequest& request);
 BindResult GradientNormAvx2(const KernelRequest& request);
 BindResult GradientNormPortable(const KernelRequest& request);
 BindResult ExponentHistogramAny(const KernelRequest& request);
+BindResult ValueHistogramAny(const KernelRequest& request);
 BindResult EncodeActivationAvx2(const KernelRequest& request);
 BindResult EncodeActivationPortable(const KernelRequest& request);
 BindResult DecodeActivationAvx2(const KernelRequest& request);

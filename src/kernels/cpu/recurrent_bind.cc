@@ -124,8 +124,9 @@ Status CheckTypes(const KernelRequest& request) {
   return {};
 }
 
-// Units below which quantizing H costs more than bytes save; several rows share FP32's bytes.
-constexpr int64_t kLeastBytesOneRow = 64, kLeastBytes = 128;
+// Units below which quantizing H costs more than bytes save. Several rows share FP32's bytes and
+// gain only from 128 on, but a row's answer must not depend on how many there are.
+constexpr int64_t kLeastBytes = 64;
 
 // The narrowest form that loses nothing of the weights as they are stored and is no slower.
 WeightFormat FormatOf(const RecurrentPlan& p) {
@@ -133,8 +134,7 @@ WeightFormat FormatOf(const RecurrentPlan& p) {
   if (p.w.view.dtype == DType::bf16) return WeightFormat::kBf16;
   if (!known || p.hidden == 0) return WeightFormat::kF32;
   if (ExactInBf16(p.w) && ExactInBf16(p.r)) return WeightFormat::kBf16;
-  if (p.hidden >= (p.batch == 1 ? kLeastBytesOneRow : kLeastBytes) && FitsSymmetricInt8(p.w) &&
-      FitsSymmetricInt8(p.r))
+  if (p.hidden >= kLeastBytes && FitsSymmetricInt8(p.w) && FitsSymmetricInt8(p.r))
     return WeightFormat::kS8;
   return WeightFormat::kF32;
 }

@@ -370,6 +370,27 @@ TEST(QuantizedLstmTest, BytesGiveTheSameBitsAtEveryLevel) {
   }
 }
 
+TEST(QuantizedLstmTest, ARowIsTheSameBitsAloneAndAmongOthers) {
+  for (int64_t hidden : {64, 133}) {
+    KernelCase three = Quantized<int8_t>(3, -127, 127, 0, hidden);
+    KernelCase one = Quantized<int8_t>(1, -127, 127, 0, hidden);
+    one.inputs[0] = Tensor(DType::f32, {6, 1, 21});
+    for (int64_t step = 0; step < 6; ++step)
+      std::copy_n(three.inputs[0].as<float>().data() + (step * 3 + 1) * 21, 21,
+                  one.inputs[0].as<float>().data() + step * 21);
+    three.constants = one.constants = {1, 2, 8, 9, 10, 11};
+    for (Isa isa : TestLevels()) {
+      RunCase(three, isa);
+      RunCase(one, isa);
+      for (int64_t step = 0; step < 6; ++step)
+        for (int64_t unit = 0; unit < hidden; ++unit)
+          ASSERT_EQ(one.outputs[0].as<float>()[step * hidden + unit],
+                    three.outputs[0].as<float>()[(step * 3 + 1) * hidden + unit])
+              << hidden << " units at " << Name(isa);
+    }
+  }
+}
+
 TEST(QuantizedLstmTest, WeightsThatSignedBytesCannotHoldOrThatAreFewAreWidened) {
   ExpectNearItsDefinition<int8_t>(Quantized<int8_t>(1, -127, 127, 0, 32), 1e-6, "f32");
   ExpectNearItsDefinition<uint8_t>(Quantized<uint8_t>(2, 0, 255, 3), 1e-6, "f32");

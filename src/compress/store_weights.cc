@@ -1,0 +1,169 @@
+#include "compress/store_weights.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <map>
+
+#include "compress/quantizable.h"
+#include "compress/value_choice.h"
+#include "compress/weight_codes.h"
+#include "core/dtype.h"
+#include "ops/builder.h"
+#include "passes/passes.h"
+
+namespace minim {
+namespace {
+
+// Every weight input of every node goes through `store`, which returns the value that stands for it
+// or kNoValue where it stays. Returns whether any changed.
+using Store = std::function<ValueId(Builder&, const Node&, int input)>;
+
+Result<bool> ReplaceWeights(const Graph& source, Graph& result, const Store& store) {
+  Builder builder(result);
+  const std::vector<Node> nodes = std::move(result.nodes);
+  result.nodes.clear();
+  std::map<ValueId, ValueId> stored;  // nodes may share weights
+  bool any = false;
+  for (Node node : nodes) {
+    for (int i : WeightInputs(source, node)) {
+      const auto [at, fresh] = stored.try_emplace(node.inputs[i], kNoValue);
+      if (fresh) at->second = store(builder, node, i);
+      if (at->second == kNoValue) continue;
+      node.inputs[i] = at->second;
+      any = true;
+    }
+    result.nodes.push_back(std::move(node));
+  }
+  MINIM_TRY(builder.status());
+  if (any) MINIM_TRY(EliminateDeadCode(result, {}));
+  if (any) MINIM_TRY(Verify(result));
+  return any;
+}
+
+TensorRange RangeOf(const std::string& name, const Tensor& given, const Tensor& stored) {
+  TensorRange range{.name = name, .smallest_nonzero = std::numeric_limits<float>::infinity()};
+  const Tensor back = Converted(stored.view(), DType::f32);
+  double error = 0, norm = 0;
+  for (int64_t i = 0; i < given.size(); ++i) {
+    const float x = given.as<float>()[i], y = back.as<float>()[i];
+    range.max_abs = std::max(range.max_abs, std::fabs(x));
+    if (x != 0) range.smallest_nonzero = std::min(range.smallest_nonzero, std::fabs(x));
+    range.overflow += std::isfinite(x) && !std::isfinite(y);
+    range.underflow += x != 0 && y == 0;
+    if (!std::isfinite(x) || !std::isfinite(y)) continue;
+    error += std::pow(static_cast<double>(y) - x, 2);
+    norm += std::pow(static_cast<double>(x), 2);
+  }
+  if (std::isinf(range.smallest_nonzero)) range.smallest_nonzero = 0;  // all are 0
+  range.relative_rms_error = norm > 0 ? std::sqrt(error / norm) : 0;
+  return range;
+}
+
+// Weights as a matrix whose rows or columns are summed over: `axis` of dims is the summed one.
+struct Summed {
+  Dims dims;
+  int axis = 1;
+};
+
+Summed SummedAxis(const Graph& graph, const Node& node, const Tensor& weights) {
+  const Dims& dims = weights.dims();
+  if (RecurrentWithWeights(graph, node)) return {dims, 2};
+  const int channels = ChannelAxis(graph, node);
+  if (!node.Is("Conv")) return {dims, 1 - channels};
+  return {{dims[0], dims.Elements(1, dims.rank())}, 1};  // one filter a row
+}
+
+struct BlockedWeights {
+  Tensor values, scales;
+};
+
+// Symmetric: a scale for each `block` neighbours along the axis.
+BlockedWeights InBlocks(const Tensor& weights, const Summed& summed, int bits, int64_t block) {
+  Dims scale_dims = summed.dims;
+  scale_dims[summed.axis] = (summed.dims[summed.axis] + block - 1) / block;
+  Tensor scales(DType::f32, scale_dims), values(bits == 4 ? DType::i4 : DType::i8, summed.dims);
+  const ChannelRuns runs(summed.dims, summed.axis);
+  const int64_t blocks = scale_dims[summed.axis];
+  const auto w = weights.as<float>();
+  const auto at = [&](int64_t o, int64_t k, int64_t i) {
+    return ((o * blocks) + k / block) * runs.inner + i;
+  };
+  const auto for_each = [&](auto&& f) {
+    for (int64_t o = 0; o < runs.outer; ++o)
+      for (int64_t k = 0; k < runs.channels; ++k)
+        for (int64_t i = 0; i < runs.inner; ++i)
+          f((o * runs.channels + k) * runs.inner + i, scales.as<float>()[at(o, k, i)]);
+  };
+  const float most = bits == 4 ? 7 : 127;
+  for_each([&](int64_t i, float& scale) { scale = std::max(scale, std::fabs(w[i])); });
+  for (float& scale : scales.as<float>()) scale = scale > 0 ? scale / most : 1;
+  for_each([&](int64_t i, float& scale) {
+    const float step = std::clamp(std::nearbyint(w[i] / scale), -most, most);
+    if (bits == 4) {
+      values.as<Int4>()[i] = Int4(static_cast<int64_t>(step));
+    } else {
+      values.as<int8_t>()[i] = static_cast<int8_t>(step);
+    }
+  });
+  return {std::move(values), std::move(scales)};
+}
+
+// A DequantizeLinear, behind it a Reshape where the weights are no matrix.
+ValueId StoredBlocks(Builder& builder, const Graph& graph, const Node& node, int input, int bits,
+                     int64_t block) {
+  const Tensor& weights = *graph.constant(node.input(input));
+  const Summed summed = SummedAxis(graph, node, weights);
+  const int64_t whole = std::max<int64_t>(1, summed.dims[summed.axis]);
+  if (block == 0) block = whole;
+  const BlockedWeights stored = InBlocks(weights, summed, bits, block);
+  if (stored.values.size() * bits / 8 + 4 * stored.scales.size() >= 4 * weights.size())
+    return kNoValue;
+  const std::string& name = graph.value(node.input(input)).name;
+  Graph& target = builder.graph();
+  const ValueId values = target.AddConstant(name + "_quantized", stored.values);
+  const ValueId scales = target.AddConstant(name + "_scale", stored.scales);
+  const ValueId wide = builder.Emit("DequantizeLinear", {values, scales},
+                                    {{"axis", int64_t{summed.axis}}, {"block_size", block}});
+  return summed.dims == weights.dims() ? wide : builder.Reshape(wide, weights.dims());
+}
+
+}  // namespace
+
+Result<Graph> StoreWeights16(const Graph& graph, DType dtype, std::vector<TensorRange>* ranges) {
+  if (dtype != DType::f16 && dtype != DType::bf16)
+    return InvalidArgument("weights cannot be stored as {}: choose f16 or bf16", Name(dtype));
+  Graph result = graph;
+  const auto store = [&](Builder& builder, const Node& node, int input) {
+    const Tensor& given = *graph.constant(node.input(input));
+    const Tensor stored = Converted(given.view(), dtype);
+    const std::string& name = graph.value(node.input(input)).name;
+    if (ranges) ranges->push_back(RangeOf(name, given, stored));
+    const std::string suffix = fmt::format("_{}", Name(dtype));
+    return builder.Cast(result.AddConstant(name + suffix, stored), DType::f32);
+  };
+  MINIM_TRY(const bool any, ReplaceWeights(graph, result, store));
+  if (any) return result;
+  return Unsupported(
+      "nothing to store in {}: no Conv, Gemm, MatMul, LSTM, GRU or RNN with constant weights",
+      Name(dtype));
+}
+
+Result<Graph> StoreWeightsInt(const Graph& graph, int bits, int block) {
+  if (bits != 4 && bits != 8) return InvalidArgument("bits is {}, expected 4 or 8", bits);
+  if (block != 0 && (block < 16 || (block & (block - 1)) != 0))
+    return InvalidArgument("block is {}, expected 0 or a power of two from 16 up", block);
+  Graph result = graph;
+  const auto store = [&](Builder& builder, const Node& node, int input) {
+    return StoredBlocks(builder, graph, node, input, bits, block);
+  };
+  MINIM_TRY(const bool any, ReplaceWeights(graph, result, store));
+  if (any) return result;
+  return Unsupported(
+      "nothing to store in {} bits: no Conv, Gemm, MatMul, LSTM, GRU or RNN with constant weights "
+      "that would shrink",
+      bits);
+}
+
+}  // namespace minim
