@@ -54,28 +54,19 @@ Status Write(const Path& folder, const std::string& name, const HostValue& value
   return {};
 }
 
-bool IsTable(const std::string& file) {
-  return file.ends_with(".csv") || file.ends_with(".csv.gz");
-}
-
 // The rows of a table, as features of the model: its file says how its training made them.
 Result<Tensor> ReadTable(const std::string& model, const std::string& file) {
   MINIM_TRY(const Graph graph, ImportOnnx(model));
-  const auto it = graph.metadata.find(std::string(kEncodingKey));
-  if (it == graph.metadata.end())
-    return InvalidArgument(
-        "{}: does not say what its columns are ('{}'), as it was not trained on "
-        "a table; give .npy, .npz or .pb",
-        model, kEncodingKey);
-  MINIM_TRY(const TableEncoding encoding, EncodingFromJson(it->second));
+  auto encoding = EncodingOf(graph.metadata);
+  if (!encoding.ok()) return Annotate(encoding.status(), model);
   MINIM_TRY(const CsvTable table, ReadCsv(file));
-  auto features = EncodeFeatures(table, InOrder(table.row_count()), encoding);
+  auto features = EncodeFeatures(table, InOrder(table.row_count()), *encoding);
   if (!features.ok()) return Annotate(features.status(), file);
   return features;
 }
 
 Result<std::vector<Tensor>> InputsOf(const Session& session, const Options& options) {
-  if (options.inputs.size() != 1 || !IsTable(options.inputs[0]))
+  if (options.inputs.size() != 1 || !IsTableFile(options.inputs[0]))
     return ReadInputs(session, options.inputs);
   MINIM_TRY(Tensor table, ReadTable(options.model.model, options.inputs[0]));
   return std::vector<Tensor>{std::move(table)};

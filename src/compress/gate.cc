@@ -15,30 +15,27 @@ const char* VerdictName(Verdict verdict) {
   return "undecided";
 }
 
-GateResult JudgeAccuracy(const std::vector<int64_t>& reference, const std::vector<int64_t>& variant,
-                         const std::vector<int64_t>& labels, double max_loss) {
-  MINIM_CHECK(reference.size() == labels.size() && variant.size() == labels.size());
-  std::vector<double> a, b;
-  GateResult result;
-  const double n = static_cast<double>(labels.size());
-  for (size_t i = 0; i < labels.size(); ++i) {
-    a.push_back(reference[i] == labels[i]);
-    b.push_back(variant[i] == labels[i]);
-    result.reference_accuracy += a.back() / n;
-    result.variant_accuracy += b.back() / n;
-    result.agreement += (reference[i] == variant[i]) / n;
-  }
-  const Interval difference = PairedDifference(a, b);
-  const double base = result.reference_accuracy > 0 ? result.reference_accuracy : 1;
-  result.relative_loss = {difference.mean / base, difference.low / base, difference.high / base};
-  if (result.relative_loss.high <= max_loss) {
+GateResult Judge(const Metric& metric, const Measured& reference, const Measured& variant,
+                 double max_loss) {
+  MINIM_CHECK(reference.each.size() == variant.each.size() && reference.each.size() >= 2);
+  GateResult result{.reference = reference.value, .variant = variant.value};
+  const auto& better = metric.higher_is_better() ? reference : variant;
+  const auto& other = metric.higher_is_better() ? variant : reference;
+  const auto interval = metric.counts() ? PairedProportions : PairedDifference;
+  const Interval loss = interval(better.each, other.each);
+  const double base = reference.value != 0 ? std::fabs(reference.value) : 1;
+  result.relative_loss = {loss.mean / base, loss.low / base, loss.high / base};
+  const auto& [mean, low, high] = result.relative_loss;
+  if (!std::isfinite(variant.value) || !std::isfinite(high)) {
+    result.verdict = Verdict::kFail;
+  } else if (high <= max_loss) {
     result.verdict = Verdict::kPass;
-  } else if (result.relative_loss.low > max_loss) {
+  } else if (low > max_loss) {
     result.verdict = Verdict::kFail;
   } else {
     // The half width shrinks with the root of n; it has to fit between the mean and the budget.
-    const double half = result.relative_loss.high - result.relative_loss.mean;
-    const double room = std::fabs(max_loss - result.relative_loss.mean);
+    const double half = (high - low) / 2, room = std::fabs(max_loss - mean);
+    const double n = static_cast<double>(reference.each.size());
     result.samples_needed =
         room > 0 ? static_cast<int64_t>(std::ceil(n * std::pow(half / room, 2))) : 0;
   }

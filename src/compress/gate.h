@@ -2,8 +2,8 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
+#include "compress/metric.h"
 #include "core/stats.h"
 
 namespace minim {
@@ -14,20 +14,17 @@ const char* VerdictName(Verdict verdict);
 
 struct GateResult {
   Verdict verdict = Verdict::kUndecided;
-  double reference_accuracy = 0;
-  double variant_accuracy = 0;
-  /// Relative loss (reference - variant) / reference, with its 95 % interval from paired
-  /// differences.
+  double reference = 0, variant = 0;  // values of the metric
+  /// How much worse the variant is, as a share of the reference's value (of a value of 0:
+  /// absolute), with its 95 % interval from paired differences.
   Interval relative_loss;
-  /// Fraction of samples on which both give the same class.
-  double agreement = 0;
-  /// When undecided: how many samples would probably decide.
+  /// When undecided: how many samples would probably decide; 0: the loss is the budget itself.
   int64_t samples_needed = 0;
 };
 
-/// `reference`, `variant` and `labels` are class ids of the same samples, at least 2. Passes when
-/// the whole interval is at most `max_loss`, fails when the whole interval is above it.
-GateResult JudgeAccuracy(const std::vector<int64_t>& reference, const std::vector<int64_t>& variant,
-                         const std::vector<int64_t>& labels, double max_loss);
+/// Of the same samples, at least 2. Passes when the whole interval is at most `max_loss`, fails
+/// when the whole interval is above it or the metric is not finite.
+GateResult Judge(const Metric& metric, const Measured& reference, const Measured& variant,
+                 double max_loss);
 
 }  // namespace minim

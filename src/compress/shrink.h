@@ -2,11 +2,18 @@
 // keeps those that pass. Writes a model folder that `minim serve` takes as it is.
 #pragma once
 
+#include <chrono>
 #include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <shared_mutex>
 #include <string>
 #include <vector>
 
 #include "compress/gate.h"
+#include "compress/quantize.h"
+#include "compress/store_weights.h"
 #include "core/file.h"
 
 namespace minim {
@@ -15,33 +22,78 @@ enum class ShrinkGoal { kLatency, kBytes };
 
 struct ShrinkOptions {
   std::string model;
-  std::string test_samples, test_labels;                // what accuracy is measured on
-  std::string calibration_samples, calibration_labels;  // what static INT8 is calibrated on
+  /// Samples and labels that variants are judged on. Labels may be empty, or in the table.
+  std::string data, labels;
+  std::string calibration;  // samples; empty: a fifth of the data
   int64_t calibration_count = 500;
+  std::string train_data, train_labels;  // for recipes; empty: none
+  std::string metric;                    // of Metric::Parse; empty: by labels and answers
+  std::string output;                    // the output that is judged; empty: the first of floats
   double max_loss = 0.02;
   ShrinkGoal goal = ShrinkGoal::kLatency;
-  std::string out;  // the model folder; files go to out/1
+  /// Steps of a chain: "prune", "distill", "quantize". The last is part of every run.
+  std::vector<std::string> recipe;
+  double prune_fraction = 0.5;            // of the parameters
+  int64_t epochs = 2;                     // of each step that trains
+  std::optional<Calibrator> calibrator;   // none: what errs least on the calibration samples
+  std::chrono::seconds time_budget{600};  // searches stop there; what is begun is finished
+  uint64_t seed = 1;
+  int threads = 1;
+  std::string out;  // the model folder; files go to out/VERSION
+  int64_t version = 1;
+  bool skip_if_done = false;  // if report.json is of the same files and options
+  /// With several runs at once: held shared by what works, alone by what times variants.
+  std::shared_mutex* quiet = nullptr;
+};
+
+/// Of single runs, in microseconds.
+struct Latency {
+  double p50 = 0;
+  double p99 = 0;
 };
 
 struct VariantReport {
-  std::string name;  // "fp32", "bf16", "int8", "int8-dynamic"
-  std::string file;  // relative to the version folder
-  GateResult gate;   // of fp32: against itself
-  int64_t bytes = 0;
-  double latency_us = 0;      // batch 1, one thread, median
-  double latency_b32_us = 0;  // batch 32
-  bool kept = false;          // passed the gate, so written
-  std::string reason;         // why it is served, kept or dropped
+  std::string name;    // "fp32", "bf16", "fp16", "int8", "int8-dynamic", ...
+  std::string file;    // relative to the version folder
+  std::string detail;  // how it was made, where that was chosen
+  GateResult gate;     // of fp32: against itself
+  Likeness likeness;
+  int64_t bytes = 0;  // 0: could not be made, see reason
+  size_t arena_bytes = 0;
+  std::map<int64_t, Latency> latency;  // by batch size, one thread
+  std::vector<std::string> float_ops;  // that a mixed variant leaves in FP32
+  std::vector<TensorRange> stored;     // of 16-bit weights
+  bool kept = false;                   // passed the gate and serves the goal, so written
+  bool on_frontier = false;            // no other that passes is better in accuracy and the goal
+  std::string reason;                  // why it is served, kept or dropped
+};
+
+/// What an op costs in INT8, by measurement on the calibration samples.
+struct OpSensitivity {
+  std::string op;       // its first output
+  std::string kind;     // "Conv", ...
+  double error = 0;     // of the model's answers, relative, if only this op is INT8
+  double saved_us = 0;  // at batch 1: all INT8 beside all but this op
 };
 
 struct ShrinkReport {
+  std::string metric;
   std::vector<VariantReport> variants;
-  std::string preferred;  // the tier served by default
+  std::string preferred;                        // the tier served by default
+  std::vector<OpSensitivity> sensitivity;       // of "int8", the most sensitive first
+  ActivationProfile profile;                    // of the calibration samples
+  std::optional<StaticOptions> static_options;  // of "int8"
+  std::vector<std::string> warnings;
+  int64_t samples = 0, calibration_samples = 0;
+  bool was_done = false;  // by an earlier run: metric, preferred and the numbers of variants only
 };
 
+/// Told what is being done; returning false stops with kCancelled.
+using ShrinkProgress = std::function<bool(double fraction, const std::string& doing)>;
+
+/// Writes variants and report.json (ShrinkReportJson), each file atomically, the report last.
+/// An interrupted run that is started again with the same options continues.
 /// Errors: kInvalidArgument for data that does not fit the model; those of files.
-Result<ShrinkReport> Shrink(
-    const ShrinkOptions& options,
-    const std::function<void(double fraction, const std::string&)>& progress);
+Result<ShrinkReport> Shrink(const ShrinkOptions& options, const ShrinkProgress& progress = {});
 
 }  // namespace minim

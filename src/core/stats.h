@@ -20,4 +20,16 @@ struct Interval {
 /// approximation mean ± 1.96 s/sqrt(n). Needs equal sizes of at least 2.
 Interval PairedDifference(std::span<const double> a, std::span<const double> b);
 
+/// The same of samples that are 0 or 1: the adjusted interval of Agresti and Min, "Simple improved
+/// confidence intervals for comparing matched proportions" (2005), which is honest where few pairs
+/// or none differ. The mean is not adjusted.
+Interval PairedProportions(std::span<const double> a, std::span<const double> b);
+
+/// For each sample the share of those of the other kind that it is ranked right against: a positive
+/// one above, a negative one below, a tie counting half. The mean over the positive ones, as over
+/// the negative ones, is the area under the ROC curve. Empty when all are of one kind or a score is
+/// NaN.
+std::vector<double> RankPlacements(std::span<const float> scores,
+                                   const std::vector<bool>& positive);
+
 }  // namespace minim

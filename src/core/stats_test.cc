@@ -21,5 +21,26 @@ TEST(StatsTest, PairedIntervalHasTheTextbookWidth) {
   EXPECT_NEAR(interval.high - interval.mean, 1.96 * s / 2, 1e-12);
 }
 
+TEST(StatsTest, ProportionsThatNeverDifferStillHaveAWidth) {
+  const std::vector<double> ones(98, 1);
+  const Interval interval = PairedProportions(ones, ones);
+  EXPECT_EQ(interval.mean, 0);
+  EXPECT_NEAR(interval.high, 1.96 * std::sqrt(0.01 / 100), 1e-12);
+  EXPECT_NEAR(interval.low, -interval.high, 1e-12);
+  std::vector<double> some = ones;
+  for (int i = 0; i < 9; ++i) some[i] = 0;
+  EXPECT_NEAR(PairedProportions(ones, some).mean, 9.0 / 98, 1e-12);
+  EXPECT_GT(PairedProportions(ones, some).low, 0);
+  EXPECT_LT(PairedProportions(some, ones).high, 0);
+}
+
+TEST(StatsTest, PlacementsAverageToTheAreaUnderTheCurve) {
+  const std::vector<double> placements =
+      RankPlacements(std::vector<float>{1, 2, 2, 3}, {false, true, false, true});
+  EXPECT_EQ(placements, (std::vector<double>{1, 0.75, 0.75, 1}));
+  EXPECT_TRUE(RankPlacements(std::vector<float>{1, 2}, {true, true}).empty());
+  EXPECT_TRUE(RankPlacements(std::vector<float>{1, NAN}, {true, false}).empty());
+}
+
 }  // namespace
 }  // namespace minim

@@ -78,10 +78,14 @@ Result<Dataset> ReadDataset(const Path& samples, const Path& labels,
                             const std::vector<int64_t>& sample_dims) {
   Dataset data;
   MINIM_TRY(data.samples, ReadArray(samples));
-  MINIM_TRY(const Tensor raw_labels, ReadArray(labels));
-  data.labels = Converted(raw_labels.view(), LabelType(raw_labels.dtype()));
+  Dims label_dims = data.samples.dims();
+  if (!labels.empty()) {
+    MINIM_TRY(const Tensor raw_labels, ReadArray(labels));
+    data.labels = Converted(raw_labels.view(), LabelType(raw_labels.dtype()));
+    label_dims = data.labels.dims();
+  }
   MINIM_TRY(const Dims dims,
-            CheckedDims(samples, data.samples.dims(), labels, data.labels.dims(), sample_dims));
+            CheckedDims(samples, data.samples.dims(), labels, label_dims, sample_dims));
   data.samples = data.samples.Reshaped(dims);
   return data;
 }
@@ -126,6 +130,12 @@ Tensor GatherRows(const ConstView& from, std::span<const int64_t> rows, DType dt
   return result;
 }
 
+// Zeros where there are none.
+Tensor GatherLabels(const ConstView& from, std::span<const int64_t> rows) {
+  if (from.data == nullptr) return Tensor(DType::i64, {static_cast<int64_t>(rows.size())});
+  return GatherRows(from, rows, LabelType(from.dtype));
+}
+
 // All reads of a batch begin before the first is waited for.
 void AnnounceRows(const SharedArray& array, std::span<const int64_t> rows) {
   if (!array.streamed) return;
@@ -140,7 +150,7 @@ void AnnounceRows(const SharedArray& array, std::span<const int64_t> rows) {
 
 Batch GatherBatch(const Dataset& data, std::span<const int64_t> indices) {
   return {GatherRows(data.samples.view(), indices, DType::f32),
-          GatherRows(data.labels.view(), indices, data.labels.dtype())};
+          GatherLabels(data.labels.view(), indices)};
 }
 
 ArraySource::ArraySource(SharedArray samples, SharedArray labels)
@@ -149,8 +159,7 @@ ArraySource::ArraySource(SharedArray samples, SharedArray labels)
 Result<Batch> ArraySource::Gather(std::span<const int64_t> indices) {
   AnnounceRows(samples_, indices);
   AnnounceRows(labels_, indices);
-  return Batch{GatherRows(samples_.view, indices, DType::f32),
-               GatherRows(labels_.view, indices, LabelType(labels_.view.dtype))};
+  return Batch{GatherRows(samples_.view, indices, DType::f32), GatherLabels(labels_.view, indices)};
 }
 
 Result<Batch> SubsetSource::Gather(std::span<const int64_t> indices) {

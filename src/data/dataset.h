@@ -11,7 +11,7 @@ namespace minim {
 
 struct Dataset {
   Tensor samples;  // [count, ...], any numeric dtype
-  Tensor labels;   // [count] class ids in i64, or [count, ...] targets in f32
+  Tensor labels;   // [count] class ids in i64, or [count, ...] targets in f32; may be undefined
 
   int64_t size() const { return samples.dims().rank() > 0 ? samples.dims()[0] : 0; }
 };
@@ -19,7 +19,8 @@ struct Dataset {
 /// Reads samples and labels from .npy, .npz (FILE.npz:NAME, the name only if there are several) or
 /// IDX (.gz) files. `sample_dims`, if not empty, reshapes
 /// each sample. Integer labels become i64, floating ones f32.
-/// Errors: kInvalidArgument when counts or shapes disagree.
+/// Without `labels` (empty) they are undefined. Errors: kInvalidArgument when counts or shapes
+/// disagree.
 Result<Dataset> ReadDataset(const Path& samples, const Path& labels,
                             const std::vector<int64_t>& sample_dims);
 
@@ -29,7 +30,7 @@ std::vector<int64_t> ShuffledOrder(int64_t n, uint64_t seed, uint64_t epoch);
 /// 0, 1, ... count - 1.
 std::vector<int64_t> InOrder(int64_t count);
 
-/// Copies the samples at `indices`, as f32, and their labels.
+/// Copies the samples at `indices`, as f32, and their labels; those that are undefined are zeros.
 Batch GatherBatch(const Dataset& data, std::span<const int64_t> indices);
 
 /// Samples and labels out of arrays whose first dims count them. Labels of integers become i64,

@@ -238,4 +238,19 @@ Result<TableEncoding> EncodingFromJson(std::string_view text) {
   return encoding;
 }
 
+Result<TableEncoding> EncodingOf(const std::map<std::string, std::string>& metadata) {
+  const auto it = metadata.find(std::string(kEncodingKey));
+  if (it == metadata.end())
+    return InvalidArgument(
+        "the model does not say what its columns are ('{}'), as it was not trained on a table; "
+        "give arrays instead",
+        kEncodingKey);
+  return EncodingFromJson(it->second);
+}
+
+bool IsTableFile(const Path& path) {
+  const std::string name = path.string();
+  return name.ends_with(".csv") || name.ends_with(".csv.gz");
+}
+
 }  // namespace minim

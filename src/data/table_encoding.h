@@ -1,6 +1,7 @@
 // TableEncoding: how the columns of a table become the numbers that a model reads.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -59,5 +60,9 @@ inline constexpr std::string_view kEncodingKey = "minim.columns";
 std::string EncodingToJson(const TableEncoding& encoding);
 /// Errors: kDataLoss.
 Result<TableEncoding> EncodingFromJson(std::string_view text);
+/// Errors: kInvalidArgument where `metadata` has none: the model was not trained on a table.
+Result<TableEncoding> EncodingOf(const std::map<std::string, std::string>& metadata);
+/// A file of a name that a table has: .csv or .csv.gz.
+bool IsTableFile(const Path& path);
 
 }  // namespace minim

@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <numeric>
 
 #include "core/dtype.h"
+#include "core/stats.h"
 
 namespace minim {
 namespace {
@@ -22,7 +21,7 @@ Tensor Head(const Tensor& tensor, int64_t count) {
 
 // Calls look(scores in f32, labels) for each batch. A model of a fixed batch size gets the last
 // sample as often as it takes.
-Status ForEachBatch(const Session& session, DataSource& data,
+Status ForEachBatch(const Session& session, DataSource& data, size_t output,
                     const std::function<Status(const Tensor&, const Tensor&)>& look) {
   const std::vector<int64_t>& dims = session.inputs()[0].dims;
   const bool fixed = !dims.empty() && dims[0] > 0;
@@ -33,10 +32,11 @@ Status ForEachBatch(const Session& session, DataSource& data,
     std::vector<int64_t> indices(order.begin() + first, order.begin() + first + count);
     if (fixed) indices.resize(static_cast<size_t>(size), indices.back());
     MINIM_TRY(const Batch batch, data.Gather(indices));
-    const ConstView views[] = {batch.samples.view()};
+    const Tensor samples = Converted(batch.samples.view(), session.inputs()[0].dtype);
+    const ConstView views[] = {samples.view()};
     MINIM_TRY(const std::vector<Tensor> outputs, session.Run(views));
-    MINIM_TRY(
-        look(Converted(Head(outputs[0], count).view(), DType::f32), Head(batch.labels, count)));
+    MINIM_TRY(look(Converted(Head(outputs[output], count).view(), DType::f32),
+                   Head(batch.labels, count)));
   }
   return {};
 }
@@ -154,43 +154,47 @@ class Tally {
 
 }  // namespace
 
-Result<std::vector<int64_t>> Classify(const Session& session, const Dataset& data) {
-  ArraySource source(data);
-  std::vector<int64_t> classes;
-  MINIM_TRY(
-      ForEachBatch(session, source, [&](const Tensor& scores, const Tensor& labels) -> Status {
+Result<Tensor> Predict(const Session& session, DataSource& data, size_t output,
+                       const std::function<void(double)>& progress) {
+  Tensor all;
+  int64_t done = 0;
+  MINIM_TRY(ForEachBatch(
+      session, data, output, [&](const Tensor& scores, const Tensor& labels) -> Status {
+        Dims dims = scores.dims();
         const int64_t count = labels.dims()[0];
-        MINIM_TRY(const ClassScores rows, ClassScores::Of(scores, count));
-        if (rows.places() != 1)
-          return InvalidArgument("the model's first output has shape {}, expected [{},classes]",
-                                 scores.dims().ToString(), count);
-        for (int64_t i = 0; i < count; ++i)
-          classes.push_back(rows.classes() == 1 ? rows.at(i, 0, 0) > 0 : rows.Best(i, 0));
+        if (dims.rank() == 0 || dims[0] != count)
+          return InvalidArgument("the model's output '{}' has shape {}, expected [{},...]",
+                                 session.outputs()[output].name, dims.ToString(), count);
+        dims[0] = data.size();
+        if (!all.defined()) all = Tensor(DType::f32, dims);
+        if (all.dims() != dims)
+          return InvalidArgument("the model's output '{}' changes its shape from {} to {}",
+                                 session.outputs()[output].name, all.dims().ToString(),
+                                 dims.ToString());
+        const int64_t width = dims.Elements(1, dims.rank());
+        std::copy_n(scores.as<float>().data(), count * width,
+                    all.as<float>().data() + done * width);
+        done += count;
+        if (progress) progress(static_cast<double>(done) / static_cast<double>(data.size()));
         return {};
       }));
-  return classes;
+  return all;
 }
 
 double Auc(std::span<const float> scores, const std::vector<bool>& positive) {
-  if (std::any_of(scores.begin(), scores.end(), [](float s) { return std::isnan(s); })) return -1;
-  std::vector<size_t> order(scores.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] < scores[b]; });
-  double below = 0, negatives = 0, positives = 0;  // below: pairs in the right order
-  for (size_t first = 0, end = 0; first < order.size(); first = end) {
-    double tied[2] = {};
-    for (end = first; end < order.size() && scores[order[end]] == scores[order[first]]; ++end)
-      ++tied[positive[order[end]]];
-    below += tied[1] * (negatives + tied[0] / 2);
-    negatives += tied[0];
-    positives += tied[1];
+  const std::vector<double> placements = RankPlacements(scores, positive);
+  if (placements.empty()) return -1;
+  double sum = 0, count = 0;
+  for (size_t i = 0; i < placements.size(); ++i) {
+    sum += positive[i] ? placements[i] : 0;
+    count += positive[i];
   }
-  return negatives > 0 && positives > 0 ? below / (negatives * positives) : -1;
+  return sum / count;
 }
 
 Result<Metrics> Evaluate(const Session& session, DataSource& data, LossKind loss) {
   Tally tally;
-  MINIM_TRY(ForEachBatch(session, data, [&](const Tensor& scores, const Tensor& labels) {
+  MINIM_TRY(ForEachBatch(session, data, 0, [&](const Tensor& scores, const Tensor& labels) {
     return tally.Add(loss, scores, labels);
   }));
   return tally.Means();

@@ -1,6 +1,7 @@
 // Metrics of a model over a data set.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "data/dataset.h"
@@ -9,9 +10,12 @@
 
 namespace minim {
 
-/// The class of each sample, in order: the largest of its scores in the first output [N, classes],
-/// or, of a single score, 1 if it is above 0, as a logit. Runs in batches of 100.
-Result<std::vector<int64_t>> Classify(const Session& session, const Dataset& data);
+/// Output `output` for every sample, in order, as f32 [samples, ...]. Runs in batches of 100, or of
+/// the size that the model fixes; `progress` is told the fraction done.
+/// Errors: those of the model; kInvalidArgument where the output's first dim does not count
+/// samples.
+Result<Tensor> Predict(const Session& session, DataSource& data, size_t output = 0,
+                       const std::function<void(double)>& progress = {});
 
 /// The probability that a positive sample scores above a negative one, a tie counting half: the
 /// area under the ROC curve, by ranks. Negative when all samples are of one kind or a score is NaN.

@@ -10,37 +10,54 @@
 namespace minim {
 namespace {
 
-Result<std::vector<int64_t>> ClassifyRelu(const std::string& type, const Tensor& samples) {
+// Of a model that answers its samples, those above 0, of the given type.
+Result<Metrics> EvaluateRelu(const std::string& type, const Tensor& samples,
+                             std::initializer_list<int64_t> labels) {
   const Graph graph =
       ParseText("graph \"g\"(x: " + type + ") -> (y) { y: " + type + " = Relu(x) }").value();
   const auto session = Session::FromBytes(SerializeOnnx(graph).value()).value();
-  return Classify(*session, {samples, Tensor(DType::i64, {samples.dims()[0]})});
+  ArraySource source({samples, Tensor::From<int64_t>({samples.dims()[0]}, labels)});
+  return Evaluate(*session, source, LossKind::kCrossEntropy);
 }
 
-TEST(ClassifyTest, TakesTheLargestScoreOfEachRow) {
+TEST(EvaluateTest, TheLargestScoreOfARowIsTheClass) {
   const Tensor scores = Tensor::From<float>({2, 3}, {1, 5, 2, 9, 0, 3});
-  EXPECT_EQ(ClassifyRelu("f32[N,3]", scores).value(), (std::vector<int64_t>{1, 0}));
+  EXPECT_EQ(EvaluateRelu("f32[N,3]", scores, {1, 0})->accuracy, 1);
+  EXPECT_EQ(EvaluateRelu("f32[N,3]", scores, {1, 2})->accuracy, 0.5);
+  EXPECT_EQ(EvaluateRelu("f32[N,3,1,1]", scores.Reshaped({2, 3, 1, 1}), {1, 0})->accuracy, 1);
 }
 
-TEST(ClassifyTest, ASingleScoreIsALogit) {
+TEST(EvaluateTest, ASingleScoreIsALogit) {
   Graph graph = ParseText("graph \"g\"(x: f32[N,1]) -> (y) { y: f32[N,1] = Neg(x) }").value();
   const auto session = Session::FromBytes(SerializeOnnx(graph).value()).value();
-  const Dataset data{Tensor::From<float>({3, 1}, {-2, 0, 3}),
-                     Tensor::From<int64_t>({3}, {1, 0, 1})};
-  EXPECT_EQ(Classify(*session, data).value(), (std::vector<int64_t>{1, 0, 0}));
-  ArraySource source(data);
+  ArraySource source(
+      {Tensor::From<float>({3, 1}, {-2, 0, 3}), Tensor::From<int64_t>({3}, {1, 0, 1})});
   EXPECT_DOUBLE_EQ(Evaluate(*session, source, LossKind::kBinaryCrossEntropy)->accuracy, 2.0 / 3);
 }
 
-TEST(ClassifyTest, ScoresMayEndInDimsOfOne) {
-  const Tensor scores = Tensor::From<float>({2, 3, 1, 1}, {1, 5, 2, 9, 0, 3});
-  EXPECT_EQ(ClassifyRelu("f32[N,3,1,1]", scores).value(), (std::vector<int64_t>{1, 0}));
+TEST(EvaluateTest, RefusesAnswersThatAreNoScores) {
+  EXPECT_EQ(EvaluateRelu("f32[N,3,2,1]", Tensor(DType::f32, {2, 3, 2, 1}), {0, 0}).status().code(),
+            StatusCode::kInvalidArgument);
+  EXPECT_FALSE(EvaluateRelu("f32[N]", Tensor(DType::f32, {2}), {0, 0}).ok());
 }
 
-TEST(ClassifyTest, RefusesAnswersThatAreNoScores) {
-  const auto images = ClassifyRelu("f32[N,3,2,1]", Tensor(DType::f32, {2, 3, 2, 1}));
-  EXPECT_EQ(images.status().code(), StatusCode::kInvalidArgument);
-  EXPECT_FALSE(ClassifyRelu("f32[N]", Tensor(DType::f32, {2})).ok());
+TEST(PredictTest, GivesTheAnswersOfAllSamplesInOrder) {
+  const Graph graph = ParseText(
+                          "graph \"g\"(x: f32[N,2]) -> (y, z) { y: f32[N,2] = Relu(x) "
+                          "z: f32[N,2] = Neg(x) }")
+                          .value();
+  const auto session = Session::FromBytes(SerializeOnnx(graph).value()).value();
+  Tensor samples(DType::f32, {250, 2});
+  for (int64_t i = 0; i < samples.size(); ++i) samples.as<float>()[i] = static_cast<float>(i - 9);
+  ArraySource source({samples, Tensor(DType::i64, {250})});
+  for (size_t output : {0, 1}) {
+    const Tensor answers = Predict(*session, source, output).value();
+    ASSERT_EQ(answers.dims(), samples.dims());
+    for (int64_t i = 0; i < samples.size(); ++i) {
+      const float x = samples.as<float>()[i];
+      EXPECT_EQ(answers.as<float>()[i], output == 0 ? std::max(x, 0.0f) : -x);
+    }
+  }
 }
 
 TEST(AucTest, CountsPairsInTheRightOrderAndHalfOfTheTies) {

@@ -1,0 +1,106 @@
+#include "compress/shrink_config.h"
+
+#include <algorithm>
+
+#include "train/toml_section.h"
+
+namespace minim {
+namespace {
+
+// folder/data/NAME with the first suffix that is there; empty if none is.
+std::string Find(const Path& folder, const std::string& name) {
+  for (const char* suffix : {".npy", ".csv", ".csv.gz"}) {
+    const Path path = folder / "data" / (name + suffix);
+    if (std::filesystem::exists(path)) return path.string();
+  }
+  return "";
+}
+
+Status ReadPaths(Section& section, const Path& folder, ShrinkOptions& options) {
+  for (const auto& [key, value] : {std::pair{"data", &options.data},
+                                   {"labels", &options.labels},
+                                   {"calibration", &options.calibration},
+                                   {"train_data", &options.train_data},
+                                   {"train_labels", &options.train_labels}}) {
+    MINIM_TRY(section.Read(key, *value));
+    if (!value->empty() && Path(*value).is_relative()) *value = (folder / *value).string();
+  }
+  return {};
+}
+
+Status ReadSection(const toml::table& root, const Path& folder, ShrinkOptions& options) {
+  Section section(root, "shrink");
+  MINIM_TRY(ReadPaths(section, folder, options));
+  std::string goal, recipe, calibrator;
+  MINIM_TRY(section.Read("metric", options.metric));
+  MINIM_TRY(section.Read("output", options.output));
+  MINIM_TRY(section.Read("max_loss", options.max_loss));
+  MINIM_TRY(section.Read("calibration_count", options.calibration_count));
+  MINIM_TRY(section.Read("prune_fraction", options.prune_fraction));
+  MINIM_TRY(section.Read("epochs", options.epochs));
+  MINIM_TRY(section.Read("goal", goal));
+  MINIM_TRY(section.Read("recipe", recipe));
+  MINIM_TRY(section.Read("calibrator", calibrator));
+  MINIM_TRY(section.NoOthers());
+  if (!goal.empty()) {
+    MINIM_TRY(options.goal, ParseShrinkGoal(goal));
+  }
+  if (!recipe.empty()) {
+    MINIM_TRY(options.recipe, ParseRecipe(recipe));
+  }
+  if (!calibrator.empty()) {
+    MINIM_TRY(options.calibrator, ParseCalibrator(calibrator));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<ShrinkOptions> FolderShrinkOptions(const Path& folder, const ShrinkOptions& defaults) {
+  ShrinkOptions options = defaults;
+  const Path config = folder / "minim.toml";
+  if (std::filesystem::exists(config)) {
+    MINIM_TRY(const std::string text, ReadFile(config, 1 << 20));
+    try {
+      const toml::table root = toml::parse(text);
+      if (root.contains("shrink"))
+        MINIM_TRY(Annotate(ReadSection(root, folder, options), config.string()));
+    } catch (const toml::parse_error& error) {
+      return InvalidArgument("{}: line {}: {}", config.string(), error.source().begin.line,
+                             error.description());
+    }
+  }
+  if (options.data.empty()) {
+    options.data = Find(folder, "samples");
+    options.labels = Find(folder, "labels");
+    options.calibration = Find(folder, "calibration");
+    options.train_data = Find(folder, "train_samples");
+    options.train_labels = Find(folder, "train_labels");
+  }
+  if (options.data.empty())
+    return NotFound("no data: expected {} or [shrink] data = \"...\" in {}",
+                    (folder / "data/samples.npy").string(), config.string());
+  return options;
+}
+
+Result<ShrinkGoal> ParseShrinkGoal(std::string_view name) {
+  if (name == "latency") return ShrinkGoal::kLatency;
+  if (name == "bytes") return ShrinkGoal::kBytes;
+  return InvalidArgument("goal '{}' is unknown; expected latency or bytes", name);
+}
+
+Result<std::vector<std::string>> ParseRecipe(std::string_view text) {
+  std::vector<std::string> steps;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find(','), text.size());
+    const std::string step(text.substr(0, end));
+    if (step != "prune" && step != "distill" && step != "quantize")
+      return InvalidArgument("recipe step '{}' is unknown; there are prune, distill, quantize",
+                             step);
+    steps.push_back(step);
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return steps;
+}
+
+}  // namespace minim

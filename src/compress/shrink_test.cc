@@ -1,0 +1,217 @@
+// The whole of shrink on small models and files.
+#include "compress/shrink.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/philox.h"
+#include "data/npy.h"
+#include "minim/session.h"
+#include "onnx/onnx.h"
+#include "train/model_builder.h"
+
+namespace minim {
+namespace {
+
+class ShrinkTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ =
+        Path(testing::TempDir()) / testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directories(folder_);
+    options_.model = folder_ / "given.onnx";
+    options_.data = folder_ / "x.npy";
+    options_.labels = folder_ / "y.npy";
+    options_.out = folder_ / "model";
+    WriteModel();
+    WriteData(600);
+  }
+
+  void WriteModel() {
+    ModelSpec spec;
+    spec.input = {1, 8, 8};
+    spec.layers = {{.kind = "conv", .units = 8, .kernel = 3, .padding = 1},
+                   {.kind = "relu"},
+                   {.kind = "max_pool", .kernel = 2},
+                   {.kind = "flatten"},
+                   {.kind = "linear", .units = 32},
+                   {.kind = "relu"},
+                   {.kind = "linear", .units = 5}};
+    graph_ = BuildModel(spec, 1).value();
+    ASSERT_TRUE(WriteFileAtomic(options_.model, SerializeOnnx(graph_).value()).ok());
+  }
+
+  // Labels are the model's own answers, so that it is right on all of them.
+  void WriteData(int64_t count) {
+    Tensor x(DType::f32, {count, 1, 8, 8});
+    const Philox rng(2);
+    for (int64_t i = 0; i < x.size(); ++i) x.as<float>()[i] = rng.Normal(static_cast<uint64_t>(i));
+    const auto session = Session::Load(options_.model).value();
+    const ConstView views[] = {x.view()};
+    const Tensor scores = session->Run(views).value()[0];
+    Tensor y(DType::i64, {count});
+    for (int64_t i = 0; i < count; ++i) {
+      const float* row = scores.as<float>().data() + i * 5;
+      y.as<int64_t>()[i] = std::max_element(row, row + 5) - row;
+    }
+    ASSERT_TRUE(WriteNpy(options_.data, x.view()).ok());
+    ASSERT_TRUE(WriteNpy(options_.labels, y.view()).ok());
+  }
+
+  std::string ErrorOf(const ShrinkOptions& options) {
+    const auto report = Shrink(options);
+    return report.ok() ? "" : report.status().message();
+  }
+
+  static const VariantReport* Find(const ShrinkReport& report, const std::string& name) {
+    for (const VariantReport& v : report.variants)
+      if (v.name == name) return &v;
+    return nullptr;
+  }
+
+  Path folder_;
+  ShrinkOptions options_;
+  Graph graph_;
+};
+
+TEST_F(ShrinkTest, MakesJudgesTimesAndWritesVariants) {
+  options_.max_loss = 0.1;
+  options_.goal = ShrinkGoal::kBytes;
+  const auto report = Shrink(options_);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_EQ(report->metric, "accuracy");
+  EXPECT_EQ(report->samples, 480);
+  EXPECT_EQ(report->calibration_samples, 120);
+  const Path version = folder_ / "model" / "1";
+  for (const char* name : {"fp32", "bf16", "fp16", "int8", "int8-dynamic"}) {
+    const VariantReport* v = Find(*report, name);
+    ASSERT_NE(v, nullptr) << name;
+    EXPECT_GT(v->latency.at(1).p50, 0) << name;
+    EXPECT_GE(v->latency.at(32).p99, v->latency.at(32).p50) << name;
+    EXPECT_EQ(v->kept, std::filesystem::exists(version / v->file)) << name;
+    if (!v->kept) continue;
+    EXPECT_EQ(std::filesystem::file_size(version / v->file), v->bytes) << name;
+  }
+  EXPECT_TRUE(Find(*report, "int8")->kept);
+  EXPECT_NE(report->preferred, "fp32");
+  EXPECT_EQ(report->sensitivity.size(), 3u);
+  const auto json = nlohmann::json::parse(ReadFile(version / "report.json").value());
+  EXPECT_EQ(json["preferred_tier"], report->preferred);
+  EXPECT_EQ(json["variants"].size(), report->variants.size());
+  EXPECT_FALSE(json["calibration"].empty());
+  EXPECT_FALSE(std::filesystem::exists(version / ".shrink"));
+}
+
+TEST_F(ShrinkTest, WithoutLabelsAgreementDecides) {
+  options_.labels.clear();
+  options_.max_loss = 0.1;
+  const auto report = Shrink(options_);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_EQ(report->metric, "agreement");
+  EXPECT_EQ(Find(*report, "fp32")->gate.variant, 1);
+  EXPECT_NEAR(Find(*report, "int8")->gate.variant, Find(*report, "int8")->likeness.agreement, 1e-9);
+}
+
+TEST_F(ShrinkTest, ABudgetOfNothingIsNotPassedByInt8) {
+  options_.max_loss = 0;
+  const auto report = Shrink(options_);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_EQ(report->preferred, "fp32");
+  EXPECT_FALSE(Find(*report, "int8")->kept);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "model/1/variants/int8.onnx"));
+  EXPECT_NE(Find(*report, "int8-mixed"), nullptr);  // it tried
+}
+
+TEST_F(ShrinkTest, AnInterruptedRunContinues) {
+  const auto stopped =
+      Shrink(options_, [](double, const std::string& doing) { return doing != "timing"; });
+  EXPECT_EQ(stopped.status().code(), StatusCode::kCancelled);
+  const Path version = folder_ / "model/1";
+  EXPECT_FALSE(std::filesystem::exists(version / "report.json"));
+  const Path saved = version / ".shrink/sensitivity";
+  EXPECT_EQ(nlohmann::json::parse(ReadFile(saved).value()).size(), 3u);
+  const std::string mark = R"([{"op": "mark", "kind": "Conv", "error": 1, "saved_us": 2}])";
+  ASSERT_TRUE(WriteFileAtomic(saved, mark).ok());
+  const auto report = Shrink(options_);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_EQ(report->sensitivity[0].op, "mark");  // was not measured again
+  EXPECT_FALSE(std::filesystem::exists(version / ".shrink"));
+}
+
+TEST_F(ShrinkTest, OtherOptionsStartAnew) {
+  const auto stop = [](double, const std::string& doing) { return doing != "timing"; };
+  EXPECT_FALSE(Shrink(options_, stop).ok());
+  ASSERT_TRUE(WriteFileAtomic(folder_ / "model/1/.shrink/sensitivity", "[]").ok());
+  options_.max_loss = 0.3;
+  EXPECT_EQ(Shrink(options_)->sensitivity.size(), 3u);
+}
+
+TEST_F(ShrinkTest, WhatIsDoneIsNotDoneAgain) {
+  options_.skip_if_done = true;
+  const auto first = Shrink(options_), second = Shrink(options_);
+  ASSERT_TRUE(second.ok()) << second.status().message();
+  EXPECT_FALSE(first->was_done);
+  EXPECT_TRUE(second->was_done);
+  EXPECT_EQ(second->preferred, first->preferred);
+  EXPECT_EQ(second->variants.size(), first->variants.size());
+  EXPECT_EQ(second->variants[0].latency.at(32).p50, first->variants[0].latency.at(32).p50);
+  options_.seed = 2;
+  EXPECT_FALSE(Shrink(options_)->was_done);
+}
+
+TEST_F(ShrinkTest, BadInputIsOneClearLineAndWritesNothing) {
+  ShrinkOptions options = options_;
+  Tensor few(DType::i64, {599});
+  ASSERT_TRUE(WriteNpy(folder_ / "short.npy", few.view()).ok());
+  options.labels = folder_ / "short.npy";
+  EXPECT_NE(ErrorOf(options).find("first dims must be equal"), std::string::npos);
+
+  options = options_;
+  ASSERT_TRUE(WriteNpy(folder_ / "flat.npy", Tensor(DType::f32, {600, 63}).view()).ok());
+  options.data = folder_ / "flat.npy";
+  EXPECT_NE(ErrorOf(options).find("cannot be read as"), std::string::npos);
+
+  Tensor nan(DType::f32, {600, 1, 8, 8});
+  nan.as<float>()[64 * 17 + 3] = NAN;
+  ASSERT_TRUE(WriteNpy(folder_ / "nan.npy", nan.view()).ok());
+  options.data = folder_ / "nan.npy";
+  EXPECT_NE(ErrorOf(options).find("sample 17 holds nan"), std::string::npos);
+
+  options = options_;
+  Tensor high(DType::i64, {600});
+  high.as<int64_t>()[599] = 5;
+  ASSERT_TRUE(WriteNpy(folder_ / "high.npy", high.view()).ok());
+  options.labels = folder_ / "high.npy";
+  EXPECT_NE(ErrorOf(options).find("none of the model's 5 classes"), std::string::npos);
+
+  options = options_;
+  WriteData(39);
+  EXPECT_NE(ErrorOf(options).find("calibration: found 7 samples, expected at least 8"),
+            std::string::npos);
+  WriteData(600);
+
+  options = options_;
+  options.metric = "speed";
+  EXPECT_NE(ErrorOf(options).find("there are accuracy"), std::string::npos);
+  options = options_;
+  options.output = "logitz";
+  EXPECT_NE(ErrorOf(options).find("no output 'logitz'"), std::string::npos);
+  options = options_;
+  ASSERT_TRUE(WriteFileAtomic(folder_ / "file", "x").ok());
+  options.out = folder_ / "file";
+  EXPECT_NE(ErrorOf(options).find("choose a writable folder"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "model/1/model.onnx"));
+}
+
+TEST_F(ShrinkTest, FewSamplesAreAWarning) {
+  WriteData(60);
+  options_.max_loss = 0.5;
+  const auto report = Shrink(options_);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_EQ(report->warnings.size(), 2u);
+}
+
+}  // namespace
+}  // namespace minim
