@@ -5,6 +5,7 @@
 
 #include "compress/value_choice.h"
 #include "core/dtype.h"
+#include "core/thread_pool.h"
 #include "ops/builder.h"
 #include "session/session_impl.h"
 
