@@ -12,10 +12,11 @@ Graph Everything() {
       R"(graph "g"(x: f32[5,3,4,4], c: f32[8,3,3,3], w: f32[1,64,128], r: f32[1,64,16],
                    m: f32[16,100], v: f32[6,100]) -> (y) {
     const shape: i64[3] = [5, 1, 128]
+    const axes: i64[1] = [0]
     a = Conv(x, c) {pads=[1,1,1,1]}
     b = Reshape(a, shape)
     h, hn, cn = LSTM(b, w, r) {hidden_size=16}
-    s = Squeeze(hn)
+    s = Squeeze(hn, axes)
     t = MatMul(s, m)
     y = Gemm(t, v) {transB=1} })",
       {NormalTensor({8, 3, 3, 3}, 1, 0.2f), NormalTensor({1, 64, 128}, 2, 0.1f),
