@@ -9,7 +9,7 @@ Graph Mixed() {
   return ParseModel(
       R"(graph "g"(x: f32[3,N,2], w: f32[1,12,2], r: f32[1,12,3], m: f32[3,4], v: f32[4,4])
          -> (y) {
-    , last, cell = LSTM(x, w, r) {hidden_size=3}
+    _, last, cell = LSTM(x, w, r) {hidden_size=3}
     s = Squeeze(last)
     a = MatMul(s, m)
     t = Tanh(a)

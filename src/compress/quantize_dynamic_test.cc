@@ -53,7 +53,8 @@ Graph LstmNet(int64_t hidden, bool states) {
       states
           ? "graph \"g\"(x: f32[T,N,6], h: " + state + ", c: " + state + ", w: f32[1," + gates +
                 ",6], r: f32[1," + gates + "," + h + "], b: f32[1," + std::to_string(8 * hidden) +
-                "]) -> (y, hn, cn) { y, hn, cn = LSTM(x, w, r, b, , h, c) {hidden_size=" + h + "} }"
+                "]) -> (y, hn, cn) { y, hn, cn = LSTM(x, w, r, b, _, h, c) {hidden_size=" + h +
+                "} }"
           : "graph \"g\"(x: f32[T,N,6], w: f32[1," + gates + ",6], r: f32[1," + gates + "," + h +
                 "], b: f32[1," + std::to_string(8 * hidden) +
                 "]) -> (y) { y = LSTM(x, w, r, b) {hidden_size=" + h + "} }";

@@ -74,8 +74,8 @@ TEST(RangeChoiceTest, EveryRangeHolds0AndLiesWithinTheProfile) {
         const float reach = std::max(std::fabs(p.low), std::fabs(p.high));
         EXPECT_GE(r.low, symmetric ? -reach : std::min(p.low, 0.0f));
         EXPECT_LE(r.high, symmetric ? reach : std::max(p.high, 0.0f));
-        if (symmetric) EXPECT_EQ(r.low, -r.high);
-        if (reach > 0) EXPECT_GT(r.high - r.low, 0) << CalibratorName(calibrator);
+        EXPECT_TRUE(!symmetric || r.low == -r.high);
+        EXPECT_TRUE(reach == 0 || r.high > r.low) << CalibratorName(calibrator);
       }
     }
   }
