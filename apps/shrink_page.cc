@@ -268,7 +268,9 @@ std::string SensitivityChart(const json& report) {
   for (const json& op : List(report, "sensitivity")) {
     const auto error = Number(op, "error"), saved = Number(op, "saved_us");
     if (!error) continue;
-    Row row{.bar = {.name = Text(op, "op"), .value = *error * 100}};
+    std::string name = Text(op, "op");
+    if (name.ends_with("_output_0")) name.resize(name.size() - 9);  // as PyTorch names values
+    Row row{.bar = {.name = name, .value = *error * 100}};
     row.text = fmt::format("{:.3g} %", *error * 100);
     if (saved) row.text += fmt::format(", {:+.1f} us", -*saved);
     if (const std::string kind = Text(op, "kind"); !kind.empty()) row.bar.name += " " + kind;

@@ -32,10 +32,27 @@ std::string Open(const std::string& title, double height = kHeight, double left 
       kWidth, height, EscapeHtml(title), left, EscapeHtml(title));
 }
 
+// Round numbers within the scale.
+std::vector<double> Ticks(const Scale& scale) {
+  const double least = (scale.high - scale.low) / kTicks;
+  if (!(least > 0) || !std::isfinite(least)) return {scale.low};
+  const double power = std::pow(10, std::floor(std::log10(least)));
+  double step = 10 * power;
+  for (double digit : {5, 2, 1})
+    if (digit * power >= least) step = digit * power;
+  std::vector<double> ticks;
+  const double first = std::ceil(scale.low / step) * step;
+  for (int i = 0; i <= kTicks; ++i) {
+    const double tick = first + i * step;
+    if (tick <= scale.high + step * 1e-9) ticks.push_back(std::fabs(tick) < step / 2 ? 0 : tick);
+  }
+  return ticks;
+}
+
 std::string YAxis(const Scale& y, const std::string& label) {
   std::string out;
-  for (int i = 0; i <= kTicks; ++i) {
-    const double v = y.low + (y.high - y.low) * i / kTicks, at = y(v);
+  for (double v : Ticks(y)) {
+    const double at = y(v);
     out += fmt::format(
         "<line x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#ddd\"/>"
         "<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{:.4g}</text>\n",
@@ -49,8 +66,7 @@ std::string YAxis(const Scale& y, const std::string& label) {
 
 std::string XAxis(const Scale& x, const std::string& label, double height = kHeight) {
   std::string out;
-  for (int i = 0; i <= kTicks; ++i) {
-    const double v = x.low + (x.high - x.low) * i / kTicks;
+  for (double v : Ticks(x)) {
     out += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{:.4g}</text>\n", x(v),
                        height - kBottom + 16, v);
   }
@@ -129,7 +145,8 @@ class Labels {
   std::vector<Box> placed_;
 };
 
-constexpr double kRowHeight = 20, kNames = 200, kTexts = 110;  // of a row chart
+constexpr double kRowHeight = 20, kTexts = 110;  // of a row chart
+constexpr size_t kNameLetters = 44;
 
 std::string RowAt(const Row& row, const Scale& x, double top) {
   const Bar& bar = row.bar;
@@ -138,7 +155,7 @@ std::string RowAt(const Row& row, const Scale& x, double top) {
   std::string out = fmt::format(
       "<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\"><title>{}</title>{}</text>"
       "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{}\" fill=\"{}\"/>\n",
-      kNames - 8, top + 14, EscapeHtml(bar.name), EscapeHtml(Clipped(bar.name, 28)),
+      x.from - 8, top + 14, EscapeHtml(bar.name), EscapeHtml(Clipped(bar.name, kNameLetters)),
       std::min(zero, end), top + 3, std::fabs(end - zero), kRowHeight - 6,
       row.faint ? "#cbd5e1" : kColours[0]);
   if (bar.high > bar.low) {
@@ -239,14 +256,16 @@ std::string BarChart(const std::string& title, const std::string& y_label,
 
 std::string RowChart(const std::string& title, const std::string& x_label,
                      const std::vector<Row>& rows, const std::optional<Limit>& limit) {
-  double low = 0, high = 0;
+  double low = 0, high = 0, names = 60;
   for (const auto& [bar, text, faint] : rows) {
+    names =
+        std::max(names, 24 + 6.5 * static_cast<double>(std::min(bar.name.size(), kNameLetters)));
     low = std::min({low, bar.value, bar.low});
     high = std::max({high, bar.value, bar.high});
   }
   if (limit) low = std::min(low, limit->at);
   if (limit) high = std::max(high, limit->at);
-  const Scale x{low, high > low ? high : low + 1, kNames, kWidth - kTexts};
+  const Scale x{low, high > low ? high : low + 1, names, kWidth - kTexts};
   const double bottom = kTop + kRowHeight * static_cast<double>(rows.size());
   const double height = bottom + kBottom;
   std::string out = Open(title, height, 16) + XAxis(x, x_label, height);

@@ -32,7 +32,7 @@ TEST(Svg, RowsHaveBarsTextsAndErrorBars) {
 }
 
 TEST(Svg, ALongNameIsCutAtItsBeginningBetweenCharacters) {
-  const std::string name = "first/\u00e4/the-end-of-a-long-name-of-an-op";
+  const std::string name = "first/\u00e4/and-the-end-of-a-very-long-name-of-an-op";
   const std::string chart = RowChart("", "", {{.bar = {.name = name, .value = 1}}});
   EXPECT_THAT(chart, HasSubstr("<title>" + name));  // whole where it is pointed at
   EXPECT_THAT(chart, HasSubstr("\u2026"));
