@@ -1,9 +1,9 @@
 // minim report: one HTML page from the logs of train, shrink and bench.
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "apps/cli.h"
+#include "apps/shrink_page.h"
 #include "apps/svg.h"
 #include "apps/train_page.h"
 #include "core/file.h"
@@ -44,17 +44,6 @@ Result<std::vector<Bench>> ReadBenches(const std::vector<std::string>& arguments
   return benches;
 }
 
-std::string AccuracyChart(const json& shrink) {
-  std::vector<Bar> bars;
-  double floor = 100;
-  for (const json& v : shrink["variants"]) {
-    const double accuracy = v["accuracy"].get<double>() * 100;
-    bars.push_back({.name = v["name"], .value = accuracy});
-    floor = std::min(floor, accuracy - 2);
-  }
-  return BarChart("Test accuracy", "%", bars, std::max(0.0, std::floor(floor)));
-}
-
 std::string LatencyChart(const std::vector<Bench>& benches) {
   std::vector<Series> samples;
   for (const Bench& bench : benches) {
@@ -65,25 +54,6 @@ std::string LatencyChart(const std::vector<Bench>& benches) {
   return samples.empty()
              ? ""
              : Histogram("Latency as served, one request at a time", "microseconds", samples);
-}
-
-std::string ShrinkTable(const json& shrink) {
-  std::string rows;
-  for (const json& v : shrink["variants"]) {
-    const json& interval = v["relative_loss_interval_95"];
-    rows += fmt::format(
-        "<tr><td>{}</td><td>{}</td><td>{:.2f} %</td><td>{:.2f} % [{:.2f}, {:.2f}]</td><td>{}</td>"
-        "<td>{:.1f}</td><td>{:.1f}</td><td>{}</td></tr>\n",
-        EscapeHtml(v["name"]), v["bytes"].get<int64_t>(), v["accuracy"].get<double>() * 100,
-        v["relative_loss"].get<double>() * 100, interval[0].get<double>() * 100,
-        interval[1].get<double>() * 100, EscapeHtml(v["verdict"]),
-        v["latency_us_batch_1"].get<double>(), v["latency_us_batch_32"].get<double>(),
-        EscapeHtml(v["reason"]));
-  }
-  return "<table><tr><th>variant</th><th>bytes</th><th>accuracy</th><th>relative loss, 95 % "
-         "interval</th>"
-         "<th>verdict</th><th>us, batch 1</th><th>us, batch 32</th><th></th></tr>\n" +
-         rows + "</table>\n";
 }
 
 std::string BenchTable(const std::vector<Bench>& benches) {
@@ -159,9 +129,9 @@ Status Write(const Options& options) {
   std::string page = PageHead("minim report");
   if (!options.shrink.empty()) {
     MINIM_TRY(const json shrink, ReadJson(options.shrink));
-    if (!shrink.contains("variants"))
+    if (!shrink.is_object() || !shrink.contains("variants"))
       return DataLoss("{}: is no report of minim shrink", options.shrink);
-    page += ShrinkTable(shrink) + AccuracyChart(shrink);
+    page += ShrinkSections(shrink);
   }
   if (!benches.empty()) page += BenchTable(benches) + LatencyChart(benches);
   if (!options.train_log.empty()) {

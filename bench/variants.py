@@ -64,8 +64,8 @@ def keep(work, folder):
 
 
 class Reader(CalibrationDataReader):
-    def __init__(self, dims):
-        self.rows = iter(draw(dims, CALIBRATION, SEED + CALIBRATION))
+    def __init__(self, rows):
+        self.rows = iter(rows)
 
     def get_next(self):
         row = next(self.rows, None)
@@ -77,25 +77,32 @@ def has_vnni():
         return "vnni" in file.read()
 
 
-def ort_static(folder):
+def ort_static(source, out, samples):
     """QDQ, per channel; weights of 7 bits where products of 8 would saturate, as its guide says."""
-    prepared = f"{folder}/prepared.onnx"
-    quant_pre_process(f"{folder}/fp32.onnx", prepared, skip_symbolic_shape=True)
-    quantize_static(prepared, f"{folder}/int8-ort.onnx", Reader(input_dims(prepared)),
-                    quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
-                    weight_type=QuantType.QInt8, reduce_range=not has_vnni())
+    prepared = f"{out}.prepared"
+    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    quantize_static(prepared, out, Reader(samples), quant_format=QuantFormat.QDQ, per_channel=True,
+                    activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=not has_vnni())
     os.remove(prepared)
 
 
-def ort_dynamic(folder):
-    quantize_dynamic(f"{folder}/fp32.onnx", f"{folder}/int8-dynamic-ort.onnx", per_channel=True,
-                     reduce_range=not has_vnni())
+def ort_dynamic(source, out):
+    quantize_dynamic(source, out, per_channel=True, reduce_range=not has_vnni())
+
+
+def suite_static(folder):
+    samples = draw(input_dims(f"{folder}/fp32.onnx"), CALIBRATION, SEED + CALIBRATION)
+    ort_static(f"{folder}/fp32.onnx", f"{folder}/int8-ort.onnx", samples)
+
+
+def suite_dynamic(folder):
+    ort_dynamic(f"{folder}/fp32.onnx", f"{folder}/int8-dynamic-ort.onnx")
 
 
 def make(minim, folder, forms):
     """Makes the named forms; prints a line for each that cannot be made."""
     reasons = shrink(minim, folder) if "minim" in forms else []
-    for form, function in (("ort-static", ort_static), ("ort-dynamic", ort_dynamic)):
+    for form, function in (("ort-static", suite_static), ("ort-dynamic", suite_dynamic)):
         if form not in forms:
             continue
         try:

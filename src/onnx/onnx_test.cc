@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
 
 #include "core/dtype.h"
 #include "graph/text.h"
@@ -302,6 +303,21 @@ TEST(OnnxTest, SmallTypesKeepTheirModelAndRaiseItsVersions) {
     EXPECT_EQ(after.dtype(), before.dtype());
     EXPECT_EQ(std::memcmp(after.data(), before.data(), before.bytes()), 0);
   }
+}
+
+TEST(OnnxTest, OpsThatALaterOpsetDeprecatesAreWrittenBeforeIt) {
+  const auto graph = ParseText(R"(graph "g"(x: f32[N,2]) -> (y) {
+  y = ai.onnx.ml.TreeEnsembleRegressor(x) {nodes_treeids=[0], nodes_nodeids=[0],
+    nodes_featureids=[0], nodes_values=[0.0], nodes_modes=["LEAF"], nodes_truenodeids=[0],
+    nodes_falsenodeids=[0], target_treeids=[0], target_nodeids=[0], target_ids=[0],
+    target_weights=[1.0], n_targets=1}
+})");
+  ASSERT_TRUE(graph.ok()) << graph.status().message();
+  minim_onnx::ModelProto model;
+  ASSERT_TRUE(model.ParseFromString(SerializeOnnx(*graph).value()));
+  std::map<std::string, int64_t> versions;
+  for (const auto& set : model.opset_import()) versions[set.domain()] = set.version();
+  EXPECT_EQ(versions["ai.onnx.ml"], 3);
 }
 
 TEST(OnnxTest, SubgraphsAreWrittenAndReadBack) {

@@ -147,7 +147,7 @@ std::vector<OpDef> MlTrees() {
   return {
       {.name = "TreeEnsembleRegressor",
        .domain = domain,
-       .onnx_since = {1, 3, 5},
+       .onnx_since = {1, 3},  // 5 deprecates it, and no checker takes it there
        .dtypes = kNumericTypes,
        .infer = InferRegressor,
        .expand =
@@ -161,7 +161,7 @@ std::vector<OpDef> MlTrees() {
                               WeightsOf("target", "0,1,1,0"))},
       {.name = "TreeEnsembleClassifier",
        .domain = domain,
-       .onnx_since = {1, 3, 5},
+       .onnx_since = {1, 3},  // 5 deprecates it, and no checker takes it there
        .dtypes = kNumericTypes,
        .infer = InferClassifier,
        .expand = ExpandClassifier,

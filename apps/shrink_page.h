@@ -1,0 +1,17 @@
+// What `minim shrink` measured, as a page: that of the command and a part of `minim report`.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace minim {
+
+/// The frontier of metric against latency and size, the table of variants, losses beside the
+/// budget, times, memory, sensitivity of ops and ranges of values, as far as `report` (a
+/// report.json) has them: what older reports lack is left out, and so is what has a wrong type.
+std::string ShrinkSections(const nlohmann::json& report);
+
+/// A page of them.
+std::string ShrinkPage(const nlohmann::json& report);
+
+}  // namespace minim
