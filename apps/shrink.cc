@@ -50,7 +50,8 @@ int RunOne(const ShrinkOptions& options) {
   fmt::print("{:20} {:>10} {:>9} {:>25} {:>10}{}\n", "variant", "bytes", report->metric,
              "relative loss (95 %)", "verdict", batches);
   for (const VariantReport& v : report->variants) PrintVariant(v);
-  if (const Status written = WriteShrinkPage(options); !written.ok()) return Report(written);
+  if (const Status written = WriteShrinkPage(ReportOf(options)); !written.ok())
+    return Report(written);
   fmt::print("served by default: {}; written to {}/{}, with report.html\n", report->preferred,
              options.out, options.version);
   return 0;

@@ -345,4 +345,11 @@ std::string ShrinkPage(const json& report) {
   return PageHead("minim shrink") + ShrinkSections(report) + "</html>\n";
 }
 
+Status WriteShrinkPage(const Path& report) {
+  MINIM_TRY(const std::string text, ReadFile(report, 64 << 20));
+  const json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!root.is_object()) return DataLoss("{}: is no JSON object", report.string());
+  return WriteFileAtomic(report.parent_path() / "report.html", ShrinkPage(root));
+}
+
 }  // namespace minim

@@ -4,6 +4,8 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "core/file.h"
+
 namespace minim {
 
 /// The frontier of metric against latency and size, the table of variants, losses beside the
@@ -13,5 +15,8 @@ std::string ShrinkSections(const nlohmann::json& report);
 
 /// A page of them.
 std::string ShrinkPage(const nlohmann::json& report);
+
+/// The page of a report.json beside it, report.html. Errors: those of reading and writing.
+Status WriteShrinkPage(const Path& report);
 
 }  // namespace minim

@@ -60,7 +60,7 @@ class RepositoryRun {
     options.quiet = &quiet_;
     options.skip_if_done = !options_.again;
     MINIM_TRY(report, minim::Shrink(options));
-    return WriteShrinkPage(options);
+    return WriteShrinkPage(ReportOf(options));
   }
 
   int PrintTable() const {

@@ -35,7 +35,7 @@ class Shrinker {
   Shrinker(const ShrinkOptions& options, const ShrinkProgress& progress)
       : options_(options),
         progress_(progress),
-        version_(Path(options.out) / std::to_string(options.version)),
+        version_(ReportOf(options).parent_path()),
         key_(RunKey(options)) {}
 
   Result<ShrinkReport> Run() {
@@ -62,7 +62,7 @@ class Shrinker {
   }
 
   std::optional<ShrinkReport> DoneReport() const {
-    const auto text = ReadFile(version_ / "report.json", 64 << 20);
+    const auto text = ReadFile(ReportOf(options_), 64 << 20);
     return text.ok() ? ReportOfRun(*text, key_) : std::nullopt;
   }
 
@@ -182,7 +182,7 @@ class Shrinker {
   Status Write() {
     for (const VariantReport& variant : report_.variants)
       MINIM_TRY(candidates_->Write(variant, version_, options_.model));
-    MINIM_TRY(WriteFileAtomic(version_ / "report.json",
+    MINIM_TRY(WriteFileAtomic(ReportOf(options_),
                               ShrinkReportJson(report_, options_, key_).dump(1) + "\n"));
     work_->Remove();
     return {};
@@ -202,6 +202,10 @@ class Shrinker {
 };
 
 }  // namespace
+
+Path ReportOf(const ShrinkOptions& options) {
+  return Path(options.out) / std::to_string(options.version) / "report.json";
+}
 
 Result<ShrinkReport> Shrink(const ShrinkOptions& options, const ShrinkProgress& progress) {
   return Shrinker(options, progress).Run();

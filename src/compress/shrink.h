@@ -91,6 +91,9 @@ struct ShrinkReport {
 /// Told what is being done; returning false stops with kCancelled.
 using ShrinkProgress = std::function<bool(double fraction, const std::string& doing)>;
 
+/// Where a run writes its report.
+Path ReportOf(const ShrinkOptions& options);
+
 /// Writes variants and report.json (ShrinkReportJson), each file atomically, the report last.
 /// An interrupted run that is started again with the same options continues.
 /// Errors: kInvalidArgument for data that does not fit the model; those of files.
