@@ -42,4 +42,21 @@ Status CheckKeepFloat(const Graph& prepared, const std::set<std::string>& keep_f
   return {};
 }
 
+void DropUnread(Graph& graph) {
+  std::vector<int> uses = graph.UseCounts();
+  std::set<size_t> dead;
+  for (size_t i = graph.nodes.size(); i-- > 0;) {
+    const Node& node = graph.nodes[i];
+    if (std::any_of(node.outputs.begin(), node.outputs.end(),
+                    [&](ValueId id) { return id != kNoValue && uses[id] > 0; }))
+      continue;
+    dead.insert(i);
+    for (ValueId id : node.inputs)
+      if (id != kNoValue) --uses[id];
+  }
+  size_t index = 0;
+  graph.RemoveNodes([&](const Node&) { return dead.contains(index++); });
+  std::erase_if(graph.constants, [&](const auto& c) { return uses[c.first] == 0; });
+}
+
 }  // namespace minim

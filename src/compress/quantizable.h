@@ -25,4 +25,8 @@ std::vector<std::string> QuantizableOps(const Graph& prepared);
 /// Errors: kInvalidArgument for a name that is none of QuantizableOps.
 Status CheckKeepFloat(const Graph& prepared, const std::set<std::string>& keep_float);
 
+/// Removes nodes and constants that nothing reads. Unlike EliminateDeadCode it leaves all outputs
+/// of the nodes that stay: other readers of a file may rely on them.
+void DropUnread(Graph& graph);
+
 }  // namespace minim

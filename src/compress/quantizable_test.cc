@@ -38,5 +38,19 @@ TEST(QuantizableTest, AnUnknownNameIsRefused) {
   EXPECT_NE(status.message().find("'t'"), std::string::npos);
 }
 
+TEST(QuantizableTest, DropUnreadLeavesTheOutputsOfWhatStays) {
+  Graph graph = ParseModel(R"(graph "g"(x: f32[2,4]) -> (y) {
+    const a: f32 = [1]
+    const b: f32 = [2]
+    y, rest = Split(x) {axis=1, num_outputs=2}
+    s = Add(x, a)
+    t = Mul(s, b) })");
+  DropUnread(graph);
+  ASSERT_EQ(graph.nodes.size(), 1u);
+  EXPECT_EQ(graph.nodes[0].outputs.size(), 2u);
+  EXPECT_NE(graph.nodes[0].outputs[1], kNoValue);
+  EXPECT_TRUE(graph.constants.empty());
+}
+
 }  // namespace
 }  // namespace minim

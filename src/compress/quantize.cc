@@ -218,7 +218,7 @@ Result<Graph> PrepareForQuantization(const Graph& graph) {
   Graph prepared = graph;
   MINIM_TRY(FoldConstants(prepared, {}));
   MINIM_TRY(FoldBatchNorm(prepared, {}));
-  MINIM_TRY(EliminateDeadCode(prepared, {}));
+  DropUnread(prepared);
   return prepared;
 }
 
@@ -232,7 +232,7 @@ Result<Graph> QuantizeStatic(const Graph& prepared, const ActivationProfile& pro
   MINIM_TRY(const bool any, StaticQuantizer(prepared, profile, options, result).Run());
   if (!any)
     return Unsupported("nothing to quantize: no Conv, Gemm or MatMul with constant weights");
-  MINIM_TRY(EliminateDeadCode(result, {}));
+  DropUnread(result);
   MINIM_TRY(Verify(result));
   return result;
 }

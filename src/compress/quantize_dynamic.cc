@@ -125,7 +125,7 @@ Result<Graph> QuantizeDynamic(const Graph& graph, const std::set<std::string>& k
   MINIM_TRY(const bool any, DynamicQuantizer(result, keep_float).Run());
   if (!any)
     return Unsupported("nothing to quantize: no Gemm, MatMul or LSTM with constant weights");
-  MINIM_TRY(EliminateDeadCode(result, {}));
+  DropUnread(result);
   MINIM_TRY(Verify(result));
   return result;
 }

@@ -16,20 +16,23 @@
 namespace minim {
 namespace {
 
-// Every weight input of every node goes through `store`, which returns the value that stands for it
-// or kNoValue where it stays. Returns whether any changed.
-using Store = std::function<ValueId(Builder&, const Node&, int input)>;
+// The value that stands for weight input `input` of `node`, made in the builder's graph; kNoValue
+// where it stays. `source` holds the weights.
+using Store = std::function<ValueId(Builder&, const Graph& source, const Node& node, int input)>;
 
-Result<bool> ReplaceWeights(const Graph& source, Graph& result, const Store& store) {
+// Every weight input of every node goes through `store`. Errors: kUnsupported if all stay.
+Result<Graph> ReplaceWeights(const Graph& graph, std::string_view form, const Store& store) {
+  Graph source = graph;
+  MINIM_TRY(FoldConstants(source, {}));  // exporters make recurrent weights of slices
+  Graph result = source;
   Builder builder(result);
-  const std::vector<Node> nodes = std::move(result.nodes);
   result.nodes.clear();
   std::map<ValueId, ValueId> stored;  // nodes may share weights
   bool any = false;
-  for (Node node : nodes) {
+  for (Node node : source.nodes) {
     for (int i : WeightInputs(source, node)) {
       const auto [at, fresh] = stored.try_emplace(node.inputs[i], kNoValue);
-      if (fresh) at->second = store(builder, node, i);
+      if (fresh) at->second = store(builder, source, node, i);
       if (at->second == kNoValue) continue;
       node.inputs[i] = at->second;
       any = true;
@@ -37,9 +40,14 @@ Result<bool> ReplaceWeights(const Graph& source, Graph& result, const Store& sto
     result.nodes.push_back(std::move(node));
   }
   MINIM_TRY(builder.status());
-  if (any) MINIM_TRY(EliminateDeadCode(result, {}));
-  if (any) MINIM_TRY(Verify(result));
-  return any;
+  if (!any)
+    return Unsupported(
+        "nothing to store in {}: no Conv, Gemm, MatMul, LSTM, GRU or RNN with constant weights "
+        "that would shrink",
+        form);
+  DropUnread(result);
+  MINIM_TRY(Verify(result));
+  return result;
 }
 
 TensorRange RangeOf(const std::string& name, const Tensor& given, const Tensor& stored) {
@@ -134,36 +142,25 @@ ValueId StoredBlocks(Builder& builder, const Graph& graph, const Node& node, int
 Result<Graph> StoreWeights16(const Graph& graph, DType dtype, std::vector<TensorRange>* ranges) {
   if (dtype != DType::f16 && dtype != DType::bf16)
     return InvalidArgument("weights cannot be stored as {}: choose f16 or bf16", Name(dtype));
-  Graph result = graph;
-  const auto store = [&](Builder& builder, const Node& node, int input) {
-    const Tensor& given = *graph.constant(node.input(input));
-    const Tensor stored = Converted(given.view(), dtype);
-    const std::string& name = graph.value(node.input(input)).name;
-    if (ranges) ranges->push_back(RangeOf(name, given, stored));
-    const std::string suffix = fmt::format("_{}", Name(dtype));
-    return builder.Cast(result.AddConstant(name + suffix, stored), DType::f32);
-  };
-  MINIM_TRY(const bool any, ReplaceWeights(graph, result, store));
-  if (any) return result;
-  return Unsupported(
-      "nothing to store in {}: no Conv, Gemm, MatMul, LSTM, GRU or RNN with constant weights",
-      Name(dtype));
+  return ReplaceWeights(
+      graph, Name(dtype), [&](Builder& builder, const Graph& source, const Node& node, int input) {
+        const Tensor& given = *source.constant(node.input(input));
+        const Tensor stored = Converted(given.view(), dtype);
+        const std::string& name = source.value(node.input(input)).name;
+        if (ranges) ranges->push_back(RangeOf(name, given, stored));
+        const std::string stored_name = fmt::format("{}_{}", name, Name(dtype));
+        return builder.Cast(builder.graph().AddConstant(stored_name, stored), DType::f32);
+      });
 }
 
 Result<Graph> StoreWeightsInt(const Graph& graph, int bits, int block) {
   if (bits != 4 && bits != 8) return InvalidArgument("bits is {}, expected 4 or 8", bits);
   if (block != 0 && (block < 16 || (block & (block - 1)) != 0))
     return InvalidArgument("block is {}, expected 0 or a power of two from 16 up", block);
-  Graph result = graph;
-  const auto store = [&](Builder& builder, const Node& node, int input) {
-    return StoredBlocks(builder, graph, node, input, bits, block);
-  };
-  MINIM_TRY(const bool any, ReplaceWeights(graph, result, store));
-  if (any) return result;
-  return Unsupported(
-      "nothing to store in {} bits: no Conv, Gemm, MatMul, LSTM, GRU or RNN with constant weights "
-      "that would shrink",
-      bits);
+  return ReplaceWeights(graph, bits == 4 ? "INT4" : "INT8",
+                        [&](Builder& builder, const Graph& source, const Node& node, int input) {
+                          return StoredBlocks(builder, source, node, input, bits, block);
+                        });
 }
 
 }  // namespace minim

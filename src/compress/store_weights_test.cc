@@ -89,6 +89,18 @@ TEST(StoreWeightsTest, SharedWeightsAreStoredOnceAndWhatWouldGrowStays) {
   EXPECT_EQ(pairs, 1);  // of a; a scale for every number of p would save nothing
 }
 
+TEST(StoreWeightsTest, WeightsThatAFileMakesOfOthersAreStoredToo) {
+  const Graph graph = ParseModel(
+      R"(graph "g"(x: f32[N,32], w: f32[64,32]) -> (y) {
+    t = Transpose(w) {perm=[1,0]}
+    y = MatMul(x, t) })",
+      {NormalTensor({64, 32}, 2, 1)});
+  for (const auto& stored : {StoreWeightsInt(graph, 8, 0), StoreWeights16(graph, DType::f16)}) {
+    ASSERT_TRUE(stored.ok()) << stored.status().message();
+    EXPECT_FALSE(stored->nodes[0].Is("Transpose"));
+  }
+}
+
 TEST(StoreWeightsTest, WhatCannotBeAskedFor) {
   EXPECT_EQ(StoreWeightsInt(Everything(), 5, 32).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(StoreWeightsInt(Everything(), 4, 24).status().code(), StatusCode::kInvalidArgument);
