@@ -12,7 +12,7 @@ namespace {
 
 constexpr double kWidth = 640, kHeight = 300, kLeft = 64, kRight = 16, kTop = 36, kBottom = 46;
 constexpr const char* kColours[] = {"#2563eb", "#d97706", "#059669", "#7c3aed", "#dc2626"};
-constexpr int kTicks = 5;
+constexpr int kMostTicks = 8;
 
 struct Scale {
   double low, high, from, to;
@@ -34,7 +34,7 @@ std::string Open(const std::string& title, double height = kHeight, double left 
 
 // Round numbers within the scale.
 std::vector<double> Ticks(const Scale& scale) {
-  const double least = (scale.high - scale.low) / kTicks;
+  const double least = (scale.high - scale.low) / kMostTicks;
   if (!(least > 0) || !std::isfinite(least)) return {scale.low};
   const double power = std::pow(10, std::floor(std::log10(least)));
   double step = 10 * power;
@@ -42,7 +42,7 @@ std::vector<double> Ticks(const Scale& scale) {
     if (digit * power >= least) step = digit * power;
   std::vector<double> ticks;
   const double first = std::ceil(scale.low / step) * step;
-  for (int i = 0; i <= kTicks; ++i) {
+  for (int i = 0; i <= kMostTicks; ++i) {
     const double tick = first + i * step;
     if (tick <= scale.high + step * 1e-9) ticks.push_back(std::fabs(tick) < step / 2 ? 0 : tick);
   }

@@ -15,7 +15,7 @@ import numpy as np
 
 import harness
 import shrink_metrics as metrics
-from shrink_models import CASES, SEED
+from shrink_models import CALIBRATION, CASES, SEED
 from shrink_tables import BATCHES, written
 
 ROWS = 500  # in a call, where a test set is answered
@@ -66,8 +66,9 @@ def shrink(options, case):
     out = f"{case.folder}/shrunk"
     shutil.rmtree(out, ignore_errors=True)
     command = [options.minim, "shrink", case.model, "--data", case.part("test-x"), "--labels", case.part("test-y"),
-               "--calibration", case.part("calibration-x"), "--metric", case.metric, "--max-loss", str(case.max_loss),
-               "--goal", options.goal, "--seed", str(SEED), "--out", out]
+               "--calibration", case.part("calibration-x"), "--calibration-count", str(CALIBRATION),
+               "--metric", case.metric, "--max-loss", str(case.max_loss), "--goal", options.goal,
+               "--seed", str(SEED), "--out", out]
     if options.recipe and case.steps:
         command += ["--recipe", case.steps, "--time-budget", str(options.recipe), "--train-data", case.part("train-x"),
                     "--train-labels", case.part("train-y")]

@@ -122,9 +122,11 @@ def by_recipe(recipe, epochs, export=None):
     return train
 
 
-def resnet(path):
-    import training_models
-    tasks.export(training_models.ResNet(), (1, 28, 28), path)
+def images(module):
+    def export(path):
+        import training_models
+        tasks.export(getattr(training_models, module)(), (1, 28, 28), path)
+    return export
 
 
 def recurrent(cell, width, layers):
@@ -212,6 +214,8 @@ CASES = {case.name: case for case in (
     bars("btc-lstm-32", "LSTM", 32, 1, 1),
     bars("btc-lstm", "LSTM", 128, 2, 1),
     bars("btc-gru", "GRU", 128, 2, 1),
-    Case("transformer", "fashion", "accuracy", by_recipe(f"{ROOT}/bench/recipes/fashion_vit.toml", 2, tasks.vit)),
-    Case("resnet", "fashion", "accuracy", by_recipe(f"{ROOT}/bench/recipes/fashion_resnet.toml", 1, resnet)),
+    Case("transformer", "fashion", "accuracy", by_recipe(
+        f"{ROOT}/bench/recipes/fashion_vit.toml", 2, images("VisionTransformer"))),
+    Case("resnet", "fashion", "accuracy", by_recipe(
+        f"{ROOT}/bench/recipes/fashion_resnet.toml", 1, images("ResNet"))),
 )}
