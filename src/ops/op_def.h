@@ -60,6 +60,8 @@ struct OpDef {
   DTypeList dtypes = {};
   std::function<Status(InferContext&)> infer = {};
   std::function<Status(GradContext&)> gradient = {};
+  /// The gradient is chosen for training; it is not that of the function.
+  bool surrogate_gradient = false;
   /// Outputs past this many are statistics that no gradient flows through; -1: all carry one.
   int differentiable_outputs = -1;
   /// At most one of `reference` and `expand` is set.

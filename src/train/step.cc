@@ -3,21 +3,26 @@
 #include <algorithm>
 #include <set>
 
-#include "ops/builder.h"
 #include "ops/infer.h"
 #include "passes/passes.h"
+#include "train/straight_through.h"
 
 namespace minim {
 namespace {
 
-// What may be trained: float constants that nodes read, except literals and the running statistics
-// of BatchNormalization.
+// How many of a node's inputs may be parameters: neither running statistics of BatchNormalization
+// nor scales and zero points of roundings.
+size_t TrainableInputs(const Node& node) {
+  if (node.Is("BatchNormalization")) return 3;
+  return node.Is("QuantizeLinear") || node.Is("DequantizeLinear") ? 1 : node.inputs.size();
+}
+
+// What may be trained: float constants that nodes read as parameters, except literals.
 std::vector<ValueId> Candidates(const Graph& graph) {
   std::set<ValueId> read;
   for (const Node& node : graph.nodes) {
-    const size_t end = node.Is("BatchNormalization") ? 3 : node.inputs.size();
-    read.insert(node.inputs.begin(),
-                node.inputs.begin() + static_cast<ptrdiff_t>(std::min(end, node.inputs.size())));
+    const size_t end = std::min(TrainableInputs(node), node.inputs.size());
+    read.insert(node.inputs.begin(), node.inputs.begin() + static_cast<ptrdiff_t>(end));
   }
   std::vector<ValueId> candidates;
   for (const auto& [id, tensor] : graph.constants)
@@ -33,8 +38,13 @@ DType DTypeOf(TrainPrecision precision) {
 
 class StepBuilder {
  public:
-  StepBuilder(const TrainConfig& config, StepPart part, StepGraph& step)
-      : config_(config), part_(part), step_(step), graph_(step.graph), builder_(step.graph) {}
+  StepBuilder(const TrainConfig& config, const LossBuilder& loss, StepPart part, StepGraph& step)
+      : config_(config),
+        loss_(loss),
+        part_(part),
+        step_(step),
+        graph_(step.graph),
+        builder_(step.graph) {}
 
   Status Run(TrainPrecision precision, const Dims& sample_dims, const Tensor& labels_like) {
     precision_ = precision;
@@ -51,6 +61,7 @@ class StepBuilder {
                                   .fp32 = config_.fp32_ops}));
     }
     MINIM_TRY(WriteOut());
+    MINIM_TRY(PassThroughRounding(graph_, candidates));
     MINIM_TRY(const ValueId loss, Loss(graph_.outputs[0], labels_like));
     const ValueId scaled = builder_.Mul(loss, graph_.inputs[kLossScale]);
     MINIM_TRY(builder_.status());
@@ -133,6 +144,7 @@ class StepBuilder {
 
   Result<ValueId> Loss(ValueId predictions, const Tensor& labels_like) {
     const ValueId labels = graph_.inputs[kLabels];
+    if (loss_) return loss_(builder_, predictions, labels);
     if (config_.loss == LossKind::kCrossEntropy) {
       if (labels_like.dtype() != DType::i64)
         return InvalidArgument("cross_entropy needs integer class labels, found {}",
@@ -239,6 +251,7 @@ class StepBuilder {
   }
 
   const TrainConfig& config_;
+  const LossBuilder& loss_;
   StepPart part_;
   TrainPrecision precision_ = TrainPrecision::kFp32;
   StepGraph& step_;
@@ -265,14 +278,14 @@ void SetToInference(Graph& graph) {
 
 Result<StepGraph> BuildStep(const Graph& forward, const TrainConfig& config,
                             TrainPrecision precision, const Dims& sample_dims,
-                            const Tensor& labels_like, StepPart part) {
+                            const Tensor& labels_like, StepPart part, const LossBuilder& loss) {
   if (forward.inputs.size() != 1 || forward.outputs.size() != 1)
     return InvalidArgument("training needs a model with one input and one output, found {} and {}",
                            forward.inputs.size(), forward.outputs.size());
   StepGraph step;
   step.graph = forward;
   step.graph.name = "train_step";
-  MINIM_TRY(StepBuilder(config, part, step).Run(precision, sample_dims, labels_like));
+  MINIM_TRY(StepBuilder(config, loss, part, step).Run(precision, sample_dims, labels_like));
   return step;
 }
 

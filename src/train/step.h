@@ -2,9 +2,15 @@
 // states.
 #pragma once
 
+#include <functional>
+
+#include "ops/builder.h"
 #include "train/update.h"
 
 namespace minim {
+
+/// Appends a scalar loss of the model's output and the labels.
+using LossBuilder = std::function<Result<ValueId>(Builder&, ValueId predictions, ValueId labels)>;
 
 /// What one run of a step graph does with its batch: both have the same inputs and states, so that
 /// they share them.
@@ -26,10 +32,12 @@ struct StepGraph : StatefulGraph {
 };
 
 /// `forward` has one input and one output; f32 constants that the loss depends on are trained.
-/// `precision` is not kAuto. Errors: kUnsupported names an operator without a gradient.
+/// Gradients go straight through the rounding of a QuantizeLinear and DequantizeLinear. `loss`, if
+/// given, stands for config.loss. `precision` is not kAuto. Errors: kUnsupported names an operator
+/// without a gradient.
 Result<StepGraph> BuildStep(const Graph& forward, const TrainConfig& config,
                             TrainPrecision precision, const Dims& sample_dims,
-                            const Tensor& labels_like, StepPart part);
+                            const Tensor& labels_like, StepPart part, const LossBuilder& loss = {});
 
 /// `forward` for inference, with its constants replaced by the states of the same name, or by their
 /// moving averages where there are any.

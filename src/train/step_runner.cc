@@ -65,12 +65,13 @@ class Watch {
 
 Result<std::unique_ptr<StepRunner>> StepRunner::Make(const Graph& forward,
                                                      const TrainConfig& config,
-                                                     TrainPrecision precision, const Batch& like) {
+                                                     TrainPrecision precision, const Batch& like,
+                                                     const LossBuilder& loss) {
   GradScalerOptions options = config.scaler;
   options.enabled = options.enabled && precision == TrainPrecision::kFp16;
   MINIM_TRY(GradScaler scaler, GradScaler::Make(options));
   std::unique_ptr<StepRunner> runner(new StepRunner(forward, config, std::move(scaler)));
-  MINIM_TRY(runner->Build(precision, like));
+  MINIM_TRY(runner->Build(precision, like, loss));
   return runner;
 }
 
@@ -96,10 +97,10 @@ Result<std::unique_ptr<Executable>> StepRunner::Compile(const StepGraph& step) c
   return Annotate(executable.status(), "[memory] budget");
 }
 
-Status StepRunner::Build(TrainPrecision precision, const Batch& like) {
+Status StepRunner::Build(TrainPrecision precision, const Batch& like, const LossBuilder& loss) {
   MINIM_TRY(runtime_, Runtime::Default());
   const auto build = [&](StepPart part) {
-    return BuildStep(forward_, config_, precision, like.samples.dims(), like.labels, part);
+    return BuildStep(forward_, config_, precision, like.samples.dims(), like.labels, part, loss);
   };
   MINIM_TRY(step_, build(StepPart::kUpdate));
   MINIM_TRY(update_, Compile(step_));

@@ -19,9 +19,11 @@ struct StepOutcome {
 /// Threads: one thread at a time.
 class StepRunner {
  public:
-  /// `precision` is not kAuto. Errors: those of BuildStep and Executable::Build.
+  /// `precision` is not kAuto; `loss` is that of BuildStep. `forward` and `config` outlive the
+  /// runner. Errors: those of BuildStep and Executable::Build.
   static Result<std::unique_ptr<StepRunner>> Make(const Graph& forward, const TrainConfig& config,
-                                                  TrainPrecision precision, const Batch& like);
+                                                  TrainPrecision precision, const Batch& like,
+                                                  const LossBuilder& loss = {});
 
   /// One step over config.accumulate batches. `draw` is the number of the first, of the whole run.
   Result<StepOutcome> Run(std::span<const Batch> batches, double rate, int64_t draw);
@@ -47,7 +49,7 @@ class StepRunner {
  private:
   StepRunner(const Graph& forward, const TrainConfig& config, GradScaler scaler)
       : forward_(forward), config_(config), scaler_(std::move(scaler)) {}
-  Status Build(TrainPrecision precision, const Batch& like);
+  Status Build(TrainPrecision precision, const Batch& like, const LossBuilder& loss);
   Result<std::unique_ptr<Executable>> Compile(const StepGraph& step) const;
   // Results of one batch, in the order of StepOutput.
   struct Outputs {

@@ -1,0 +1,159 @@
+#include "compress/distill.h"
+
+#include <cstring>
+
+#include "core/dtype.h"
+#include "session/session_impl.h"
+
+namespace minim {
+namespace {
+
+constexpr int64_t kTeacherBatch = 100;
+
+// The elements of one row.
+int64_t Width(const Tensor& tensor) { return tensor.dims().Elements(1, tensor.dims().rank()); }
+
+// Batches whose labels are f32[count, own labels and teacher's outputs].
+class TaughtSource final : public DataSource {
+ public:
+  TaughtSource(DataSource& data, Tensor outputs) : data_(data), outputs_(std::move(outputs)) {}
+
+  int64_t size() const override { return data_.size(); }
+  Result<Batch> Gather(std::span<const int64_t> indices) override {
+    MINIM_TRY(Batch batch, data_.Gather(indices));
+    const Tensor own = Converted(batch.labels.view(), DType::f32);
+    const int64_t count = static_cast<int64_t>(indices.size()), taught = outputs_.dims()[1];
+    const int64_t given = Width(own);
+    Tensor labels(DType::f32, {count, given + taught});
+    float* to = labels.as<float>().data();
+    for (int64_t i = 0; i < count; ++i) {
+      to = std::copy_n(own.as<float>().data() + i * given, given, to);
+      to = std::copy_n(Outputs() + indices[static_cast<size_t>(i)] * taught, taught, to);
+    }
+    batch.labels = std::move(labels);
+    return batch;
+  }
+
+ private:
+  const float* Outputs() const { return static_cast<const float*>(outputs_.data()); }
+
+  DataSource& data_;
+  const Tensor outputs_;  // [size, outputs]
+};
+
+// The first output of every sample, f32[size, elements].
+Result<Tensor> RunTeacher(const Graph& teacher, DataSource& data, int threads) {
+  MINIM_TRY(const std::shared_ptr<Session> session, MakeSession(teacher, {.threads = threads}));
+  const TensorType& input = teacher.type(teacher.inputs[0]);
+  const bool fixed = input.ranked() && input.rank() > 0 && (*input.shape)[0].known();
+  const int64_t batch = fixed ? (*input.shape)[0].value() : kTeacherBatch;
+  Tensor outputs;
+  for (int64_t first = 0; first < data.size(); first += batch) {
+    const int64_t count = std::min(batch, data.size() - first);
+    std::vector<int64_t> indices(static_cast<size_t>(fixed ? batch : count));
+    for (size_t i = 0; i < indices.size(); ++i)  // the last batch of a fixed size is filled up
+      indices[i] = first + std::min(static_cast<int64_t>(i), count - 1);
+    MINIM_TRY(const Batch samples, data.Gather(indices));
+    const ConstView views[] = {samples.samples.view()};
+    MINIM_TRY(const std::vector<Tensor> results, session->Run(views));
+    const Tensor rows = Converted(results[0].view(), DType::f32);
+    if (rows.dims().rank() < 1 || rows.dims()[0] != static_cast<int64_t>(indices.size()))
+      return InvalidArgument("the teacher's output has shape {} for {} samples",
+                             rows.dims().ToString(), indices.size());
+    if (!outputs.defined()) outputs = Tensor(DType::f32, {data.size(), Width(rows)});
+    std::copy_n(rows.as<float>().data(), count * Width(rows),
+                outputs.as<float>().data() + first * Width(rows));
+  }
+  return outputs;
+}
+
+Status CheckWidth(Builder& b, ValueId labels, int64_t own, int64_t outputs) {
+  if (b.DimsOf(labels)[1] == own + outputs) return {};
+  return InvalidArgument(
+      "distillation: the student has {} outputs a sample, but labels and teacher's outputs are {} "
+      "numbers",
+      outputs, b.DimsOf(labels)[1]);
+}
+
+// alpha CE + (1 - alpha) T^2 KL(teacher || student)
+Result<ValueId> ClassLoss(Builder& b, ValueId logits, ValueId labels, double temperature,
+                          double alpha) {
+  const Dims dims = b.DimsOf(logits);
+  if (dims.rank() != 2)
+    return InvalidArgument("distillation: the student's logits have shape {}, expected [N,classes]",
+                           dims.ToString());
+  const int64_t classes = dims[1];
+  MINIM_TRY(CheckWidth(b, labels, 1, classes));
+  const ValueId ids = b.Cast(b.Reshape(b.Slice(labels, {0}, {1}, {1}), {dims[0]}), DType::i64);
+  const ValueId teacher = b.Slice(labels, {1}, {1 + classes}, {1});
+  const ValueId hard = b.EmitMany("SoftmaxCrossEntropyLoss", {logits, ids}, 2,
+                                  {{"reduction", std::string("mean")}})[0];
+  const Attributes last = {{"axis", int64_t{1}}};
+  const ValueId log_q = b.Emit("LogSoftmax", {b.Mul(logits, 1 / temperature)}, last);
+  const ValueId log_p = b.Emit("LogSoftmax", {b.Mul(teacher, 1 / temperature)}, last);
+  const ValueId each = b.Mul(b.Emit("Exp", {log_p}), b.Sub(log_p, log_q));
+  const ValueId soft = b.Emit("ReduceSum", {each}, {{"keepdims", int64_t{0}}});
+  const double scale = (1 - alpha) * temperature * temperature / static_cast<double>(dims[0]);
+  const ValueId loss = b.Add(b.Mul(hard, alpha), b.Mul(soft, scale));
+  MINIM_TRY(b.status());
+  return loss;
+}
+
+ValueId MeanSquare(Builder& b, ValueId x, ValueId target) {
+  const ValueId error = b.Sub(x, b.Reshape(target, b.DimsOf(x)));
+  return b.Emit("ReduceMean", {b.Mul(error, error)}, {{"keepdims", int64_t{0}}});
+}
+
+// alpha MSE(targets) + (1 - alpha) MSE(teacher)
+Result<ValueId> ValueLoss(Builder& b, ValueId values, ValueId labels, double alpha) {
+  const Dims dims = b.DimsOf(values);
+  const int64_t width = dims.Elements(1, dims.rank());
+  MINIM_TRY(CheckWidth(b, labels, width, width));
+  const ValueId hard = MeanSquare(b, values, b.Slice(labels, {0}, {width}, {1}));
+  const ValueId soft = MeanSquare(b, values, b.Slice(labels, {width}, {2 * width}, {1}));
+  const ValueId loss = b.Add(b.Mul(hard, alpha), b.Mul(soft, 1 - alpha));
+  MINIM_TRY(b.status());
+  return loss;
+}
+
+Status CheckOptions(const Graph& teacher, const DistillOptions& options) {
+  if (teacher.inputs.size() != 1 || teacher.outputs.size() != 1)
+    return InvalidArgument(
+        "distillation needs a teacher with one input and one output, found {} "
+        "and {}",
+        teacher.inputs.size(), teacher.outputs.size());
+  if (!(options.temperature > 0) || !(options.alpha >= 0 && options.alpha <= 1))
+    return InvalidArgument(
+        "distillation: temperature is {} and alpha {}, expected above 0 and between 0 and 1",
+        options.temperature, options.alpha);
+  if (options.tune.loss == LossKind::kBinaryCrossEntropy)
+    return Unsupported("distillation with binary cross-entropy; use two classes");
+  return {};
+}
+
+}  // namespace
+
+Result<Teaching> Teach(const Graph& teacher, DataSource& train, const DistillOptions& options) {
+  MINIM_TRY(CheckOptions(teacher, options));
+  if (train.size() < 1) return InvalidArgument("distillation: there are no training samples");
+  MINIM_TRY(Tensor outputs, RunTeacher(teacher, train, options.tune.threads));
+  Teaching teaching{.source = std::make_shared<TaughtSource>(train, std::move(outputs))};
+  const double temperature = options.temperature, alpha = options.alpha;
+  if (options.tune.loss == LossKind::kMeanSquaredError)
+    teaching.loss = [alpha](Builder& b, ValueId predictions, ValueId labels) {
+      return ValueLoss(b, predictions, labels, alpha);
+    };
+  else
+    teaching.loss = [temperature, alpha](Builder& b, ValueId predictions, ValueId labels) {
+      return ClassLoss(b, predictions, labels, temperature, alpha);
+    };
+  return teaching;
+}
+
+Result<FineTuned> Distill(const Graph& teacher, const Graph& student, DataSource& train,
+                          const DistillOptions& options) {
+  MINIM_TRY(const Teaching teaching, Teach(teacher, train, options));
+  return FineTune(student, *teaching.source, options.tune, {.loss = teaching.loss});
+}
+
+}  // namespace minim

@@ -1,0 +1,246 @@
+#include "compress/prune.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "compress/remove_channels.h"
+#include "ops/infer.h"
+#include "passes/passes.h"
+
+namespace minim {
+namespace {
+
+// What the layers of a graph can do without: chooses channels to remove.
+class Chooser {
+ public:
+  Chooser(const Graph& graph, const ChannelAxes& axes, const PruneOptions& options)
+      : graph_(graph), axes_(axes), options_(options), removed_(axes.channel_count, false) {
+    importance_.resize(removed_.size(), 0);
+    MeasureImportance();
+    MakeGroups();
+  }
+
+  bool CanRemove() const {
+    return std::any_of(groups_.begin(), groups_.end(),
+                       [&](const Group& group) { return NextBlock(group) > 0; });
+  }
+
+  // Removes blocks of channels until at most `limit` parameters are left or nothing more can go.
+  std::vector<bool> Choose(int64_t limit) {
+    int64_t left = ParameterCount(graph_);
+    while (left > limit) {
+      Group* best = nullptr;
+      double best_cost = 0;
+      int64_t best_saved = 0;
+      for (Group& group : groups_) {
+        const int64_t block = NextBlock(group);
+        if (block == 0) continue;
+        const int64_t saved = Saved(group, block);
+        const double cost = Loss(group, block) / static_cast<double>(std::max<int64_t>(1, saved));
+        if (best != nullptr && cost >= best_cost) continue;
+        best = &group;
+        best_cost = cost;
+        best_saved = saved;
+      }
+      if (best == nullptr) break;
+      Remove(*best, NextBlock(*best));
+      left -= best_saved;
+    }
+    return removed_;
+  }
+
+ private:
+  // Channels of the same layers, the least important first.
+  struct Group {
+    std::vector<int> channels;
+    size_t removed = 0;  // of the first
+    double energy = 0;   // importance of those left
+  };
+
+  // The mean over a channel's tensors of its part of their squared norms.
+  void MeasureImportance() {
+    std::vector<int> tensors(importance_.size(), 0);
+    for (const ChannelsOfAxis& axis : axes_.axes) {
+      const Tensor& tensor = *graph_.constant(axis.constant);
+      if (axis.role == AxisRole::kEach || tensor.dtype() != DType::f32) continue;
+      std::map<int, double> energy;
+      double total = 0;
+      const auto values = tensor.as<float>();
+      const int64_t inner = tensor.dims().Elements(axis.axis + 1, tensor.dims().rank());
+      const auto size = static_cast<int64_t>(axis.channels.size());
+      for (int64_t i = 0; i < tensor.size(); ++i) {
+        const double square = double{values[i]} * values[i];
+        energy[axis.channels[i / inner % size]] += square;
+        total += square;
+      }
+      for (const auto& [channel, part] : energy) {
+        if (channel == kStays || total == 0) continue;
+        importance_[channel] += part / total;
+        ++tensors[channel];
+      }
+    }
+    for (size_t c = 0; c < tensors.size(); ++c) importance_[c] /= std::max(1, tensors[c]);
+  }
+
+  void MakeGroups() {
+    std::vector<std::vector<int>> made_by(importance_.size());
+    uses_.resize(importance_.size());
+    for (size_t a = 0; a < axes_.axes.size(); ++a) {
+      std::map<int, int64_t> indices;
+      for (int channel : axes_.axes[a].channels)
+        if (channel != kStays) ++indices[channel];
+      for (const auto& [channel, count] : indices) {
+        uses_[channel].emplace_back(a, count);
+        if (axes_.axes[a].role == AxisRole::kMade) made_by[channel].push_back(static_cast<int>(a));
+      }
+    }
+    std::map<std::vector<int>, Group> groups;
+    for (size_t c = 0; c < made_by.size(); ++c) {
+      if (made_by[c].empty()) continue;
+      Group& group = groups[made_by[c]];
+      group.channels.push_back(static_cast<int>(c));
+      group.energy += importance_[c];
+    }
+    for (auto& [layers, group] : groups) {
+      std::stable_sort(group.channels.begin(), group.channels.end(),
+                       [&](int a, int b) { return importance_[a] < importance_[b]; });
+      groups_.push_back(std::move(group));
+    }
+    for (const ChannelsOfAxis& axis : axes_.axes)
+      left_[axis.constant].push_back(static_cast<int64_t>(axis.channels.size()));
+  }
+
+  // How many channels go at once, so that a multiple stays; 0: none may.
+  int64_t NextBlock(const Group& group) const {
+    const auto have = static_cast<int64_t>(group.channels.size() - group.removed);
+    const int64_t over = have % options_.multiple;
+    const int64_t block = over > 0 ? over : options_.multiple;
+    return have - block >= std::max<int64_t>(1, options_.least) ? block : 0;
+  }
+
+  // How much smaller the logarithm of what is left becomes: the last channels of a layer are dear.
+  double Loss(const Group& group, int64_t block) const {
+    double lost = 0;
+    for (int64_t i = 0; i < block; ++i) lost += importance_[group.channels[group.removed + i]];
+    if (group.energy <= 0) return 0;
+    return -std::log1p(-std::min(lost / group.energy, 1 - 1e-12));
+  }
+
+  // Indices that each axis loses with a block.
+  std::map<size_t, int64_t> Lost(const Group& group, int64_t block) const {
+    std::map<size_t, int64_t> lost;
+    for (int64_t i = 0; i < block; ++i)
+      for (const auto& [axis, count] : uses_[group.channels[group.removed + i]])
+        lost[axis] += count;
+    return lost;
+  }
+
+  // The sizes left along the axes of a constant, in the order of axes_.
+  std::vector<int64_t> After(ValueId constant, const std::map<size_t, int64_t>& lost) const {
+    std::vector<int64_t> after = left_.at(constant);
+    size_t k = 0;
+    for (size_t a = 0; a < axes_.axes.size(); ++a) {
+      if (axes_.axes[a].constant != constant) continue;
+      const auto it = lost.find(a);
+      if (it != lost.end()) after[k] -= it->second;
+      ++k;
+    }
+    return after;
+  }
+
+  int64_t Saved(const Group& group, int64_t block) const {
+    const std::map<size_t, int64_t> lost = Lost(group, block);
+    std::set<ValueId> constants;
+    for (const auto& [axis, count] : lost) constants.insert(axes_.axes[axis].constant);
+    int64_t saved = 0;
+    for (ValueId id : constants) {
+      if (graph_.constant(id)->dtype() != DType::f32) continue;
+      saved += Elements(id, left_.at(id)) - Elements(id, After(id, lost));
+    }
+    return saved;
+  }
+
+  int64_t Elements(ValueId constant, const std::vector<int64_t>& sizes) const {
+    Dims dims = graph_.constant(constant)->dims();
+    size_t k = 0;
+    for (const ChannelsOfAxis& axis : axes_.axes)
+      if (axis.constant == constant) dims[axis.axis] = sizes[k++];
+    return dims.Elements();
+  }
+
+  void Remove(Group& group, int64_t block) {
+    const std::map<size_t, int64_t> lost = Lost(group, block);
+    std::set<ValueId> constants;
+    for (const auto& [axis, count] : lost) constants.insert(axes_.axes[axis].constant);
+    for (ValueId id : constants) left_[id] = After(id, lost);
+    for (int64_t i = 0; i < block; ++i) {
+      const int channel = group.channels[group.removed++];
+      removed_[channel] = true;
+      group.energy -= importance_[channel];
+    }
+  }
+
+  const Graph& graph_;
+  const ChannelAxes& axes_;
+  const PruneOptions& options_;
+  std::vector<bool> removed_;  // by channel, as the following two
+  std::vector<double> importance_;
+  std::vector<std::vector<std::pair<size_t, int64_t>>> uses_;  // axes and how many of their indices
+  std::vector<Group> groups_;
+  std::map<ValueId, std::vector<int64_t>> left_;  // sizes of the constants' axes of axes_
+};
+
+Result<Graph> Folded(const Graph& graph) {
+  Graph folded = graph;
+  MINIM_TRY(InferGraph(folded));
+  MINIM_TRY(FoldConstants(folded, {}));
+  MINIM_TRY(InferGraph(folded));
+  MINIM_TRY(EliminateDeadCode(folded, {}));
+  return folded;
+}
+
+Status CheckFraction(double fraction) {
+  if (fraction > 0 && fraction < 1) return {};
+  return InvalidArgument("pruning: the fraction is {}, expected between 0 and 1", fraction);
+}
+
+Status Nothing(const ChannelAxes& axes, const PruneOptions& options) {
+  if (axes.obstacles.empty())
+    return Unsupported(
+        "no channel can be removed: no layer makes more than {} channels that do not leave the "
+        "model",
+        std::max(options.least, options.multiple));
+  return Unsupported("no channel can be removed: they do not pass {}",
+                     fmt::join(axes.obstacles, ", "));
+}
+
+}  // namespace
+
+int64_t ParameterCount(const Graph& graph) {
+  int64_t count = 0;
+  for (const auto& [id, tensor] : graph.constants)
+    if (tensor.dtype() == DType::f32 && tensor.dims().rank() > 0) count += tensor.size();
+  return count;
+}
+
+Result<Pruned> PruneChannels(const Graph& graph, double fraction, const PruneOptions& options) {
+  MINIM_TRY(CheckFraction(fraction));
+  if (options.multiple < 1 || options.least < 1)
+    return InvalidArgument("pruning: multiple ({}) and least ({}) must be at least 1",
+                           options.multiple, options.least);
+  MINIM_TRY(const Graph folded, Folded(graph));
+  MINIM_TRY(const ChannelAxes axes, FindChannelAxes(folded));
+  Chooser chooser(folded, axes, options);
+  if (!chooser.CanRemove()) return Nothing(axes, options);
+  Pruned pruned{.parameters_before = ParameterCount(graph)};
+  const double limit = (1 - fraction) * static_cast<double>(pruned.parameters_before);
+  MINIM_TRY(pruned.graph,
+            RemoveChannels(folded, axes, chooser.Choose(static_cast<int64_t>(limit))));
+  pruned.parameters_after = ParameterCount(pruned.graph);
+  return pruned;
+}
+
+}  // namespace minim
