@@ -109,7 +109,9 @@ Candidates::Candidate& Candidates::Slot(const std::string& name) {
 }
 
 Result<VariantReport*> Candidates::Add(const std::string& name, const Result<Graph>& graph) {
-  if (!graph.ok() && graph.status().code() != StatusCode::kUnsupported)
+  // What cannot be made of this model, or diverged, is no variant; the others still are.
+  const StatusCode code = graph.status().code();
+  if (!graph.ok() && code != StatusCode::kUnsupported && code != StatusCode::kInternal)
     return Annotate(graph.status(), name);
   Candidate& slot = Slot(name);
   slot = {};

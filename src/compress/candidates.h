@@ -19,7 +19,8 @@ class Candidates {
                                                   const ShrinkOptions& options);
 
   /// Judges what `graph` answers; a candidate of the same name is replaced. An error of
-  /// kUnsupported makes a report that says so. The result is valid until the next call.
+  /// kUnsupported or kInternal (training diverged) makes a report that says so. The result is valid
+  /// until the next call.
   Result<VariantReport*> Add(const std::string& name, const Result<Graph>& graph);
   /// At batch 1 and 32, or the batch size that the model fixes.
   Status Time();

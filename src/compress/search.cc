@@ -47,21 +47,18 @@ Result<double> ErrorMeter::Measure(const Graph& variant) const {
   return std::sqrt(error / std::max(norm, 1e-30));
 }
 
-Result<StaticOptions> ChooseStaticOptions(const Graph& prepared, const ActivationProfile& profile,
-                                          const ErrorMeter& meter, Deadline deadline,
-                                          std::optional<Calibrator> only) {
-  StaticOptions best;
-  double least = -1;
+Result<StaticChoice> ChooseStatic(const Graph& prepared, const ActivationProfile& profile,
+                                  const ErrorMeter& meter, Deadline deadline,
+                                  std::optional<Calibrator> only) {
+  StaticChoice best{.error = -1};
   for (Calibrator calibrator : kCalibrators) {
     if (only && calibrator != *only) continue;
     for (bool correction : {false, true}) {
-      if (least >= 0 && Over(deadline)) return best;
-      const StaticOptions tried{.calibrator = calibrator, .bias_correction = correction};
-      MINIM_TRY(const Graph graph, QuantizeStatic(prepared, profile, tried));
-      MINIM_TRY(const double error, meter.Measure(graph));
-      if (least >= 0 && error >= least) continue;
-      least = error;
-      best = tried;
+      if (best.error >= 0 && Over(deadline)) return best;
+      StaticChoice tried{{.calibrator = calibrator, .bias_correction = correction}};
+      MINIM_TRY(const Graph graph, QuantizeStatic(prepared, profile, tried.options));
+      MINIM_TRY(tried.error, meter.Measure(graph));
+      if (best.error < 0 || tried.error < best.error) best = std::move(tried);
     }
   }
   return best;

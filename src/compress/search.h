@@ -24,11 +24,16 @@ class ErrorMeter {
   Tensor reference_;
 };
 
+struct StaticChoice {
+  StaticOptions options;
+  double error = 0;
+};
+
 /// The options of least error among the calibrators, each with and without bias correction; the
 /// first is always tried, others until the deadline.
-Result<StaticOptions> ChooseStaticOptions(const Graph& prepared, const ActivationProfile& profile,
-                                          const ErrorMeter& meter, Deadline deadline,
-                                          std::optional<Calibrator> only);
+Result<StaticChoice> ChooseStatic(const Graph& prepared, const ActivationProfile& profile,
+                                  const ErrorMeter& meter, Deadline deadline,
+                                  std::optional<Calibrator> only);
 
 /// Of each op that `options` would quantize, the most sensitive first; those measured before the
 /// deadline. `timed` samples are what batch 1 is timed on.

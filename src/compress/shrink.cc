@@ -7,6 +7,8 @@
 
 #include "compress/candidates.h"
 #include "compress/choice.h"
+#include "compress/equalize.h"
+#include "compress/recipe.h"
 #include "compress/search.h"
 #include "compress/shrink_data.h"
 #include "compress/shrink_report.h"
@@ -27,8 +29,10 @@ std::string RunKey(const ShrinkOptions& o) {
   return DigestOf(key);
 }
 
-constexpr double kNoise = 0.03;         // a smaller difference of medians is no gain
-constexpr int64_t kMeterSamples = 128;  // that searches look at
+constexpr double kNoise = 0.03;          // a smaller difference of medians is no gain
+constexpr int64_t kMeterSamples = 128;   // that searches look at
+constexpr double kQuantizedRate = 1e-4;  // weights that are nearly right move little
+constexpr std::chrono::milliseconds kLeastTraining{1000};
 
 class Shrinker {
  public:
@@ -48,6 +52,7 @@ class Shrinker {
     MINIM_TRY(Prepare());
     MINIM_TRY(MakeStored());
     MINIM_TRY(Quantize("", graph_, 0.1));
+    MINIM_TRY(RunRecipe());
     MINIM_TRY(Tell(0.8, "timing"));
     MINIM_TRY(Time());
     Choose();
@@ -99,39 +104,141 @@ class Shrinker {
     return candidates_->Add("int4-weights", StoreWeightsInt(graph_, 4, 32)).status();
   }
 
+  // A graph to quantize, what is known of it, and how.
+  struct Plan {
+    Graph graph;
+    ActivationProfile profile;
+    StaticChoice choice;
+    bool equalized = false;
+  };
+
+  // The better of the graph as it is and with its weights equalized.
+  Result<Plan> PlanStatic(const Graph& graph, const ErrorMeter& meter) {
+    Plan plan;
+    for (const bool equalize : {false, true}) {
+      if (equalize && OutOfTime()) break;
+      Plan tried{.graph = graph, .equalized = equalize};
+      if (equalize) {
+        MINIM_TRY(const int changed, EqualizeWeights(tried.graph));
+        if (changed == 0) break;
+      }
+      MINIM_TRY(tried.profile,
+                CollectProfile(tried.graph, data_.calibration, {.threads = options_.threads}));
+      MINIM_TRY(tried.choice,
+                ChooseStatic(tried.graph, tried.profile, meter, deadline_, options_.calibrator));
+      if (!equalize || tried.choice.error < plan.choice.error) plan = std::move(tried);
+    }
+    return plan;
+  }
+
   // The INT8 variants of a graph; names begin with `prefix`.
   Status Quantize(const std::string& prefix, const Graph& graph, double progress) {
     MINIM_TRY(candidates_->Add(prefix + "int8-dynamic", QuantizeDynamic(graph)));
     MINIM_TRY(const Graph prepared, PrepareForQuantization(graph));
     MINIM_TRY(Tell(progress, "calibrating"));
-    MINIM_TRY(const ActivationProfile profile,
-              CollectProfile(prepared, data_.calibration, {.threads = options_.threads}));
     const Dataset few = FirstSamples(data_.calibration, kMeterSamples);
     MINIM_TRY(const ErrorMeter meter, ErrorMeter::Make(prepared, few, candidates_->output()));
-    MINIM_TRY(Tell(progress + 0.1, "choosing a calibrator"));
-    const auto chosen =
-        ChooseStaticOptions(prepared, profile, meter, deadline_, options_.calibrator);
-    if (!chosen.ok() && chosen.status().code() == StatusCode::kUnsupported)
-      return candidates_->Add(prefix + "int8", chosen.status()).status();
-    if (!chosen.ok()) return chosen.status();
+    const Result<Plan> found = PlanStatic(prepared, meter);
+    if (!found.ok()) return candidates_->Add(prefix + "int8", found.status()).status();
+    const Plan& plan = *found;
     MINIM_TRY(VariantReport * made,
-              candidates_->Add(prefix + "int8", QuantizeStatic(prepared, profile, *chosen)));
-    made->detail = Describe(*chosen);
+              candidates_->Add(prefix + "int8",
+                               QuantizeStatic(plan.graph, plan.profile, plan.choice.options)));
+    made->detail = Describe(plan, plan.choice.options);
     const bool passed = made->gate.verdict == Verdict::kPass;
     MINIM_TRY(Tell(progress + 0.2, "measuring the sensitivity of each op"));
     MINIM_TRY(const std::vector<OpSensitivity> sensitivity, Remembered(prefix + "sensitivity", [&] {
-                return MeasureSensitivity(prepared, profile, *chosen, meter, data_.gate, deadline_);
+                return MeasureSensitivity(plan.graph, plan.profile, plan.choice.options, meter,
+                                          data_.gate, deadline_);
               }));
     if (prefix.empty()) {
-      report_.profile = profile;
-      report_.static_options = *chosen;
+      report_.profile = plan.profile;
+      report_.static_options = plan.choice.options;
       report_.sensitivity = sensitivity;
     }
     if (passed) return {};
-    return Mix(prefix, prepared, profile, *chosen, sensitivity);
+    if (data_.has_train() && !OutOfTime()) {
+      MINIM_TRY(const bool rescued, TrainQuantized(prefix, graph, plan));
+      if (rescued) return {};
+    }
+    return Mix(prefix, plan, sensitivity);
+  }
+
+  Result<bool> TrainQuantized(const std::string& prefix, const Graph& graph, const Plan& plan) {
+    const std::string name = prefix + "int8-qat";
+    const auto tuned = RememberedGraph(name, [&]() -> Result<Graph> {
+      MINIM_TRY(const Trainee trainee, Trainee::Of(graph, data_.train.labels));
+      MINIM_TRY(const Graph quantized,
+                QuantizeStatic(plan.graph, plan.profile, plan.choice.options));
+      FineTuneOptions tune = TuneOptions(trainee, name, 0.65);
+      tune.learning_rate = kQuantizedRate;
+      return QuantizationAwareStep(trainee, plan.graph, quantized, data_.train, tune);
+    });
+    MINIM_TRY(VariantReport * made, candidates_->Add(name, tuned));
+    made->detail = Describe(plan, plan.choice.options) + ", trained under its rounding";
+    return made->gate.verdict == Verdict::kPass;
+  }
+
+  // Each step works on what the last one made; what is quantized must have passed.
+  Status RunRecipe() {
+    std::optional<Graph> student, passed;
+    std::string name, passed_name;
+    for (const std::string& step : options_.recipe) {
+      if (step == "quantize") {
+        if (!passed) continue;  // the model itself is quantized anyway
+        MINIM_TRY(Quantize(passed_name + "-", *passed, 0.7));
+        continue;
+      }
+      if (!data_.has_train())
+        return InvalidArgument("recipe step {}: needs --train-data and --train-labels", step);
+      name += (name.empty() ? "" : "-") + std::string(step == "prune" ? "pruned" : "distilled");
+      const auto made = RememberedGraph(name, [&] { return TrainStep(step, name, student); });
+      MINIM_TRY(const VariantReport* report, candidates_->Add(name, made));
+      if (!made.ok()) return {};
+      student = *made;
+      if (report->gate.verdict != Verdict::kPass) continue;
+      passed = *made;
+      passed_name = name;
+    }
+    return {};
+  }
+
+  Result<Graph> TrainStep(const std::string& step, const std::string& name,
+                          const std::optional<Graph>& student) {
+    MINIM_TRY(const Trainee teacher, Trainee::Of(graph_, data_.train.labels));
+    const FineTuneOptions tune = TuneOptions(teacher, name, 0.7);
+    if (step == "distill")
+      return DistillStep(teacher, student, data_.train, options_.prune_fraction, tune);
+    MINIM_TRY(const Trainee pruned, Trainee::Of(student ? *student : graph_, data_.train.labels));
+    return PruneStep(pruned, data_.train, options_.prune_fraction, tune);
+  }
+
+  FineTuneOptions TuneOptions(const Trainee& trainee, const std::string& name,
+                              double progress) const {
+    using std::chrono::milliseconds;
+    const auto left = deadline_ - std::chrono::steady_clock::now();
+    return {.epochs = static_cast<double>(options_.epochs),
+            .loss = trainee.loss(),
+            .seed = options_.seed,
+            .threads = options_.threads,
+            .time_limit = std::max(std::chrono::duration_cast<milliseconds>(left), kLeastTraining),
+            .progress = [this, name, progress](double fraction, double loss) {
+              return Tell(progress, fmt::format("training {}: {:.0f} %, loss {:.4f}", name,
+                                                100 * fraction, loss))
+                  .ok();
+            }};
   }
 
   bool OutOfTime() const { return std::chrono::steady_clock::now() > deadline_; }
+
+  template <typename F>
+  Result<Graph> RememberedGraph(const std::string& name, F&& make) {
+    if (const auto bytes = work_->Load(name + ".onnx")) return ParseOnnx(*bytes);
+    MINIM_TRY(Graph made, make());
+    MINIM_TRY(const std::string bytes, SerializeOnnx(made));
+    MINIM_TRY(work_->Save(name + ".onnx", bytes));
+    return made;
+  }
 
   // What an earlier, interrupted run measured, or `measure`, whose result is kept for a later one.
   template <typename F>
@@ -143,29 +250,29 @@ class Shrinker {
   }
 
   // Leaves the most sensitive ops in FP32 until the gate is passed.
-  Status Mix(const std::string& prefix, const Graph& prepared, const ActivationProfile& profile,
-             StaticOptions options, const std::vector<OpSensitivity>& sensitivity) {
-    const std::string name = prefix + "int8-mixed";
+  Status Mix(const std::string& prefix, const Plan& plan,
+             const std::vector<OpSensitivity>& sensitivity) {
+    StaticOptions options = plan.choice.options;
     for (const std::set<std::string>& floats : FloatSets(sensitivity)) {
       if (OutOfTime()) return {};
       options.keep_float = floats;
       MINIM_TRY(Tell(0.7, fmt::format("{} ops in FP32", floats.size())));
-      auto mixed = QuantizeStatic(prepared, profile, options);
+      const auto mixed = QuantizeStatic(plan.graph, plan.profile, options);
       if (!mixed.ok() && mixed.status().code() == StatusCode::kUnsupported) return {};
-      MINIM_TRY(VariantReport * made, candidates_->Add(name, std::move(mixed)));
-      made->detail = Describe(options);
+      MINIM_TRY(VariantReport * made, candidates_->Add(prefix + "int8-mixed", mixed));
+      made->detail = Describe(plan, options);
       made->float_ops.assign(floats.begin(), floats.end());
       if (made->gate.verdict == Verdict::kPass) return {};
     }
     return {};
   }
 
-  static std::string Describe(const StaticOptions& options) {
-    return fmt::format("{}{}{}", CalibratorName(options.calibrator),
-                       options.bias_correction ? ", bias corrected" : "",
-                       options.keep_float.empty()
-                           ? ""
-                           : fmt::format(", {} ops in FP32", options.keep_float.size()));
+  static std::string Describe(const Plan& plan, const StaticOptions& options) {
+    return fmt::format(
+        "{}{}{}{}", CalibratorName(options.calibrator),
+        options.bias_correction ? ", bias corrected" : "", plan.equalized ? ", equalized" : "",
+        options.keep_float.empty() ? ""
+                                   : fmt::format(", {} ops in FP32", options.keep_float.size()));
   }
 
   // The fastest (or smallest) variant that passes is served; with the latency goal nothing that is

@@ -1,0 +1,103 @@
+#include "compress/recipe.h"
+
+#include "compress/distill.h"
+#include "compress/prune.h"
+#include "compress/quantization_aware.h"
+#include "ops/builder.h"
+#include "passes/passes.h"
+
+namespace minim {
+namespace {
+
+Node* ProducerOf(Graph& graph, ValueId id) {
+  for (Node& node : graph.nodes)
+    for (ValueId output : node.outputs)
+      if (output == id) return &node;
+  return nullptr;
+}
+
+bool IsLink(const Node& node) { return node.Is("Softmax") || node.Is("Sigmoid"); }
+
+}  // namespace
+
+Result<Trainee> Trainee::Of(const Graph& model, const Tensor& labels) {
+  Trainee trainee;
+  trainee.logits_ = model;
+  if (model.inputs.size() != 1 || model.outputs.size() != 1)
+    return Unsupported("training needs a model with one input and one output, found {} and {}",
+                       model.inputs.size(), model.outputs.size());
+  const ValueId output = model.outputs[0];
+  trainee.output_ = model.value(output).name;
+  const Node* last = ProducerOf(trainee.logits_, output);
+  const bool classes = labels.dtype() == DType::i64;
+  if (classes && last != nullptr && IsLink(*last)) {
+    trainee.last_ = *last;
+    MINIM_TRY(trainee.logits_, trainee.LogitsOf(model));
+  }
+  const TensorType& type = model.type(output);
+  const bool single = type.ranked() && (type.rank() == 1 || type.shape->back() == 1);
+  trainee.loss_ = !classes ? LossKind::kMeanSquaredError
+                  : single ? LossKind::kBinaryCrossEntropy
+                           : LossKind::kCrossEntropy;
+  return trainee;
+}
+
+Result<Graph> Trainee::LogitsOf(const Graph& other) const {
+  Graph graph = other;
+  if (!last_) return graph;
+  const Node* last = ProducerOf(graph, graph.outputs[0]);
+  if (last == nullptr || last->op != last_->op)
+    return Unsupported("the last op of the model, {}, is not that of its other form", last_->op);
+  graph.outputs[0] = last->input(0);
+  MINIM_TRY(EliminateDeadCode(graph, {}).status());
+  return graph;
+}
+
+Result<Graph> Trainee::Whole(Graph tuned) const {
+  if (!last_) return tuned;
+  Builder builder(tuned);
+  const ValueId made = builder.Emit(last_->op, {tuned.outputs[0]}, last_->attributes);
+  MINIM_TRY(builder.status());
+  const ValueId old = tuned.FindValue(output_);
+  if (old == kNoValue) {
+    tuned.outputs[0] = made;
+    return tuned;
+  }
+  tuned.value(old).type = tuned.type(made);
+  tuned.nodes.back().outputs[0] = old;  // so that the output keeps its name
+  tuned.outputs[0] = old;
+  return tuned;
+}
+
+Result<Graph> PruneStep(const Trainee& model, const Dataset& train, double fraction,
+                        const FineTuneOptions& tune) {
+  ArraySource source(train);
+  GradualOptions options{.fraction = fraction, .tune = tune};
+  MINIM_TRY(Pruned pruned, PruneChannelsGradually(model.logits(), source, options));
+  return model.Whole(std::move(pruned.graph));
+}
+
+Result<Graph> DistillStep(const Trainee& teacher, const std::optional<Graph>& student,
+                          const Dataset& train, double fraction, const FineTuneOptions& tune) {
+  Graph small;
+  if (student) {
+    MINIM_TRY(small, teacher.LogitsOf(*student));
+  } else {
+    MINIM_TRY(small, MakeStudent(teacher.logits(), {.parameters = 1 - fraction}));
+  }
+  ArraySource source(train);
+  MINIM_TRY(FineTuned tuned, Distill(teacher.logits(), small, source, {.tune = tune}));
+  return teacher.Whole(std::move(tuned.graph));
+}
+
+Result<Graph> QuantizationAwareStep(const Trainee& model, const Graph& prepared,
+                                    const Graph& quantized, const Dataset& train,
+                                    const FineTuneOptions& tune) {
+  MINIM_TRY(const Graph floats, model.LogitsOf(prepared));
+  MINIM_TRY(const Graph integers, model.LogitsOf(quantized));
+  ArraySource source(train);
+  MINIM_TRY(FineTuned tuned, FineTuneQuantized(floats, integers, source, tune));
+  return model.Whole(std::move(tuned.graph));
+}
+
+}  // namespace minim

@@ -1,0 +1,41 @@
+// Recipe: the steps of shrink that train, on a model as its users have it.
+#pragma once
+
+#include "compress/fine_tune.h"
+#include "compress/metric.h"
+#include "compress/shrink.h"
+#include "graph/graph.h"
+
+namespace minim {
+
+/// A model and what it takes to train it again: a loss on what is before a last Softmax or Sigmoid,
+/// as the loss reads logits.
+class Trainee {
+ public:
+  /// `labels` are those of training. Errors: kUnsupported for models that cannot be trained.
+  static Result<Trainee> Of(const Graph& model, const Tensor& labels);
+
+  const Graph& logits() const { return logits_; }
+  LossKind loss() const { return loss_; }
+  /// `tuned`, a form of logits(), with the last op of the model again.
+  Result<Graph> Whole(Graph tuned) const;
+  /// Another form of the same model, of the same outputs, without its last op.
+  Result<Graph> LogitsOf(const Graph& other) const;
+
+ private:
+  Graph logits_;
+  LossKind loss_ = LossKind::kCrossEntropy;
+  std::optional<Node> last_;  // the op left out; its values by their names
+  std::string output_;        // the name of the model's output
+};
+
+/// Steps of a recipe; `tune` says how long they may train, `student` is the model so far.
+Result<Graph> PruneStep(const Trainee& model, const Dataset& train, double fraction,
+                        const FineTuneOptions& tune);
+Result<Graph> DistillStep(const Trainee& teacher, const std::optional<Graph>& student,
+                          const Dataset& train, double fraction, const FineTuneOptions& tune);
+Result<Graph> QuantizationAwareStep(const Trainee& model, const Graph& prepared,
+                                    const Graph& quantized, const Dataset& train,
+                                    const FineTuneOptions& tune);
+
+}  // namespace minim
