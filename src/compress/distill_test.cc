@@ -87,7 +87,7 @@ TEST(DistillTest, AStudentLearnsFromTheTeacherAlone) {
   DistillOptions options{.alpha = 0, .tune = {.epochs = 40, .learning_rate = 1e-2}};
   const auto student = Distill(teacher, MoonsNet(8, 5), source, options);
   ASSERT_TRUE(student.ok()) << student.status().message();
-  EXPECT_GT(Accuracy(student->graph, held_out), 0.97);
+  EXPECT_GT(Accuracy(student->graph, held_out), 0.95);
   options.alpha = 1;
   const auto misled = Distill(teacher, MoonsNet(8, 5), source, options);
   ASSERT_TRUE(misled.ok()) << misled.status().message();

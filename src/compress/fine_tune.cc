@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <cstring>
 
 #include "data/batch_loader.h"
 #include "train/prepare.h"
@@ -14,15 +14,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kMostBadSteps = 8;   // in a row
-constexpr size_t kReportedSteps = 16;  // at either end
-constexpr int64_t kWarmupShare = 10;   // one step in so many, ...
-constexpr int64_t kMostWarmup = 100;   // ... but no more than this
-
-double Mean(std::span<const double> values) {
-  if (values.empty()) return 0;
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-}
+constexpr int64_t kMostBadSteps = 8;     // in a row
+constexpr int64_t kMeasuredBatches = 8;  // before and after
+constexpr int64_t kWarmupShare = 10;     // one step in so many, ...
+constexpr int64_t kMostWarmup = 100;     // ... but no more than this
 
 class Tuning {
  public:
@@ -34,16 +29,16 @@ class Tuning {
     MINIM_TRY(Prepare());
     const TunedParameters parameters(runner_->step(), runner_->states());
     if (hooks_.after_step) hooks_.after_step(parameters);
+    FineTuned result;
+    MINIM_TRY(result.first_loss, MeasureLoss());
     for (uint64_t epoch = 0; done_ < steps_ && !timed_out_; ++epoch)
       MINIM_TRY(Epoch(epoch, parameters));
-    const size_t reported = std::min(losses_.size(), kReportedSteps);
-    const std::span<const double> losses = losses_;
-    return FineTuned{.graph = runner_->Trained(),
-                     .first_loss = Mean(losses.first(reported)),
-                     .last_loss = Mean(losses.last(reported)),
-                     .steps = done_,
-                     .skipped_steps = done_ - taken_,
-                     .timed_out = timed_out_};
+    MINIM_TRY(result.last_loss, MeasureLoss());
+    result.graph = runner_->Trained();
+    result.steps = done_;
+    result.skipped_steps = done_ - taken_;
+    result.timed_out = timed_out_;
+    return result;
   }
 
  private:
@@ -69,6 +64,34 @@ class Tuning {
     return {};
   }
 
+  // The mean loss of the same batches each time, in training. No state changes.
+  Result<double> MeasureLoss() {
+    std::vector<Tensor>& states = runner_->states();
+    std::vector<Tensor> before;
+    for (const Tensor& state : states) before.push_back(state.Clone());
+    BatchLoader loader(train_, {.batch_size = config_.batch,
+                                .seed = config_.seed,
+                                .batch_count = std::min(steps_per_epoch_, kMeasuredBatches)});
+    double sum = 0;
+    int64_t count = 0;
+    while (true) {
+      MINIM_TRY(std::optional<Batch> batch, loader.Next());
+      if (!batch) break;
+      const Batch batches[] = {*std::move(batch)};
+      MINIM_TRY(CheckLabels(batches[0]));
+      MINIM_TRY(const StepOutcome outcome, runner_->Run(batches, 0, count++));
+      sum += outcome.loss;
+    }
+    for (size_t i = 0; i < states.size(); ++i)
+      std::memcpy(states[i].data(), before[i].data(), before[i].bytes());
+    return sum / static_cast<double>(count);
+  }
+
+  Status CheckLabels(const Batch& batch) const {
+    if (hooks_.loss) return {};
+    return CheckClasses(graph_, config_, ClassCount(batch.labels.view()));
+  }
+
   Status Epoch(uint64_t epoch, const TunedParameters& parameters) {
     BatchLoader loader(train_, {.batch_size = config_.batch,
                                 .seed = config_.seed,
@@ -80,7 +103,7 @@ class Tuning {
       if (timed_out_) return {};
       MINIM_TRY(std::optional<Batch> batch, loader.Next());
       if (!batch) return {};
-      if (!hooks_.loss) MINIM_TRY(CheckClasses(graph_, config_, ClassCount(batch->labels.view())));
+      MINIM_TRY(CheckLabels(*batch));
       MINIM_TRY(Step({*std::move(batch)}));
       if (hooks_.after_step) hooks_.after_step(parameters);
       const double share = static_cast<double>(done_) / static_cast<double>(steps_);
@@ -94,7 +117,6 @@ class Tuning {
     const int64_t draw = done_++;
     MINIM_TRY(const StepOutcome outcome, runner_->Run(batch, rate.At(taken_), draw));
     last_loss_ = outcome.loss;
-    if (std::isfinite(outcome.loss)) losses_.push_back(outcome.loss);
     taken_ += outcome.stepped;
     bad_steps_ = outcome.stepped ? 0 : bad_steps_ + 1;
     if (bad_steps_ < kMostBadSteps) return {};
@@ -115,8 +137,7 @@ class Tuning {
   int64_t steps_per_epoch_ = 0, steps_ = 0;
   int64_t done_ = 0, taken_ = 0, bad_steps_ = 0;
   bool timed_out_ = false;
-  double last_loss_ = 0;
-  std::vector<double> losses_;  // the finite ones
+  double last_loss_ = 0;  // of a step
 };
 
 }  // namespace

@@ -33,7 +33,7 @@ TEST(QuantizationAwareTest, RescuesAModelThatRangesRuined) {
   const Fashion data = SomeFashion();
   if (data.train.size() == 0) GTEST_SKIP() << "dataset-fashion-mnist is not installed";
   const Graph net = Prepared(TrainedFashionNet(data));
-  const auto quantized = QuantizeStatic(net, WithOutlier(data.train, 60));
+  const auto quantized = QuantizeStatic(net, WithOutlier(data.train, std::stof(getenv("F"))));
   ASSERT_TRUE(quantized.ok()) << quantized.status().message();
   ArraySource source(data.train);
   const auto tuned =

@@ -16,7 +16,7 @@ struct Passed {
 };
 
 // `text` has one input x and one output.
-Passed Run(const std::string& text, const Tensor& x) {
+Passed PassedOf(const std::string& text, const Tensor& x) {
   Graph graph = ParseText(text).value();
   EXPECT_TRUE(InferGraph(graph).ok());
   const Tensor before = EvaluateGraph(graph, {x}).value()[0];
@@ -37,12 +37,12 @@ Passed Run(const std::string& text, const Tensor& x) {
 
 TEST(StraightThroughTest, GradientsPassWhereTheIntegersReach) {
   const Tensor x = Tensor::From<float>({5}, {-5.5f, -4.9f, 0.3f, 122.5f, 123});
-  const Passed passed = Run(R"(graph "g"(x: f32[5]) -> (y) {
+  const Passed passed = PassedOf(R"(graph "g"(x: f32[5]) -> (y) {
     const s: f32 = [0.5]
     const z: u8 = [10]
     q = QuantizeLinear(x, s, z)
     y = DequantizeLinear(q, s, z) })",
-                            x);
+                                 x);
   const float expected[] = {0, -10, 1, 245, 0};
   for (int i = 0; i < 5; ++i) EXPECT_EQ(passed.gradient.as<float>()[i], expected[i]) << i;
   EXPECT_EQ(passed.y.as<float>()[2], 0.5f);
@@ -50,26 +50,26 @@ TEST(StraightThroughTest, GradientsPassWhereTheIntegersReach) {
 
 TEST(StraightThroughTest, EachChannelHasItsOwnReach) {
   const Tensor x = Tensor::From<float>({2, 2}, {1, 20, 1, 20});
-  const Passed passed = Run(R"(graph "g"(x: f32[2,2]) -> (y) {
+  const Passed passed = PassedOf(R"(graph "g"(x: f32[2,2]) -> (y) {
     const s: f32[2] = [0.1, 1]
     const z: i8[2] = [0, 0]
     q = QuantizeLinear(x, s, z) {axis=0}
     y = DequantizeLinear(q, s, z) {axis=0} })",
-                            x);
+                                 x);
   const float expected[] = {2, 0, 2, 40};
   for (int i = 0; i < 4; ++i) EXPECT_NEAR(passed.gradient.as<float>()[i], expected[i], 1e-5) << i;
 }
 
 TEST(StraightThroughTest, AScaleThatIsComputedTakesNoGradient) {
   const Tensor x = Tensor::From<float>({3}, {-3, 1, 2});
-  const Passed passed = Run(R"(graph "g"(x: f32[3]) -> (y) {
+  const Passed passed = PassedOf(R"(graph "g"(x: f32[3]) -> (y) {
     const m: f32 = [127]
     a = Abs(x)
     r = ReduceMax(a) {keepdims=0}
     s = Div(r, m)
     q = QuantizeLinear(x, s) {output_dtype=i8}
     y = DequantizeLinear(q, s) })",
-                            x);
+                                 x);
   for (int i = 0; i < 3; ++i)
     EXPECT_EQ(passed.gradient.as<float>()[i], 2 * passed.y.as<float>()[i]) << i;
 }
