@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "compress/quantize.h"
+#include "compress/weight_codes.h"
 #include "ops/builder.h"
 #include "passes/passes.h"
 

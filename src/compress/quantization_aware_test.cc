@@ -33,7 +33,8 @@ TEST(QuantizationAwareTest, RescuesAModelThatRangesRuined) {
   const Fashion data = SomeFashion();
   if (data.train.size() == 0) GTEST_SKIP() << "dataset-fashion-mnist is not installed";
   const Graph net = Prepared(TrainedFashionNet(data));
-  const auto quantized = QuantizeStatic(net, WithOutlier(data.train, std::stof(getenv("F"))));
+  const auto quantized =
+      QuantizeStatic(net, CollectProfile(net, WithOutlier(data.train, 60)).value());
   ASSERT_TRUE(quantized.ok()) << quantized.status().message();
   ArraySource source(data.train);
   const auto tuned =
@@ -58,7 +59,7 @@ TEST(QuantizationAwareTest, RescuesAModelThatRangesRuined) {
 TEST(QuantizationAwareTest, KeepsTheFormAndItsScales) {
   const Dataset data = Moons(256);
   const Graph net = Prepared(Tuned(MoonsNet(16), data, {.epochs = 30, .learning_rate = 1e-2}));
-  const Graph quantized = QuantizeStatic(net, data).value();
+  const Graph quantized = QuantizeStatic(net, CollectProfile(net, data).value()).value();
   const auto tuned = FineTuneQuantized(net, quantized, *std::make_shared<ArraySource>(data),
                                        {.epochs = 5, .batch = 32});
   ASSERT_TRUE(tuned.ok()) << tuned.status().message();
@@ -106,7 +107,7 @@ TEST(QuantizationAwareTest, KeepsTheFormAndItsScales) {
 TEST(QuantizationAwareTest, WithoutTrainingNothingMovesButRounding) {
   const Dataset data = Moons(256);
   const Graph net = Prepared(Tuned(MoonsNet(16), data, {.epochs = 30, .learning_rate = 1e-2}));
-  const Graph quantized = QuantizeStatic(net, data).value();
+  const Graph quantized = QuantizeStatic(net, CollectProfile(net, data).value()).value();
   ArraySource source(data);
   const auto still =
       FineTuneQuantized(net, quantized, source, {.epochs = 1, .learning_rate = 1e-30});
