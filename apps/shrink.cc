@@ -99,6 +99,10 @@ void AddAims(CLI::App& verb, Options& o) {
   ShrinkOptions& s = o.shrink;
   verb.add_option("--metric", s.metric,
                   MetricNames() + " (default: accuracy of classes, mse of targets)");
+  verb.add_option("--metric-command", s.metric_command,
+                  "A program instead: run as COMMAND SCORES.npy [LABELS.npy], it prints a number, "
+                  "or one a sample");
+  verb.add_flag("--lower-is-better", s.lower_is_better, "Of the program's numbers");
   verb.add_option("--output", s.output, "The output that is judged (default: the first of floats)");
   verb.add_option("--max-loss", s.max_loss, "Largest loss, relative to FP32's value of the metric")
       ->capture_default_str();

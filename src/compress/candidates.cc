@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "compress/metric_command.h"
 #include "compress/timing.h"
 #include "core/dtype.h"
 #include "onnx/onnx.h"
@@ -59,7 +60,7 @@ Status Candidates::AddReference(const Graph& model) {
   MINIM_TRY(reference_, Predict(*fp32.session, source, output_));
   MINIM_TRY(CheckFinite(reference_));
   MINIM_TRY(ChooseMetric());
-  MINIM_TRY(measured_, metric_.Measure({reference_, reference_, labels_}));
+  MINIM_TRY(measured_, Measure(reference_));
   MINIM_TRY(JudgeOne(fp32, reference_));
   all_.push_back(std::make_unique<Candidate>(std::move(fp32)));
   return {};
@@ -71,6 +72,7 @@ Status Candidates::ChooseMetric() {
   if (!options_.metric.empty()) {
     MINIM_TRY(metric_, Metric::Parse(options_.metric));
   }
+  if (!options_.metric_command.empty()) metric_ = Metric::OfCommand(!options_.lower_is_better);
   // Tools often write class ids as floats.
   if (metric_.of_classes() && labels_.defined() && labels_.dtype() == DType::f32 &&
       AreIntegers(labels_))
@@ -93,8 +95,16 @@ Result<Candidates::Candidate> Candidates::Load(const std::string& name, const st
   return candidate;
 }
 
+Result<Measured> Candidates::Measure(const Tensor& scores) const {
+  if (options_.metric_command.empty()) return metric_.Measure({scores, reference_, labels_});
+  return MeasureByCommand(options_.metric_command, scores, labels_);
+}
+
 Status Candidates::JudgeOne(Candidate& candidate, const Tensor& scores) const {
-  MINIM_TRY(const Measured measured, metric_.Measure({scores, reference_, labels_}));
+  MINIM_TRY(const Measured measured, Measure(scores));
+  if (measured.each.size() != measured_.each.size())
+    return InvalidArgument("metric command: printed another count of numbers for {} than for fp32",
+                           candidate.report.name);
   VariantReport& report = candidate.report;
   report.gate = Judge(metric_, measured_, measured, options_.max_loss);
   if (metric_.of_classes()) report.likeness = CompareAnswers(scores, reference_);

@@ -46,6 +46,7 @@ class Candidates {
   Result<Candidate> Load(const std::string& name, const std::string& file,
                          const Graph& graph) const;
   Status ChooseMetric();
+  Result<Measured> Measure(const Tensor& scores) const;
   Status JudgeOne(Candidate& candidate, const Tensor& scores) const;
   Candidate& Slot(const std::string& name);
 

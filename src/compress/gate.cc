@@ -35,7 +35,7 @@ GateResult Judge(const Metric& metric, const Measured& reference, const Measured
   } else {
     // The half width shrinks with the root of n; it has to fit between the mean and the budget.
     const double half = (high - low) / 2, room = std::fabs(max_loss - mean);
-    const double n = static_cast<double>(reference.each.size());
+    const double n = static_cast<double>(reference.each.size()) * reference.samples_each;
     result.samples_needed =
         room > 0 ? static_cast<int64_t>(std::ceil(n * std::pow(half / room, 2))) : 0;
   }

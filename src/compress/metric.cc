@@ -254,6 +254,9 @@ const Metric::Row Metric::kRows[] = {
     {"agreement", true, false, true, Agreement, nullptr},
     {"kl", false, false, false, Divergence, nullptr},
     {"cosine", true, false, false, nullptr, Cosine},
+    // Not found by Parse.
+    {"command", true, false, false, nullptr, nullptr},
+    {"command", false, false, false, nullptr, nullptr},
 };
 
 std::string MetricNames() {
@@ -262,6 +265,7 @@ std::string MetricNames() {
 
 Result<Metric> Metric::Parse(std::string_view name) {
   for (const Row& row : kRows) {
+    if (row.of_classes == nullptr && row.distance == nullptr) continue;
     const bool numbered = row.name.ends_with('-');
     if (!numbered && row.name == name) return Metric(&row, std::string(name), 1);
     if (!numbered || !name.starts_with(row.name)) continue;
@@ -277,6 +281,11 @@ Metric Metric::Default(const Tensor& reference, const Tensor& labels) {
   if (labels.defined()) return *Parse(labels.dtype() == DType::i64 ? "accuracy" : "mse");
   const bool classes = AreClassScores(reference) && reference.size() > reference.dims()[0];
   return *Parse(classes ? "agreement" : "cosine");
+}
+
+Metric Metric::OfCommand(bool higher_is_better) {
+  const Row* row = std::end(kRows) - (higher_is_better ? 2 : 1);
+  return Metric(row, "command", 1);
 }
 
 bool Metric::higher_is_better() const { return row_->higher_is_better; }

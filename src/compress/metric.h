@@ -16,6 +16,7 @@ namespace minim {
 struct Measured {
   double value = 0;
   std::vector<double> each;
+  double samples_each = 1;  // that a contribution stands for
 };
 
 /// The answers of a model beside those of its reference, f32 [N, ...], and the labels, class ids
@@ -33,6 +34,8 @@ class Metric {
   /// With labels: accuracy of classes, mse of targets. Without: agreement of class scores [N, C],
   /// cosine of other answers.
   static Metric Default(const Tensor& reference, const Tensor& labels);
+  /// Of MeasureByCommand; it has no Measure.
+  static Metric OfCommand(bool higher_is_better);
 
   const std::string& name() const { return name_; }
   bool higher_is_better() const;

@@ -19,10 +19,11 @@ namespace minim {
 namespace {
 
 std::string RunKey(const ShrinkOptions& o) {
-  std::string key = fmt::format(
-      "{}\n{} {} {} {} {} {} {} {} {} {} {}\n", o.model, o.calibration_count, o.metric, o.output,
-      o.max_loss, static_cast<int>(o.goal), fmt::join(o.recipe, ","), o.prune_fraction, o.epochs,
-      o.calibrator ? CalibratorName(*o.calibrator) : "", o.seed, o.threads);
+  std::string key =
+      fmt::format("{}\n{} {} {} {} {} {} {} {} {} {} {}\n", o.model, o.calibration_count,
+                  o.metric + o.metric_command, o.output, o.max_loss, static_cast<int>(o.goal),
+                  fmt::join(o.recipe, ","), o.prune_fraction, o.epochs,
+                  o.calibrator ? CalibratorName(*o.calibrator) : "", o.seed, o.threads);
   for (const std::string& file :
        {o.model, o.data, o.labels, o.calibration, o.train_data, o.train_labels})
     key += file + " " + FileStamp(file) + "\n";

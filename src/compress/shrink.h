@@ -28,6 +28,8 @@ struct ShrinkOptions {
   int64_t calibration_count = 500;
   std::string train_data, train_labels;  // for recipes; empty: none
   std::string metric;                    // of Metric::Parse; empty: by labels and answers
+  std::string metric_command;            // of MeasureByCommand; instead of a metric
+  bool lower_is_better = false;          // of the command's numbers
   std::string output;                    // the output that is judged; empty: the first of floats
   double max_loss = 0.02;
   ShrinkGoal goal = ShrinkGoal::kLatency;
