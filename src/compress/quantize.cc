@@ -250,8 +250,6 @@ class StaticQuantizer {
 
 Result<Graph> PrepareForQuantization(const Graph& graph) {
   Graph prepared = graph;
-  for (Node& node : prepared.nodes)
-    if (node.Is("Sum") && node.inputs.size() == 2) node.op = "Add";
   MINIM_TRY(FoldConstants(prepared, {}));
   MINIM_TRY(FoldBatchNorm(prepared, {}));
   DropUnread(prepared);

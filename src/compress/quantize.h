@@ -10,8 +10,8 @@
 
 namespace minim {
 
-/// The form that the functions below work on: constants are folded, batch norms are in the weights,
-/// so that a convolution ends in its activation, and the sum of two values is an Add.
+/// The form that the functions below work on: constants are folded and batch norms are in the
+/// weights, so that a convolution ends in its activation.
 Result<Graph> PrepareForQuantization(const Graph& graph);
 
 struct StaticOptions {

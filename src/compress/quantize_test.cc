@@ -157,16 +157,6 @@ TEST(QuantizeTest, AProductsShiftGoesIntoTheBiasBehindIt) {
   EXPECT_NE(HowItRuns(quantized, data.samples).find("MatMulIntegerToFloat("), std::string::npos);
 }
 
-TEST(QuantizeTest, ASumOfTwoIsAnAdd) {
-  const Graph graph = ParseModel(
-      R"(graph "g"(x: f32[N,2,4,4], w: f32[2,2,1,1]) -> (y) {
-    a = Conv(x, w)
-    s = Sum(a, x)
-    y = Conv(s, w) })",
-      {NormalTensor({2, 2, 1, 1}, 1, 1)});
-  EXPECT_TRUE(Prepared(graph).nodes[1].Is("Add"));
-}
-
 TEST(QuantizeTest, ActivationsThatAreAlmostNothingDoNoHarm) {
   const Graph graph = ParseModel(
       "graph \"g\"(x: f32[N,2], w: f32[2,2], b: f32[2]) -> (y) { y = Gemm(x, w, b) }",
