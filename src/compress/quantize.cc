@@ -34,7 +34,8 @@ class StaticQuantizer {
         options_(options),
         target_(target),
         builder_(target),
-        choice_(ChooseQuantized(source, options.keep_float)) {}
+        choice_(ChooseQuantized(source, options.keep_float)),
+        uses_(source.UseCounts()) {}
 
   Result<bool> Run() {
     for (const auto& [root, sources] : choice_.sources) {
@@ -66,15 +67,14 @@ class StaticQuantizer {
   }
 
   ActivationParams MakeParams(ValueId id, const Range& range) {
-    const float spread =
-        options_.symmetric ? 2 * std::max(-range.low, range.high) : range.high - range.low;
-    const float steps = options_.symmetric ? 254 : 255;
-    const float scale = spread > 0 ? std::max(spread / steps, kLeastActivationScale) : 1;
-    const std::string& name = source_.value(id).name;
+    const double low = range.low, high = range.high;
+    const double step = options_.symmetric ? std::max(-low, high) / 127 : (high - low) / 255;
+    const float scale = step > 0 ? std::max(static_cast<float>(step), kLeastActivationScale) : 1.0f;
     Tensor zero = Tensor::Scalar(int8_t{0});
     if (!options_.symmetric)
       zero = Tensor::Scalar(
           static_cast<uint8_t>(std::clamp(std::nearbyint(-range.low / scale), 0.0f, 255.0f)));
+    const std::string& name = source_.value(id).name;
     return {target_.AddConstant(name + "_scale", Tensor::Scalar(scale)),
             target_.AddConstant(name + "_zero_point", std::move(zero)), scale};
   }
@@ -89,6 +89,7 @@ class StaticQuantizer {
   void Rewrite(const Node& original) {
     Node node = original;
     const int axis = QuantizedAxis(source_, choice_, original);
+    AddShift(node);
     for (size_t i = 0; i < node.inputs.size(); ++i)
       if (ReadsRounded(source_, choice_, original, static_cast<int>(i)))
         node.inputs[i] = paired_.at(original.inputs[i]);
@@ -111,8 +112,11 @@ class StaticQuantizer {
         Rounded(weights, axis, LeastScales(bias.value_or(std::vector<float>()), channels, x_scale));
     if (options_.bias_correction) Correct(original, weights, rounded, axis, bias);
     node.inputs[1] = WeightPair(source_.value(original.input(1)).name, rounded, axis);
+    if (bias && original.Is("MatMul")) {
+      ShiftBehind(node, std::move(*bias));
+      return;
+    }
     if (!bias) return target_.nodes.push_back(node);
-    if (original.Is("MatMul")) return AppendWithAdd(node, *bias);
     const std::string name =
         original.input(2) == kNoValue ? "bias" : source_.value(original.input(2)).name;
     node.inputs.resize(3, kNoValue);
@@ -189,17 +193,45 @@ class StaticQuantizer {
                          std::move(attributes));
   }
 
-  // A MatMul has no bias: an Add makes the original value.
-  void AppendWithAdd(Node& node, const std::vector<float>& bias) {
+  // A MatMul has no bias: the Add behind it takes the shift, or a new one makes the original value.
+  void ShiftBehind(Node& node, std::vector<float> shift) {
     const ValueId y = node.outputs[0];
-    node.outputs[0] = target_.AddValue(source_.value(y).name + "_product", source_.type(y));
-    const ValueId product = node.outputs[0];
+    if (AddBehind(y, shift.size())) {
+      shifts_.emplace(y, std::move(shift));
+      return target_.nodes.push_back(node);
+    }
+    const ValueId product = target_.AddValue(source_.value(y).name + "_product", source_.type(y));
+    node.outputs[0] = product;
     target_.nodes.push_back(node);
-    const Dims dims = {static_cast<int64_t>(bias.size())};
-    builder_.Add(product,
-                 target_.AddConstant(source_.value(y).name + "_correction",
-                                     Tensor::From<float>(dims, std::span<const float>(bias))));
+    builder_.Add(product, target_.AddConstant(source_.value(y).name + "_shift", Row(shift)));
     target_.nodes.back().outputs = {y};
+  }
+
+  static Tensor Row(const std::vector<float>& values) {
+    return Tensor::From<float>({static_cast<int64_t>(values.size())},
+                               std::span<const float>(values));
+  }
+
+  // Whether an Add of one constant per channel is all that reads `y`.
+  bool AddBehind(ValueId y, size_t channels) const {
+    if (uses_[y] != 1) return false;
+    for (const Node& node : source_.nodes)
+      if (node.Is("Add") && (node.input(0) == y || node.input(1) == y)) {
+        const Tensor* bias = source_.constant(node.input(node.input(0) == y ? 1 : 0));
+        return bias != nullptr && bias->dims() == Dims{static_cast<int64_t>(channels)};
+      }
+    return false;
+  }
+
+  void AddShift(Node& node) {
+    for (size_t i = 0; i < 2 && node.Is("Add"); ++i) {
+      const auto found = shifts_.find(node.inputs[i]);
+      if (found == shifts_.end()) continue;
+      ValueId& constant = node.inputs[1 - i];
+      std::vector<float> sum = found->second;
+      for (size_t c = 0; c < sum.size(); ++c) sum[c] += source_.constant(constant)->as<float>()[c];
+      constant = target_.AddConstant(source_.value(constant).name + "_shifted", Row(sum));
+    }
   }
 
   const Graph& source_;
@@ -208,8 +240,10 @@ class StaticQuantizer {
   Graph& target_;
   Builder builder_;
   const ValueChoice choice_;
-  std::map<ValueId, ActivationParams> params_;  // by root
-  std::map<ValueId, ValueId> paired_;           // value -> its dequantized twin
+  const std::vector<int> uses_;
+  std::map<ValueId, ActivationParams> params_;    // by root
+  std::map<ValueId, ValueId> paired_;             // value -> its dequantized twin
+  std::map<ValueId, std::vector<float>> shifts_;  // of products, for the Adds behind them
 };
 
 }  // namespace

@@ -139,6 +139,24 @@ TEST(QuantizeTest, BiasesOfEveryShape) {
   }
 }
 
+// As a transformer's layers have it.
+TEST(QuantizeTest, AProductsShiftGoesIntoTheBiasBehindIt) {
+  const Graph graph = ParseModel(
+      R"(graph "g"(x: f32[N,6], w: f32[6,4], b: f32[4]) -> (y) {
+    m = MatMul(x, w)
+    y = Add(b, m) })",
+      {NormalTensor({6, 4}, 1, 0.3f), NormalTensor({4}, 3, 1)});
+  const Dataset data = DataOf(UniformTensor({64, 6}, 2, 0, 1));
+  const Graph quantized = Quantized(graph, data, {.bias_correction = true}).value();
+  int adds = 0;
+  for (const Node& node : quantized.nodes) adds += node.Is("Add");
+  EXPECT_EQ(adds, 1);
+  const Tensor expected = RunGraph(graph, data.samples);
+  EXPECT_LT(RelativeError(RunGraph(quantized, data.samples), expected),
+            RelativeError(RunGraph(Quantized(graph, data).value(), data.samples), expected));
+  EXPECT_NE(HowItRuns(quantized, data.samples).find("MatMulIntegerToFloat("), std::string::npos);
+}
+
 TEST(QuantizeTest, ActivationsThatAreAlmostNothingDoNoHarm) {
   const Graph graph = ParseModel(
       "graph \"g\"(x: f32[N,2], w: f32[2,2], b: f32[2]) -> (y) { y = Gemm(x, w, b) }",

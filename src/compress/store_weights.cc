@@ -87,36 +87,80 @@ struct BlockedWeights {
   Tensor values, scales;
 };
 
-// Symmetric: a scale for each `block` neighbours along the axis.
-BlockedWeights InBlocks(const Tensor& weights, const Summed& summed, int bits, int64_t block) {
-  Dims scale_dims = summed.dims;
-  scale_dims[summed.axis] = (summed.dims[summed.axis] + block - 1) / block;
-  Tensor scales(DType::f32, scale_dims), values(bits == 4 ? DType::i4 : DType::i8, summed.dims);
-  const ChannelRuns runs(summed.dims, summed.axis);
-  const int64_t blocks = scale_dims[summed.axis];
-  const auto w = weights.as<float>();
-  const auto at = [&](int64_t o, int64_t k, int64_t i) {
-    return ((o * blocks) + k / block) * runs.inner + i;
-  };
-  const auto for_each = [&](auto&& f) {
-    for (int64_t o = 0; o < runs.outer; ++o)
-      for (int64_t k = 0; k < runs.channels; ++k)
-        for (int64_t i = 0; i < runs.inner; ++i)
-          f((o * runs.channels + k) * runs.inner + i, scales.as<float>()[at(o, k, i)]);
-  };
-  const float most = bits == 4 ? 7 : 127;
-  for_each([&](int64_t i, float& scale) { scale = std::max(scale, std::fabs(w[i])); });
-  for (float& scale : scales.as<float>()) scale = scale > 0 ? scale / most : 1;
-  for_each([&](int64_t i, float& scale) {
-    const float step = std::clamp(std::nearbyint(w[i] / scale), -most, most);
-    if (bits == 4) {
-      values.as<Int4>()[i] = Int4(static_cast<int64_t>(step));
-    } else {
-      values.as<int8_t>()[i] = static_cast<int8_t>(step);
+// Integers of weights in blocks along an axis: element (o, k, i) of [outer, channels, inner] has
+// the scale (o, k / block, i).
+class Blocks {
+ public:
+  Blocks(const Tensor& weights, const Summed& summed, int bits, int64_t block)
+      : w_(weights.as<float>()),
+        runs_(summed.dims, summed.axis),
+        block_(block),
+        blocks_((runs_.channels + block - 1) / block),
+        most_(bits == 4 ? 7.0f : 127.0f),
+        values_(bits == 4 ? DType::i4 : DType::i8, summed.dims),
+        scales_(DType::f32, ScaleDims(summed)) {}
+
+  BlockedWeights Run() && {
+    const auto scales = scales_.as<float>();
+    ForEach([&](int64_t i, int64_t at) { scales[at] = std::max(scales[at], std::fabs(w_[i])); });
+    for (float& scale : scales) scale = scale > 0 ? scale / most_ : 1;
+    if (values_.dtype() == DType::i4) Shrink();
+    ForEach([&](int64_t i, int64_t at) {
+      if (values_.dtype() == DType::i4) {
+        values_.as<Int4>()[i] = Int4(static_cast<int64_t>(Step(w_[i], scales[at])));
+      } else {
+        values_.as<int8_t>()[i] = static_cast<int8_t>(Step(w_[i], scales[at]));
+      }
+    });
+    return {std::move(values_), std::move(scales_)};
+  }
+
+ private:
+  Dims ScaleDims(const Summed& summed) const {
+    Dims dims = summed.dims;
+    dims[summed.axis] = blocks_;
+    return dims;
+  }
+
+  // f(element, its scale) for all of them.
+  template <typename F>
+  void ForEach(F&& f) const {
+    for (int64_t o = 0; o < runs_.outer; ++o)
+      for (int64_t k = 0; k < runs_.channels; ++k)
+        for (int64_t i = 0; i < runs_.inner; ++i)
+          f((o * runs_.channels + k) * runs_.inner + i,
+            (o * blocks_ + k / block_) * runs_.inner + i);
+  }
+
+  float Step(float w, float scale) const {
+    return std::clamp(std::nearbyint(w / scale), -most_, most_);
+  }
+
+  // With so few steps, clipping a block's largest weights can cost less than rounding the others:
+  // each takes the scale of least squared error.
+  void Shrink() {
+    const std::vector<float> widest(scales_.as<float>().begin(), scales_.as<float>().end());
+    std::vector<double> least(widest.size(), std::numeric_limits<double>::infinity());
+    for (const float share : {1.0f, 0.94f, 0.88f, 0.82f, 0.76f, 0.7f}) {
+      std::vector<double> error(widest.size(), 0);
+      ForEach([&](int64_t i, int64_t at) {
+        const float scale = widest[at] * share;
+        error[at] += std::pow(static_cast<double>(Step(w_[i], scale)) * scale - w_[i], 2);
+      });
+      for (size_t at = 0; at < widest.size(); ++at) {
+        if (error[at] >= least[at]) continue;
+        least[at] = error[at];
+        scales_.as<float>()[at] = widest[at] * share;
+      }
     }
-  });
-  return {std::move(values), std::move(scales)};
-}
+  }
+
+  std::span<const float> w_;
+  ChannelRuns runs_;
+  int64_t block_, blocks_;
+  float most_;
+  Tensor values_, scales_;
+};
 
 // A DequantizeLinear, behind it a Reshape where the weights are no matrix.
 ValueId StoredBlocks(Builder& builder, const Graph& graph, const Node& node, int input, int bits,
@@ -125,7 +169,7 @@ ValueId StoredBlocks(Builder& builder, const Graph& graph, const Node& node, int
   const Summed summed = SummedAxis(graph, node, weights);
   const int64_t whole = std::max<int64_t>(1, summed.dims[summed.axis]);
   if (block == 0) block = whole;
-  const BlockedWeights stored = InBlocks(weights, summed, bits, block);
+  const BlockedWeights stored = Blocks(weights, summed, bits, block).Run();
   if (stored.values.size() * bits / 8 + 4 * stored.scales.size() >= 4 * weights.size())
     return kNoValue;
   const std::string& name = graph.value(node.input(input)).name;

@@ -76,6 +76,28 @@ TEST(StoreWeightsTest, SmallerBlocksAreCloser) {
   EXPECT_LT(error(8, 32), error(8, 0));
 }
 
+TEST(StoreWeightsTest, FourBitsClipWhereThatCostsLess) {
+  Tensor w = NormalTensor({64, 16}, 1, 0.1f);
+  const Graph graph =
+      ParseModel("graph \"g\"(x: f32[N,64], w: f32[64,16]) -> (y) { y = MatMul(x, w) }", {w});
+  const Graph stored = StoreWeightsInt(graph, 4, 64).value();
+  const Tensor& scales = *stored.constant(stored.FindValue("w_scale"));
+  const Tensor& values = *stored.constant(stored.FindValue("w_quantized"));
+  double found = 0, widest = 0;
+  for (int64_t c = 0; c < 16; ++c) {
+    float most = 0;
+    for (int64_t k = 0; k < 64; ++k) most = std::max(most, std::fabs(w.as<float>()[k * 16 + c]));
+    EXPECT_LE(scales.as<float>()[c], most / 7);
+    for (int64_t k = 0; k < 64; ++k) {
+      const float x = w.as<float>()[k * 16 + c];
+      const auto step = static_cast<float>(static_cast<int64_t>(values.as<Int4>()[k * 16 + c]));
+      found += std::pow(step * scales.as<float>()[c] - x, 2);
+      widest += std::pow(std::nearbyint(x * 7 / most) * most / 7 - x, 2);
+    }
+  }
+  EXPECT_LT(found, 0.95 * widest);
+}
+
 TEST(StoreWeightsTest, SharedWeightsAreStoredOnceAndWhatWouldGrowStays) {
   const Graph graph = ParseModel(
       R"(graph "g"(x: f32[N,1], a: f32[32,32], p: f32[1,32]) -> (y) {
