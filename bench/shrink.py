@@ -65,7 +65,10 @@ def shrink(options, case):
     """Runs `minim shrink`; returns its report and the folder of the version."""
     out = f"{case.folder}/shrunk"
     shutil.rmtree(out, ignore_errors=True)
-    command = [options.minim, "shrink", case.model, "--data", case.part("test-x"), "--labels", case.part("test-y"),
+    os.makedirs(out)
+    for part in ("test-x", "test-y"):
+        np.save(f"{out}/{part}.npy", np.load(case.part(part), mmap_mode="r")[:options.samples])
+    command = [options.minim, "shrink", case.model, "--data", f"{out}/test-x.npy", "--labels", f"{out}/test-y.npy",
                "--calibration", case.part("calibration-x"), "--calibration-count", str(CALIBRATION),
                "--metric", case.metric, "--max-loss", str(case.max_loss), "--goal", options.goal,
                "--seed", str(SEED), "--out", out]
@@ -84,7 +87,7 @@ class Measurement:
 
     def __init__(self, options, case):
         self.options, self.case = options, case
-        self.x, self.labels = inputs(case, "test-x"), np.load(case.part("test-y"))
+        self.x, self.labels = inputs(case, "test-x", options.samples), np.load(case.part("test-y"))[:options.samples]
         self.rows, self.answers, self.checks = [], {}, []
 
     def metric(self, p):
@@ -219,13 +222,15 @@ def parse():
     add("--models", help=f"comma-separated; default: all of {', '.join(CASES)}")
     add("--minim", default=os.path.join(harness.ROOT, "build/release/minim"))
     add("--goal", choices=("latency", "bytes"), default="latency")
-    add("--recipe", type=float, default=0, metavar="SECONDS", help="also prune and distil, within so much time a model")
+    add("--recipe", type=int, default=0, metavar="SECONDS", help="also prune and distil, within so much time a model")
     add("--skip-ort", action="store_true", help="without ONNX Runtime")
-    add("--quick", action="store_true", help="cnn and telco, unless --models says others; few and short rounds")
+    add("--samples", type=int, help="of the test set; default: all")
+    add("--quick", action="store_true", help="cnn and telco, unless --models says others; 1,000 samples, short rounds")
     add("--make", action="store_true", help="only train the models that are not there")
     add("--render", action="store_true", help="measure nothing: write the tables of what was measured before")
     options = parser.parse_args()
     options.rounds, options.seconds = (2, 0.1) if options.quick else (5, 0.3)
+    options.samples = options.samples or (1000 if options.quick else None)
     names = (options.models or ("cnn,telco" if options.quick else ",".join(CASES))).split(",")
     if not set(names) <= set(CASES):
         parser.error(f"--models: expected some of {', '.join(CASES)}")

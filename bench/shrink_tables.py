@@ -11,7 +11,7 @@ BATCHES = (1, 32)
 def metric_text(metric, value):
     if value is None:
         return ""
-    return f"{100 * value:.2f} %" if metric == "accuracy" else f"{value:.4f}"
+    return f"{100 * value:.2f} %" if metric == "accuracy" else f"{value:.5f}"
 
 
 def us(value):
@@ -81,7 +81,7 @@ def quantizer_table(results):
                 scale, unit = (100, " points") if result["metric"] == "accuracy" else (1, "")
                 lines.append([result["case"], theirs["form"], metric_text(result["metric"], theirs["metric"]), form,
                               metric_text(result["metric"], minim[form]["metric"]),
-                              f"{scale * mean:+.4f}{unit} [{scale * low:+.4f}, {scale * high:+.4f}]",
+                              f"{scale * mean:+.5f}{unit} [{scale * low:+.5f}, {scale * high:+.5f}]",
                               ratio(minim[form]["bytes"], theirs["bytes"]), *times])
     return table(["model", "their quantizer", "its metric", "minim's", "its metric", "difference, 95 %", "bytes",
                   *[f"time, batch {b}" for b in BATCHES]], lines)
