@@ -5,30 +5,27 @@
 namespace minim {
 namespace {
 
-// Time beside the reference's at the batch where it is best.
-double BestRatio(const VariantReport& variant, const VariantReport& reference) {
-  double best = 0;
-  for (const auto& [batch, latency] : variant.latency) {
-    const double ratio = latency.p50 / reference.latency.at(batch).p50;
-    if (best == 0 || ratio < best) best = ratio;
-  }
-  return best;
-}
+bool Faster(const Interval& ratio, double noise) { return ratio.high < 1 - noise; }
+bool Slower(const Interval& ratio, double noise) { return ratio.low > 1 + noise; }
 
-std::string SpeedText(double ratio, double noise) {
-  if (ratio < 1 - noise) return fmt::format("{:.2f}x faster than fp32", 1 / ratio);
-  if (ratio > 1 + noise) return fmt::format("{:.2f}x slower than fp32", ratio);
-  return "as fast as fp32 within noise";
-}
-
-std::string SpeedText(const VariantReport& variant, const VariantReport& reference, double noise) {
+std::string SpeedText(const VariantReport& variant, double noise) {
   std::string text;
   for (const auto& [batch, latency] : variant.latency) {
-    const double ratio = latency.p50 / reference.latency.at(batch).p50;
+    const Interval& ratio = latency.ratio;
     text +=
-        fmt::format("{}{} at batch {}", text.empty() ? "" : ", ", SpeedText(ratio, noise), batch);
+        fmt::format("{}{} at batch {}", text.empty() ? "" : ", ",
+                    Faster(ratio, noise)   ? fmt::format("{:.2f}x faster than fp32", 1 / ratio.mean)
+                    : Slower(ratio, noise) ? fmt::format("{:.2f}x slower than fp32", ratio.mean)
+                                           : "as fast as fp32 within noise",
+                    batch);
   }
   return text;
+}
+
+// At every batch size.
+bool AlwaysSlower(const VariantReport& variant, double noise) {
+  return std::all_of(variant.latency.begin(), variant.latency.end(),
+                     [&](const auto& item) { return Slower(item.second.ratio, noise); });
 }
 
 std::string Refusal(const GateResult& gate) {
@@ -38,7 +35,7 @@ std::string Refusal(const GateResult& gate) {
 }
 
 double Cost(const VariantReport& variant, ShrinkGoal goal) {
-  return goal == ShrinkGoal::kLatency ? variant.latency.begin()->second.p50
+  return goal == ShrinkGoal::kLatency ? variant.latency.begin()->second.ratio.mean
                                       : static_cast<double>(variant.bytes);
 }
 
@@ -73,10 +70,11 @@ std::string ChooseVariants(std::vector<VariantReport>& variants, ShrinkGoal goal
       if (v.reason.empty()) v.reason = Refusal(v.gate);
       continue;
     }
-    const std::string speed = SpeedText(v, reference, noise);
-    v.kept = goal == ShrinkGoal::kBytes || BestRatio(v, reference) <= 1 + noise;
+    const std::string speed = SpeedText(v, noise);
+    v.kept = goal == ShrinkGoal::kBytes || !AlwaysSlower(v, noise);
     v.reason = fmt::format("{}: {}", v.kept ? "passes" : "not kept, it gains no time", speed);
-    if (!v.kept || Cost(v, goal) >= best * (1 - noise)) continue;
+    const bool gains = goal == ShrinkGoal::kBytes || Faster(v.latency.begin()->second.ratio, noise);
+    if (!v.kept || !gains || Cost(v, goal) >= best * (1 - noise)) continue;
     best = Cost(v, goal);
     preferred = v.name;
   }

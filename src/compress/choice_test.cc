@@ -13,7 +13,8 @@ VariantReport Variant(const std::string& name, Verdict verdict, double loss, int
   v.gate.relative_loss = {loss, loss, loss};
   v.gate.samples_needed = 700;
   v.bytes = bytes;
-  v.latency = {{1, {us1, us1}}, {32, {us32, us32}}};
+  const double one = us1 / 100, many = us32 / 1000;  // beside those of "fp32" below
+  v.latency = {{1, {us1, us1, {one, one, one}}}, {32, {us32, us32, {many, many, many}}}};
   return v;
 }
 
@@ -47,6 +48,14 @@ TEST(ChoiceTest, ForBytesASlowerOneMayBeServedAndSaysSo) {
   EXPECT_TRUE(variants[3].kept);
   EXPECT_NE(variants[3].reason.find("1.50x slower"), std::string::npos);
   EXPECT_FALSE(variants[2].kept);
+}
+
+TEST(ChoiceTest, AGainThatTheIntervalDoesNotShowIsNone) {
+  auto variants = Some();
+  variants[1].latency[1].ratio = {0.5, 0.2, 0.99};
+  EXPECT_EQ(ChooseVariants(variants, ShrinkGoal::kLatency, 0.03), "fp32");
+  EXPECT_TRUE(variants[1].kept);
+  EXPECT_NE(variants[1].reason.find("within noise at batch 1"), std::string::npos);
 }
 
 TEST(ChoiceTest, NothingBetterLeavesTheReference) {

@@ -19,6 +19,7 @@ class Chooser {
   Chooser(const Graph& graph, const ChannelAxes& axes, const PruneOptions& options)
       : graph_(graph), axes_(axes), options_(options), removed_(axes.channel_count, false) {
     importance_.resize(removed_.size(), 0);
+    MeasureWork();
     MeasureImportance();
     MakeGroups();
   }
@@ -31,6 +32,7 @@ class Chooser {
   // Removes blocks of channels until at most `limit` parameters are left or nothing more can go.
   std::vector<bool> Choose(int64_t limit) {
     int64_t left = ParameterCount(graph_);
+    const auto all = static_cast<double>(std::max<int64_t>(1, left));
     while (left > limit) {
       Group* best = nullptr;
       double best_cost = 0;
@@ -38,12 +40,14 @@ class Chooser {
       for (Group& group : groups_) {
         const int64_t block = NextBlock(group);
         if (block == 0) continue;
-        const int64_t saved = Saved(group, block);
-        const double cost = Loss(group, block) / static_cast<double>(std::max<int64_t>(1, saved));
+        const Savings saved = Saved(group, block);
+        const double shares =
+            static_cast<double>(saved.parameters) / all + saved.work / std::max(1.0, work_);
+        const double cost = Loss(group, block) / std::max(shares, 1e-12);
         if (best != nullptr && cost >= best_cost) continue;
         best = &group;
         best_cost = cost;
-        best_saved = saved;
+        best_saved = saved.parameters;
       }
       if (best == nullptr) break;
       Remove(*best, NextBlock(*best));
@@ -59,6 +63,30 @@ class Chooser {
     size_t removed = 0;  // of the first
     double energy = 0;   // importance of those left
   };
+
+  // Of a block; work is in multiplications a sample.
+  struct Savings {
+    int64_t parameters = 0;
+    double work = 0;
+  };
+
+  // How often a sample multiplies with each weight.
+  void MeasureWork() {
+    for (const Node& node : graph_.nodes) {
+      const bool layer = node.Is("Conv") || node.Is("Gemm") || node.Is("MatMul");
+      if ((!layer && !node.Is("ConvTranspose")) || graph_.constant(node.input(1)) == nullptr)
+        continue;
+      const TensorType& type = graph_.type(layer ? node.output(0) : node.input(0));
+      const int rank = type.ranked() ? type.rank() : 0;
+      const int channels = node.Is("MatMul") ? rank - 1 : 1;
+      double places = 1;
+      for (int axis = 1; axis < rank; ++axis)
+        if (axis != channels && (*type.shape)[axis].known())
+          places *= static_cast<double>((*type.shape)[axis].value());
+      places_[node.input(1)] += places;
+      work_ += places * static_cast<double>(graph_.constant(node.input(1))->size());
+    }
+  }
 
   // The mean over a channel's tensors of its part of their squared norms.
   void MeasureImportance() {
@@ -151,14 +179,16 @@ class Chooser {
     return after;
   }
 
-  int64_t Saved(const Group& group, int64_t block) const {
+  Savings Saved(const Group& group, int64_t block) const {
     const std::map<size_t, int64_t> lost = Lost(group, block);
     std::set<ValueId> constants;
     for (const auto& [axis, count] : lost) constants.insert(axes_.axes[axis].constant);
-    int64_t saved = 0;
+    Savings saved;
     for (ValueId id : constants) {
-      if (graph_.constant(id)->dtype() != DType::f32) continue;
-      saved += Elements(id, left_.at(id)) - Elements(id, After(id, lost));
+      const int64_t gone = Elements(id, left_.at(id)) - Elements(id, After(id, lost));
+      if (graph_.constant(id)->dtype() == DType::f32) saved.parameters += gone;
+      const auto places = places_.find(id);
+      if (places != places_.end()) saved.work += places->second * static_cast<double>(gone);
     }
     return saved;
   }
@@ -186,7 +216,9 @@ class Chooser {
   const Graph& graph_;
   const ChannelAxes& axes_;
   const PruneOptions& options_;
-  std::vector<bool> removed_;  // by channel, as the following two
+  double work_ = 0;                   // multiplications a sample, of all layers
+  std::map<ValueId, double> places_;  // a sample's, where each element of weights is used
+  std::vector<bool> removed_;         // by channel, as the following two
   std::vector<double> importance_;
   std::vector<std::vector<std::pair<size_t, int64_t>>> uses_;  // axes and how many of their indices
   std::vector<Group> groups_;

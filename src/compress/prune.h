@@ -22,10 +22,11 @@ struct Pruned {
 
 /// Removes whole channels until at most (1 - fraction) of the parameters are left, or as many as
 /// `options` allows: those whose weights have the least part in the squared norm of their layers,
-/// for the parameters that they cost. Channels are followed through the graph (channel_axes.h);
-/// what it does not know keeps all of its channels. The graph computes what the original would if
-/// nothing read the removed channels. Its constants are folded. Errors: kInvalidArgument for a
-/// fraction outside (0, 1); kUnsupported if no channel can be removed, saying what is in the way.
+/// for the parameters and multiplications that they cost. Channels are followed through the graph
+/// (channel_axes.h); what it does not know keeps all of its channels. The graph computes what the
+/// original would if nothing read the removed channels. Its constants are folded. Errors:
+/// kInvalidArgument for a fraction outside (0, 1); kUnsupported if no channel can be removed,
+/// saying what is in the way.
 Result<Pruned> PruneChannels(const Graph& graph, double fraction, const PruneOptions& options = {});
 
 /// s_t = s_f + (s_i - s_f)(1 - t/n)^3 at share t/n (Zhu and Gupta, "To prune, or not to prune",

@@ -34,7 +34,7 @@ TEST(QuantizationAwareTest, RescuesAModelThatRangesRuined) {
   if (data.train.size() == 0) GTEST_SKIP() << "dataset-fashion-mnist is not installed";
   const Graph net = Prepared(TrainedFashionNet(data));
   const auto quantized =
-      QuantizeStatic(net, CollectProfile(net, WithOutlier(data.train, 60)).value());
+      QuantizeStatic(net, CollectProfile(net, WithOutlier(data.train, 110)).value());
   ASSERT_TRUE(quantized.ok()) << quantized.status().message();
   ArraySource source(data.train);
   const auto tuned =
@@ -45,8 +45,9 @@ TEST(QuantizationAwareTest, RescuesAModelThatRangesRuined) {
   RecordProperty("fp32", std::to_string(whole));
   RecordProperty("int8", std::to_string(ruined));
   RecordProperty("trained", std::to_string(rescued));
-  EXPECT_LT(ruined, 0.9 * whole) << "nothing was ruined";
-  EXPECT_GT(rescued, 0.97 * whole) << whole << ", " << ruined << " -> " << rescued;
+  // Of the 256 steps of an activation two or three are left: not all can come back.
+  EXPECT_LT(ruined, 0.75 * whole) << "nothing was ruined";
+  EXPECT_GT(rescued, 0.9 * whole) << whole << ", " << ruined << " -> " << rescued;
   EXPECT_EQ(Ops(tuned->graph), Ops(*quantized));
   // As large as it was, and the file says the same.
   EXPECT_NEAR(static_cast<double>(SerializeOnnx(tuned->graph)->size()),

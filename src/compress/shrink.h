@@ -52,6 +52,9 @@ struct ShrinkOptions {
 struct Latency {
   double p50 = 0;
   double p99 = 0;
+  /// Time beside the reference's, of pairs measured one after the other: the median and its 95 %
+  /// interval.
+  Interval ratio = {1, 1, 1};
 };
 
 struct VariantReport {

@@ -43,6 +43,8 @@ json VariantJson(const VariantReport& v, int64_t reference_bytes, bool accuracy)
   for (const auto& [batch, latency] : v.latency) {
     out[fmt::format("latency_us_batch_{}", batch)] = latency.p50;
     out[fmt::format("p99_us_batch_{}", batch)] = latency.p99;
+    out[fmt::format("time_ratio_batch_{}", batch)] = {latency.ratio.mean, latency.ratio.low,
+                                                      latency.ratio.high};
   }
   if (!v.detail.empty()) out["detail"] = v.detail;
   if (!v.float_ops.empty()) out["float_ops"] = v.float_ops;

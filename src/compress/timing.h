@@ -17,7 +17,8 @@ struct TimingOptions {
 };
 
 /// Runs each session on the first `batch` samples (of fewer: from the start again) in turns, so
-/// that a noisy moment hits all of them. In the order of `sessions`.
+/// that a noisy moment hits all of them; very short runs are repeated within a turn. In the order
+/// of `sessions`; the first is the reference of the ratios.
 Result<std::vector<Latency>> TimeInTurns(const std::vector<std::shared_ptr<Session>>& sessions,
                                          const Dataset& data, int64_t batch,
                                          const TimingOptions& options = {});

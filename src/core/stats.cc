@@ -17,6 +17,15 @@ double Percentile(std::vector<double> sample, double fraction) {
   return std::lerp(sample[below], sample[above], position - static_cast<double>(below));
 }
 
+Interval MedianInterval(std::vector<double> sample) {
+  std::sort(sample.begin(), sample.end());
+  const double n = static_cast<double>(sample.size()), half = 0.98 * std::sqrt(n);
+  const auto at = [&](double place) {
+    return sample[static_cast<size_t>(std::clamp(place, 0.0, n - 1))];
+  };
+  return {Percentile(sample, 0.5), at(std::floor(n / 2 - half)), at(std::ceil(n / 2 + half))};
+}
+
 Interval PairedDifference(std::span<const double> a, std::span<const double> b) {
   MINIM_CHECK(a.size() == b.size() && a.size() >= 2);
   const double n = static_cast<double>(a.size());

@@ -6,15 +6,19 @@
 
 namespace minim {
 
-/// The value below which `fraction` of the sorted sample lies, linear between neighbours. Takes
-/// the sample by value because it sorts it. Needs a non-empty sample and fraction in [0, 1].
-double Percentile(std::vector<double> sample, double fraction);
-
 struct Interval {
   double mean = 0;
   double low = 0;
   double high = 0;
 };
+
+/// The value below which `fraction` of the sorted sample lies, linear between neighbours. Takes
+/// the sample by value because it sorts it. Needs a non-empty sample and fraction in [0, 1].
+double Percentile(std::vector<double> sample, double fraction);
+
+/// The median with its 95 % confidence interval by order statistics, which assumes nothing of the
+/// distribution: the elements 0.98 sqrt(n) places to either side. Needs a non-empty sample.
+Interval MedianInterval(std::vector<double> sample);
 
 /// 95 % confidence interval of the mean of paired differences a[i] - b[i], by the normal
 /// approximation mean ± 1.96 s/sqrt(n). Needs equal sizes of at least 2.

@@ -13,6 +13,16 @@ TEST(StatsTest, PercentilesInterpolate) {
   EXPECT_DOUBLE_EQ(Percentile({1, 2, 3}, 1.0), 3);
 }
 
+TEST(StatsTest, MedianIntervalIsBetweenOrderStatistics) {
+  std::vector<double> sample;
+  for (int i = 99; i >= 0; --i) sample.push_back(i);
+  const Interval interval = MedianInterval(sample);
+  EXPECT_DOUBLE_EQ(interval.mean, 49.5);
+  EXPECT_EQ(interval.low, 40);
+  EXPECT_EQ(interval.high, 60);
+  EXPECT_EQ(MedianInterval({3}).high, 3);
+}
+
 TEST(StatsTest, PairedIntervalHasTheTextbookWidth) {
   const std::vector<double> a = {1, 1, 0, 1}, b = {1, 0, 0, 0};
   const Interval interval = PairedDifference(a, b);
