@@ -26,8 +26,8 @@ struct FineTuneOptions {
 
 struct FineTuned {
   Graph graph;
-  /// The mean loss before and after, in training form, of the same batches, up to 8: a run that made
-  /// it worse shows here.
+  /// The mean loss before and after, in training form, of the same batches, up to 8: a run that
+  /// made it worse shows here.
   double first_loss = 0, last_loss = 0;
   int64_t steps = 0;
   int64_t skipped_steps = 0;  // whose gradients were not finite; they changed nothing

@@ -41,8 +41,9 @@ class Chooser {
         const int64_t block = NextBlock(group);
         if (block == 0) continue;
         const Savings saved = Saved(group, block);
-        const double shares =
-            static_cast<double>(saved.parameters) / all + saved.work / std::max(1.0, work_);
+        // More than is asked for counts for nothing.
+        const auto wanted = static_cast<double>(std::min(saved.parameters, left - limit));
+        const double shares = wanted / all + saved.work / std::max(1.0, work_);
         const double cost = Loss(group, block) / std::max(shares, 1e-12);
         if (best != nullptr && cost >= best_cost) continue;
         best = &group;
