@@ -12,6 +12,18 @@
 namespace minim {
 namespace {
 
+// The sum of squares at each index of an axis.
+std::vector<double> SquaresAlong(const Tensor& tensor, int axis) {
+  const Dims& dims = tensor.dims();
+  const auto inner = static_cast<size_t>(dims.Elements(axis + 1, dims.rank()));
+  std::vector<double> sums(static_cast<size_t>(dims[axis]), 0);
+  const auto values = tensor.as<float>();
+  for (size_t first = 0, row = 0; first < values.size(); first += inner, ++row)
+    for (float value : values.subspan(first, inner))
+      sums[row % sums.size()] += double{value} * value;
+  return sums;
+}
+
 // What the layers of a graph can do without: chooses channels to remove.
 class Chooser {
  public:
@@ -96,13 +108,10 @@ class Chooser {
       if (axis.role == AxisRole::kEach || tensor.dtype() != DType::f32) continue;
       std::map<int, double> energy;
       double total = 0;
-      const auto values = tensor.as<float>();
-      const int64_t inner = tensor.dims().Elements(axis.axis + 1, tensor.dims().rank());
-      const auto size = static_cast<int64_t>(axis.channels.size());
-      for (int64_t i = 0; i < tensor.size(); ++i) {
-        const double square = double{values[i]} * values[i];
-        energy[axis.channels[i / inner % size]] += square;
-        total += square;
+      const std::vector<double> squares = SquaresAlong(tensor, axis.axis);
+      for (size_t i = 0; i < squares.size(); ++i) {
+        energy[axis.channels[i]] += squares[i];
+        total += squares[i];
       }
       for (const auto& [channel, part] : energy) {
         if (channel == kStays || total == 0) continue;
