@@ -3,6 +3,7 @@
 #include <set>
 
 #include "compress/distill.h"
+#include "compress/fold_parameters.h"
 #include "compress/prune.h"
 #include "ops/infer.h"
 #include "passes/passes.h"
@@ -117,11 +118,8 @@ std::vector<Block> Droppable(const Graph& graph) {
 }
 
 Result<Graph> Shallower(const Graph& teacher) {
-  Graph graph = teacher;
-  MINIM_TRY(InferGraph(graph));
-  MINIM_TRY(FoldConstants(graph, {}));
+  MINIM_TRY(Graph graph, FoldParameters(teacher));
   MINIM_TRY(RemoveNoOps(graph, {}));
-  MINIM_TRY(EliminateDeadCode(graph, {}));
   const std::vector<Block> drop = Droppable(graph);
   if (drop.empty())
     return Unsupported("the model has no two like blocks in a row, of which one could be left out");

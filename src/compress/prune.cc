@@ -6,12 +6,23 @@
 #include <cmath>
 #include <set>
 
+#include "compress/fold_parameters.h"
 #include "compress/remove_channels.h"
-#include "ops/infer.h"
-#include "passes/passes.h"
 
 namespace minim {
 namespace {
+
+// The sum of squares at each index of an axis.
+std::vector<double> SquaresAlong(const Tensor& tensor, int axis) {
+  const Dims& dims = tensor.dims();
+  const auto inner = static_cast<size_t>(dims.Elements(axis + 1, dims.rank()));
+  std::vector<double> sums(static_cast<size_t>(dims[axis]), 0);
+  const auto values = tensor.as<float>();
+  for (size_t first = 0, row = 0; first < values.size(); first += inner, ++row)
+    for (float value : values.subspan(first, inner))
+      sums[row % sums.size()] += double{value} * value;
+  return sums;
+}
 
 // What the layers of a graph can do without: chooses channels to remove.
 class Chooser {
@@ -41,8 +52,9 @@ class Chooser {
         const int64_t block = NextBlock(group);
         if (block == 0) continue;
         const Savings saved = Saved(group, block);
-        const double shares =
-            static_cast<double>(saved.parameters) / all + saved.work / std::max(1.0, work_);
+        // More than is asked for counts for nothing.
+        const auto wanted = static_cast<double>(std::min(saved.parameters, left - limit));
+        const double shares = wanted / all + saved.work / std::max(1.0, work_);
         const double cost = Loss(group, block) / std::max(shares, 1e-12);
         if (best != nullptr && cost >= best_cost) continue;
         best = &group;
@@ -96,13 +108,10 @@ class Chooser {
       if (axis.role == AxisRole::kEach || tensor.dtype() != DType::f32) continue;
       std::map<int, double> energy;
       double total = 0;
-      const auto values = tensor.as<float>();
-      const int64_t inner = tensor.dims().Elements(axis.axis + 1, tensor.dims().rank());
-      const auto size = static_cast<int64_t>(axis.channels.size());
-      for (int64_t i = 0; i < tensor.size(); ++i) {
-        const double square = double{values[i]} * values[i];
-        energy[axis.channels[i / inner % size]] += square;
-        total += square;
+      const std::vector<double> squares = SquaresAlong(tensor, axis.axis);
+      for (size_t i = 0; i < squares.size(); ++i) {
+        energy[axis.channels[i]] += squares[i];
+        total += squares[i];
       }
       for (const auto& [channel, part] : energy) {
         if (channel == kStays || total == 0) continue;
@@ -137,8 +146,10 @@ class Chooser {
                        [&](int a, int b) { return importance_[a] < importance_[b]; });
       groups_.push_back(std::move(group));
     }
-    for (const ChannelsOfAxis& axis : axes_.axes)
-      left_[axis.constant].push_back(static_cast<int64_t>(axis.channels.size()));
+    for (size_t a = 0; a < axes_.axes.size(); ++a) {
+      axes_of_[axes_.axes[a].constant].push_back(a);
+      left_.push_back(static_cast<int64_t>(axes_.axes[a].channels.size()));
+    }
   }
 
   // How many channels go at once, so that a multiple stays; 0: none may.
@@ -166,26 +177,13 @@ class Chooser {
     return lost;
   }
 
-  // The sizes left along the axes of a constant, in the order of axes_.
-  std::vector<int64_t> After(ValueId constant, const std::map<size_t, int64_t>& lost) const {
-    std::vector<int64_t> after = left_.at(constant);
-    size_t k = 0;
-    for (size_t a = 0; a < axes_.axes.size(); ++a) {
-      if (axes_.axes[a].constant != constant) continue;
-      const auto it = lost.find(a);
-      if (it != lost.end()) after[k] -= it->second;
-      ++k;
-    }
-    return after;
-  }
-
   Savings Saved(const Group& group, int64_t block) const {
     const std::map<size_t, int64_t> lost = Lost(group, block);
     std::set<ValueId> constants;
     for (const auto& [axis, count] : lost) constants.insert(axes_.axes[axis].constant);
     Savings saved;
     for (ValueId id : constants) {
-      const int64_t gone = Elements(id, left_.at(id)) - Elements(id, After(id, lost));
+      const int64_t gone = Elements(id, {}) - Elements(id, lost);
       if (graph_.constant(id)->dtype() == DType::f32) saved.parameters += gone;
       const auto places = places_.find(id);
       if (places != places_.end()) saved.work += places->second * static_cast<double>(gone);
@@ -193,19 +191,18 @@ class Chooser {
     return saved;
   }
 
-  int64_t Elements(ValueId constant, const std::vector<int64_t>& sizes) const {
+  // Of what is left of a constant without `lost`.
+  int64_t Elements(ValueId constant, const std::map<size_t, int64_t>& lost) const {
     Dims dims = graph_.constant(constant)->dims();
-    size_t k = 0;
-    for (const ChannelsOfAxis& axis : axes_.axes)
-      if (axis.constant == constant) dims[axis.axis] = sizes[k++];
+    for (size_t axis : axes_of_.at(constant)) {
+      const auto it = lost.find(axis);
+      dims[axes_.axes[axis].axis] = left_[axis] - (it == lost.end() ? 0 : it->second);
+    }
     return dims.Elements();
   }
 
   void Remove(Group& group, int64_t block) {
-    const std::map<size_t, int64_t> lost = Lost(group, block);
-    std::set<ValueId> constants;
-    for (const auto& [axis, count] : lost) constants.insert(axes_.axes[axis].constant);
-    for (ValueId id : constants) left_[id] = After(id, lost);
+    for (const auto& [axis, count] : Lost(group, block)) left_[axis] -= count;
     for (int64_t i = 0; i < block; ++i) {
       const int channel = group.channels[group.removed++];
       removed_[channel] = true;
@@ -222,17 +219,9 @@ class Chooser {
   std::vector<double> importance_;
   std::vector<std::vector<std::pair<size_t, int64_t>>> uses_;  // axes and how many of their indices
   std::vector<Group> groups_;
-  std::map<ValueId, std::vector<int64_t>> left_;  // sizes of the constants' axes of axes_
+  std::map<ValueId, std::vector<size_t>> axes_of_;  // a constant's, in axes_
+  std::vector<int64_t> left_;                       // indices, by axis of axes_
 };
-
-Result<Graph> Folded(const Graph& graph) {
-  Graph folded = graph;
-  MINIM_TRY(InferGraph(folded));
-  MINIM_TRY(FoldConstants(folded, {}));
-  MINIM_TRY(InferGraph(folded));
-  MINIM_TRY(EliminateDeadCode(folded, {}));
-  return folded;
-}
 
 Status CheckFraction(double fraction) {
   if (fraction > 0 && fraction < 1) return {};
@@ -263,7 +252,7 @@ Result<Pruned> PruneChannels(const Graph& graph, double fraction, const PruneOpt
   if (options.multiple < 1 || options.least < 1)
     return InvalidArgument("pruning: multiple ({}) and least ({}) must be at least 1",
                            options.multiple, options.least);
-  MINIM_TRY(const Graph folded, Folded(graph));
+  MINIM_TRY(const Graph folded, FoldParameters(graph));
   MINIM_TRY(const ChannelAxes axes, FindChannelAxes(folded));
   Chooser chooser(folded, axes, options);
   if (!chooser.CanRemove()) return Nothing(axes, options);
