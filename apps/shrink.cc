@@ -108,7 +108,9 @@ void AddAims(CLI::App& verb, Options& o) {
       ->capture_default_str();
   verb.add_option("--goal", o.goal, "latency, or bytes: keeps smaller variants that are slower")
       ->capture_default_str();
-  verb.add_option("--recipe", o.recipe, "Steps of a chain, each gated: prune,distill,quantize");
+  verb.add_option(
+      "--recipe", o.recipe,
+      "Steps of a chain, each gated: prune, magnitude, distill, quantize; comma-separated");
   verb.add_option("--prune-fraction", s.prune_fraction, "Of the parameters")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 0.95));

@@ -77,6 +77,14 @@ Result<Graph> PruneStep(const Trainee& model, const Dataset& train, double fract
   return model.Whole(std::move(pruned.graph));
 }
 
+Result<Graph> MagnitudeStep(const Trainee& model, const Dataset& train, double fraction,
+                            const FineTuneOptions& tune) {
+  ArraySource source(train);
+  GradualOptions options{.fraction = fraction, .tune = tune};
+  MINIM_TRY(Pruned pruned, PruneMagnitude(model.logits(), source, options));
+  return model.Whole(std::move(pruned.graph));
+}
+
 Result<Graph> DistillStep(const Trainee& teacher, const std::optional<Graph>& student,
                           const Dataset& train, double fraction, const FineTuneOptions& tune) {
   Graph small;

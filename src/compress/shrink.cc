@@ -192,7 +192,7 @@ class Shrinker {
       }
       if (!data_.has_train())
         return InvalidArgument("recipe step {}: needs --train-data and --train-labels", step);
-      name += (name.empty() ? "" : "-") + std::string(step == "prune" ? "pruned" : "distilled");
+      name += (name.empty() ? "" : "-") + Participle(step);
       const auto made = RememberedGraph(name, [&] { return TrainStep(step, name, student); });
       MINIM_TRY(const VariantReport* report, candidates_->Add(name, made));
       if (!made.ok()) return {};
@@ -204,14 +204,19 @@ class Shrinker {
     return {};
   }
 
+  static std::string Participle(const std::string& step) {
+    return step == "prune" ? "pruned" : step == "magnitude" ? "sparse" : "distilled";
+  }
+
   Result<Graph> TrainStep(const std::string& step, const std::string& name,
                           const std::optional<Graph>& student) {
     MINIM_TRY(const Trainee teacher, Trainee::Of(graph_, data_.train.labels));
     const FineTuneOptions tune = TuneOptions(teacher, name, 0.7);
     if (step == "distill")
       return DistillStep(teacher, student, data_.train, options_.prune_fraction, tune);
-    MINIM_TRY(const Trainee pruned, Trainee::Of(student ? *student : graph_, data_.train.labels));
-    return PruneStep(pruned, data_.train, options_.prune_fraction, tune);
+    MINIM_TRY(const Trainee whole, Trainee::Of(student ? *student : graph_, data_.train.labels));
+    const auto prune = step == "magnitude" ? MagnitudeStep : PruneStep;
+    return prune(whole, data_.train, options_.prune_fraction, tune);
   }
 
   FineTuneOptions TuneOptions(const Trainee& trainee, const std::string& name,

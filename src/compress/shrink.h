@@ -33,7 +33,7 @@ struct ShrinkOptions {
   std::string output;                    // the output that is judged; empty: the first of floats
   double max_loss = 0.02;
   ShrinkGoal goal = ShrinkGoal::kLatency;
-  /// Steps of a chain: "prune", "distill", "quantize". The last is part of every run.
+  /// Steps of a chain: "prune" (channels), "magnitude" (zeros), "distill", "quantize".
   std::vector<std::string> recipe;
   double prune_fraction = 0.5;            // of the parameters
   int64_t epochs = 2;                     // of each step that trains

@@ -94,9 +94,9 @@ Result<std::vector<std::string>> ParseRecipe(std::string_view text) {
   while (!text.empty()) {
     const size_t end = std::min(text.find(','), text.size());
     const std::string step(text.substr(0, end));
-    if (step != "prune" && step != "distill" && step != "quantize")
-      return InvalidArgument("recipe step '{}' is unknown; there are prune, distill, quantize",
-                             step);
+    if (step != "prune" && step != "magnitude" && step != "distill" && step != "quantize")
+      return InvalidArgument(
+          "recipe step '{}' is unknown; there are prune, magnitude, distill, quantize", step);
     steps.push_back(step);
     text.remove_prefix(std::min(end + 1, text.size()));
   }
