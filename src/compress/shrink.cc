@@ -190,8 +190,6 @@ class Shrinker {
         MINIM_TRY(Quantize(passed_name + "-", *passed, 0.7));
         continue;
       }
-      if (!data_.has_train())
-        return InvalidArgument("recipe step {}: needs --train-data and --train-labels", step);
       name += (name.empty() ? "" : "-") + Participle(step);
       const auto made = RememberedGraph(name, [&] { return TrainStep(step, name, student); });
       MINIM_TRY(const VariantReport* report, candidates_->Add(name, made));

@@ -35,15 +35,15 @@ Result<Dataset> ReadTable(const Graph& model, const Path& file) {
   return data;
 }
 
-Status CheckFinite(const Dataset& data) {
-  if (!IsFloat(data.samples.dtype())) return {};
-  const int64_t width = data.samples.size() / std::max<int64_t>(1, data.size());
-  const Tensor wide = Converted(data.samples.view(), DType::f32);
+Status CheckFinite(const Tensor& rows, std::string_view what) {
+  if (!rows.defined() || !IsFloat(rows.dtype())) return {};
+  const int64_t width = rows.size() / std::max<int64_t>(1, rows.dims()[0]);
+  const Tensor wide = Converted(rows.view(), DType::f32);
   const auto values = wide.as<float>();
   for (int64_t i = 0; i < wide.size(); ++i)
     if (!std::isfinite(values[i]))
-      return InvalidArgument("sample {} holds {}; leave such samples out or impute them", i / width,
-                             values[i]);
+      return InvalidArgument("{} {} holds {}; leave such samples out or impute them", what,
+                             i / width, values[i]);
   return {};
 }
 
@@ -53,7 +53,8 @@ Result<Dataset> ReadPart(const Graph& model, const std::string& samples,
                              ? ReadTable(model, samples)
                              : ReadDataset(samples, labels, SampleDims(model));
   if (!data.ok()) return Annotate(data.status(), samples);
-  MINIM_TRY(Annotate(CheckFinite(*data), samples));
+  MINIM_TRY(Annotate(CheckFinite(data->samples, "sample"), samples));
+  MINIM_TRY(Annotate(CheckFinite(data->labels, "the label of sample"), labels));
   return data;
 }
 
@@ -95,7 +96,12 @@ Result<ShrinkData> ReadShrinkData(const Graph& model, const ShrinkOptions& optio
   }
   MINIM_TRY(CheckCount("data", data.gate.size(), data.warnings));
   MINIM_TRY(CheckCount("calibration", data.calibration.size(), data.warnings));
-  if (options.train_data.empty()) return data;
+  if (options.train_data.empty()) {
+    for (const std::string& step : options.recipe)
+      if (step != "quantize")
+        return InvalidArgument("recipe step {}: needs --train-data and --train-labels", step);
+    return data;
+  }
   MINIM_TRY(data.train, ReadPart(model, options.train_data, options.train_labels));
   if (!data.train.labels.defined())
     return InvalidArgument("{}: training needs labels; give --train-labels", options.train_data);

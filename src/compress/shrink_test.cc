@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "core/philox.h"
 #include "data/npy.h"
 #include "minim/session.h"
 #include "onnx/onnx.h"
+#include "ops/builder.h"
 #include "train/model_builder.h"
 
 namespace minim {
@@ -161,6 +163,60 @@ TEST_F(ShrinkTest, WhatIsDoneIsNotDoneAgain) {
   EXPECT_FALSE(Shrink(options_)->was_done);
 }
 
+TEST_F(ShrinkTest, RecipesAreOneGatedChain) {
+  options_.train_data = options_.data;
+  options_.train_labels = options_.labels;
+  options_.recipe = {"prune", "distill", "quantize"};
+  options_.max_loss = 0.6;  // what a few steps on few samples leave
+  options_.goal = ShrinkGoal::kBytes;
+  options_.epochs = 4;
+  const auto report = Shrink(options_);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  const VariantReport *whole = Find(*report, "fp32"), *pruned = Find(*report, "pruned");
+  ASSERT_NE(pruned, nullptr);
+  EXPECT_LT(pruned->bytes, 0.55 * whole->bytes) << pruned->reason;
+  ASSERT_NE(Find(*report, "pruned-distilled"), nullptr);
+  const VariantReport* last = Find(*report, "pruned-distilled-int8");
+  ASSERT_NE(last, nullptr);
+  EXPECT_LT(last->bytes, pruned->bytes);
+  EXPECT_TRUE(last->kept) << last->reason;
+}
+
+TEST_F(ShrinkTest, RecipesNeedDataToTrainOn) {
+  options_.recipe = {"distill"};
+  EXPECT_NE(ErrorOf(options_).find("--train-data"), std::string::npos);
+}
+
+// The loss reads logits, users read probabilities under the name that they know.
+TEST_F(ShrinkTest, AModelThatEndsInASoftmaxKeepsIt) {
+  Graph graph = graph_;
+  Builder builder(graph);
+  const ValueId p = builder.Emit("Softmax", {graph.outputs[0]}, {{"axis", int64_t{-1}}});
+  graph.value(p).name = "probabilities";
+  graph.outputs = {p};
+  ASSERT_TRUE(WriteFileAtomic(options_.model, SerializeOnnx(graph).value()).ok());
+  options_.train_data = options_.data;
+  options_.train_labels = options_.labels;
+  options_.recipe = {"magnitude"};
+  options_.max_loss = 0.9;
+  options_.goal = ShrinkGoal::kBytes;
+  options_.epochs = 1;
+  const auto report = Shrink(options_);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  const VariantReport* sparse = Find(*report, "sparse");
+  ASSERT_NE(sparse, nullptr);
+  ASSERT_TRUE(sparse->kept) << sparse->reason;
+  const auto session = Session::Load(folder_ / "model/1" / sparse->file).value();
+  EXPECT_EQ(session->outputs()[0].name, "probabilities");
+  const Tensor x(DType::f32, {3, 1, 8, 8});
+  const ConstView views[] = {x.view()};
+  const Tensor answers = session->Run(views).value()[0];
+  for (int64_t row = 0; row < 3; ++row) {
+    const float* values = answers.as<float>().data() + row * 5;
+    EXPECT_NEAR(std::accumulate(values, values + 5, 0.0), 1, 1e-5);
+  }
+}
+
 TEST_F(ShrinkTest, BadInputIsOneClearLineAndWritesNothing) {
   ShrinkOptions options = options_;
   Tensor few(DType::i64, {599});
@@ -191,6 +247,13 @@ TEST_F(ShrinkTest, BadInputIsOneClearLineAndWritesNothing) {
   EXPECT_NE(ErrorOf(options).find("calibration: found 7 samples, expected at least 8"),
             std::string::npos);
   WriteData(600);
+
+  options = options_;
+  Tensor targets(DType::f32, {600, 5});
+  targets.as<float>()[5 * 9] = INFINITY;
+  ASSERT_TRUE(WriteNpy(folder_ / "targets.npy", targets.view()).ok());
+  options.labels = folder_ / "targets.npy";
+  EXPECT_NE(ErrorOf(options).find("the label of sample 9 holds inf"), std::string::npos);
 
   options = options_;
   options.metric = "speed";
