@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t kFewest = 8;
 constexpr double kNewest = 0.01;  // weight of the newest sample in the moving averages
+constexpr size_t kChunkBytes = size_t{64} << 20;  // of samples in memory, but for one a thread
 
 struct Watched {
   ValueId id = kNoValue;
@@ -116,9 +117,12 @@ class Sweep {
              const std::function<Status(int64_t, int64_t)>& done) {
     MINIM_TRY(const std::shared_ptr<Session> session,
               MakeSession(std::move(observed), {.threads = 1, .contexts = threads_}));
-    for (int64_t first = 0; first < groups(); first += chunk_) {
-      const int64_t count = std::min(chunk_, groups() - first);
+    int64_t most = std::min<int64_t>(threads_, chunk_), count = 0;
+    for (int64_t first = 0; first < groups(); first += count) {
+      count = std::min(most, groups() - first);
       MINIM_TRY(const Tensor samples, Gather(first, count));
+      const auto fit = static_cast<int64_t>(kChunkBytes / (samples.bytes() / count + 1));
+      most = std::clamp(fit, most, chunk_);
       std::vector<Status> status(static_cast<size_t>(threads_));
       pool_.ParallelFor(threads_, threads_, [&](int t) {
         for (int64_t i = count * t / threads_; i < count * (t + 1) / threads_; ++i) {

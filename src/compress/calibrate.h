@@ -20,7 +20,7 @@ struct ActivationProfile {
 };
 
 struct CollectOptions {
-  int64_t batch = 64;  // samples in memory at a time
+  int64_t batch = 64;  // samples in memory at a time; fewer where they are large
   int threads = 1;
 };
 

@@ -105,20 +105,20 @@ TEST(RangeChoiceTest, PercentileCutsEachEndByItself) {
 
 // As good as the best of many ranges that are tried on the elements themselves.
 TEST(RangeChoiceTest, MseFindsTheLeastErrorThatThereIs) {
-  std::vector<float> skewed = Normal(50000);
+  std::vector<float> skewed = Normal(20000);
   for (float& x : skewed) x = std::exp(x) - 1;  // a long tail to the right
-  std::vector<float> spiked = Normal(50000);
+  std::vector<float> spiked = Normal(20000);
   spiked[7] = 12;
-  for (const auto& values : {Normal(50000), Relu(Normal(50000)), skewed, spiked}) {
+  for (const auto& values : {Normal(20000), Relu(Normal(20000)), skewed, spiked}) {
     for (bool symmetric : {false, true}) {
       const ValueProfile p = ProfileOf(values);
       const double found =
           ErrorOf(values, ChooseRange(p, Calibrator::kMse, 99.99, symmetric), symmetric);
       double best = INFINITY;
-      for (int i = 1; i <= 40; ++i) {
-        for (int j = 0; j <= 40; ++j) {
-          Range tried{std::min(p.low, 0.0f) * static_cast<float>(j) / 40,
-                      p.high * static_cast<float>(i) / 40};
+      for (int i = 1; i <= 20; ++i) {
+        for (int j = 0; j <= 20; ++j) {
+          Range tried{std::min(p.low, 0.0f) * static_cast<float>(j) / 20,
+                      p.high * static_cast<float>(i) / 20};
           if (symmetric) tried.low = -tried.high;
           best = std::min(best, ErrorOf(values, tried, symmetric));
           if (symmetric || p.low >= 0) break;
