@@ -237,8 +237,9 @@ Status CheckFraction(double fraction) {
 Status Nothing(const ChannelAxes& axes, const PruneOptions& options) {
   if (axes.obstacles.empty())
     return Unsupported(
-        "no channel can be removed: no layer makes more than {} channels that do not leave the "
-        "model",
+        "no channel can be removed: no Conv, Gemm or MatMul makes more than {} channels that do "
+        "not "
+        "leave the model",
         std::max(options.least, options.multiple));
   return Unsupported("no channel can be removed: they do not pass {}",
                      fmt::join(axes.obstacles, ", "));
