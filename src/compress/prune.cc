@@ -237,12 +237,17 @@ Status CheckFraction(double fraction) {
 Status Nothing(const ChannelAxes& axes, const PruneOptions& options) {
   if (axes.obstacles.empty())
     return Unsupported(
-        "no channel can be removed: no Conv, Gemm or MatMul makes more than {} channels that do "
-        "not "
-        "leave the model",
+        "no channel can be removed: no Conv, Gemm or MatMul makes more than {} that stay inside "
+        "the "
+        "model",
         std::max(options.least, options.multiple));
-  return Unsupported("no channel can be removed: they do not pass {}",
-                     fmt::join(axes.obstacles, ", "));
+  constexpr size_t kNamed = 5;
+  const size_t named = std::min(axes.obstacles.size(), kNamed);
+  const size_t others = axes.obstacles.size() - named;
+  return Unsupported("no channel can be removed: they do not pass {}{}",
+                     fmt::join(axes.obstacles.begin(),
+                               axes.obstacles.begin() + static_cast<ptrdiff_t>(named), ", "),
+                     others == 0 ? "" : fmt::format(" and {} more", others));
 }
 
 }  // namespace
