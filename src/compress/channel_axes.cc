@@ -96,6 +96,7 @@ class Tracker {
     const OpDef* def = FindOp(node);
     if (node.Is("Concat")) return Concat(node);
     if (def != nullptr && Has(def->traits, OpTrait::kElementwise)) return Elementwise(node);
+    if (node.Is("MatMul") && ConstantOf(node.input(1)) == nullptr) return Batched(node);
     for (size_t i = 1; i < node.inputs.size(); ++i)
       if (Of(node.inputs[i]) != nullptr) return Stop(node);
     if (node.Is("Conv")) return Conv(node);
@@ -108,6 +109,7 @@ class Tracker {
     if (OneOf(kPools, node)) return SameChannels(node, 1);
     if (node.Is("Identity") || node.Is("Dropout")) return SameChannels(node, kAnyAxis);
     if (OneOf(kReductions, node)) return Reduce(node);
+    if (node.Is("Softmax")) return AlongOthers(node);
     if (OneOf(kShapeChanges, node)) return ChangeShape(node);
     Stop(node);
   }
@@ -210,6 +212,24 @@ class Tracker {
     if (const Track* track = Reads(node, x.rank() - 1))
       Name(node.input(1), 0, AxisRole::kRead, track->channels);
     Make(node, 1, x.rank() - 1);
+  }
+
+  // A product of two values for each channel.
+  void Batched(const Node& node) {
+    for (ValueId id : node.inputs)
+      if (const Track* track = Of(id);
+          track != nullptr && track->axis >= graph_.type(id).rank() - 2)
+        return Stop(node);
+    Elementwise(node);
+  }
+
+  // Channels do not mix along `axis` unless it is theirs.
+  void AlongOthers(const Node& node) {
+    const Track* x = Of(node.input(0));
+    if (x == nullptr) return;
+    const int64_t axis = node.attributes.Int("axis", -1);
+    if ((axis < 0 ? axis + graph_.type(node.input(0)).rank() : axis) == x->axis) return Stop(node);
+    Follow(node, *x);
   }
 
   // Inputs 1 to `end` hold one number a channel.
@@ -328,8 +348,13 @@ class Tracker {
     const TensorType &from = graph_.type(node.input(0)), &to = graph_.type(node.output(0));
     const bool reshapes = node.Is("Reshape");
     if (!to.ranked() || (reshapes && ConstantOf(node.input(1)) == nullptr)) return Stop(node);
-    const auto moved = ReshapeChannels(*from.shape, *to.shape, *x);
-    if (!moved) return Stop(node);
+    std::optional<Track> moved = ReshapeChannels(*from.shape, *to.shape, *x);
+    if (!moved) {  // heads of attention, groups of a normalisation
+      auto merged = MergeChannels(*from.shape, *to.shape, *x);
+      if (!merged) return Stop(node);
+      channels_.Unite(merged->flat, merged->merged);
+      moved = std::move(merged->tracked);
+    }
     if (reshapes) counts_.push_back({index_, moved->axis, moved->channels});
     Follow(node, *moved);
   }

@@ -164,6 +164,49 @@ TEST(ChannelAxesTest, TokensAndTransposedConvolutions) {
             5 + 6);
 }
 
+TEST(ChannelAxesTest, HeadsOfAttentionGoWhole) {
+  // Four heads of three; k is transposed in another order than q and v.
+  EXPECT_EQ(CheckRemoval(R"(graph "g"(x: f32[N,5,6], wq: f32[6,12], bq: f32[12], wk: f32[6,12],
+      wv: f32[6,12], wo: f32[12,6], o: f32[6,2]) -> (y) {
+    const heads: i64[4] = [0, 0, 4, 3]
+    const whole: i64[3] = [0, 0, 12]
+    const half: f32 = [0.5]
+    q0 = MatMul(x, wq)
+    q1 = Add(q0, bq)
+    q2 = Reshape(q1, heads)
+    q = Transpose(q2) {perm=[0,2,1,3]}
+    k0 = MatMul(x, wk)
+    k1 = Reshape(k0, heads)
+    k = Transpose(k1) {perm=[0,2,3,1]}
+    v0 = MatMul(x, wv)
+    v1 = Reshape(v0, heads)
+    v = Transpose(v1) {perm=[0,2,1,3]}
+    s0 = MatMul(q, k)
+    s1 = Mul(s0, half)
+    s = Softmax(s1) {axis=-1}
+    a0 = MatMul(s, v)
+    a1 = Transpose(a0) {perm=[0,2,1,3]}
+    a = Reshape(a1, whole)
+    z = MatMul(a, wo)
+    r = Add(z, x)
+    y = MatMul(r, o) })"),
+            4);
+}
+
+TEST(ChannelAxesTest, GroupsOfANormalisationGoWhole) {
+  EXPECT_EQ(CheckRemoval(R"(graph "g"(x: f32[2,2,4,4], w: f32[8,2,3,3], ones: f32[4], zeros: f32[4],
+      scale: f32[8,1,1], o: f32[3,8,1,1]) -> (y) {
+    const groups: i64[3] = [0, 4, -1]
+    const back: i64[4] = [2, 8, 4, 4]
+    a = Conv(x, w) {pads=[1,1,1,1]}
+    b = Reshape(a, groups)
+    c = InstanceNormalization(b, ones, zeros)
+    d = Reshape(c, back)
+    e = Mul(d, scale)
+    y = Conv(e, o) })"),
+            4);
+}
+
 TEST(ChannelAxesTest, GatesShareTheChannelsTheyMultiply) {
   EXPECT_EQ(CheckRemoval(R"(graph "g"(x: f32[N,2,4,4], w: f32[6,2,3,3], s1: f32[4,6,1,1],
       s2: f32[6,4,1,1], k: f32[1,6,1,1], o: f32[5,6,1,1]) -> (y) {
@@ -200,6 +243,13 @@ TEST(ChannelAxesTest, WhatIsNotUnderstoodStays) {
         a = MatMul(x, w)
         t = Transpose(a) {perm=[0,2,1]}
         y = MatMul(a, t) })",
+      R"(graph "g"(x: f32[2,3,4], w: f32[4,6]) -> (y) {
+        a = MatMul(x, w)
+        t = Transpose(a) {perm=[2,0,1]}
+        u = Transpose(a) {perm=[0,2,1]}
+        const shape: i64[3] = [6, 3, 2]
+        r = Reshape(u, shape)
+        y = MatMul(t, r) })",
       R"(graph "g"(x: f32[N,2,4,4], w: f32[6,2,1,1], v: f32[4,3,1,1]) -> (y) {
         a = Conv(x, w)
         y = Conv(a, v) {group=2} })",

@@ -102,7 +102,7 @@ TEST(DistillTest, HalfTheParametersCostLittle) {
   ASSERT_TRUE(student.ok()) << student.status().message();
   EXPECT_LE(ParameterCount(*student), ParameterCount(teacher) / 2);
   ArraySource source(data.train);
-  DistillOptions options{.tune = {.epochs = 2, .batch = 50, .learning_rate = 2e-3}};
+  DistillOptions options{.tune = {.epochs = 1.5, .batch = 50, .learning_rate = 2e-3}};
   const auto taught = Distill(teacher, *student, source, options);
   ASSERT_TRUE(taught.ok()) << taught.status().message();
   const double before = Accuracy(teacher, data.test), after = Accuracy(taught->graph, data.test);

@@ -14,10 +14,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kMostBadSteps = 8;     // in a row
-constexpr int64_t kMeasuredBatches = 8;  // before and after
-constexpr int64_t kWarmupShare = 10;     // one step in so many, ...
-constexpr int64_t kMostWarmup = 100;     // ... but no more than this
+constexpr int64_t kMostBadSteps = 8;    // in a row
+constexpr int64_t kMostMeasured = 8;    // batches, before and after, ...
+constexpr int64_t kMeasuredShare = 16;  // ... for so many steps one
+constexpr int64_t kWarmupShare = 10;    // one step in so many, ...
+constexpr int64_t kMostWarmup = 100;    // ... but no more than this
 
 class Tuning {
  public:
@@ -69,9 +70,10 @@ class Tuning {
     std::vector<Tensor>& states = runner_->states();
     std::vector<Tensor> before;
     for (const Tensor& state : states) before.push_back(state.Clone());
-    BatchLoader loader(train_, {.batch_size = config_.batch,
-                                .seed = config_.seed,
-                                .batch_count = std::min(steps_per_epoch_, kMeasuredBatches)});
+    const int64_t measured =
+        std::min(steps_per_epoch_, std::clamp<int64_t>(steps_ / kMeasuredShare, 1, kMostMeasured));
+    BatchLoader loader(
+        train_, {.batch_size = config_.batch, .seed = config_.seed, .batch_count = measured});
     double sum = 0;
     int64_t count = 0;
     while (true) {

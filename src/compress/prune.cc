@@ -72,8 +72,9 @@ class Chooser {
   // Channels of the same layers, the least important first.
   struct Group {
     std::vector<int> channels;
-    size_t removed = 0;  // of the first
-    double energy = 0;   // importance of those left
+    int64_t width = INT64_MAX;  // the fewest indices that one has in a layer
+    size_t removed = 0;         // of the first
+    double energy = 0;          // importance of those left
   };
 
   // Of a block; work is in multiplications a sample.
@@ -124,6 +125,7 @@ class Chooser {
 
   void MakeGroups() {
     std::vector<std::vector<int>> made_by(importance_.size());
+    std::vector<int64_t> width(importance_.size(), INT64_MAX);
     uses_.resize(importance_.size());
     for (size_t a = 0; a < axes_.axes.size(); ++a) {
       std::map<int, int64_t> indices;
@@ -131,7 +133,9 @@ class Chooser {
         if (channel != kStays) ++indices[channel];
       for (const auto& [channel, count] : indices) {
         uses_[channel].emplace_back(a, count);
-        if (axes_.axes[a].role == AxisRole::kMade) made_by[channel].push_back(static_cast<int>(a));
+        if (axes_.axes[a].role != AxisRole::kMade) continue;
+        made_by[channel].push_back(static_cast<int>(a));
+        width[channel] = std::min(width[channel], count);
       }
     }
     std::map<std::vector<int>, Group> groups;
@@ -140,6 +144,7 @@ class Chooser {
       Group& group = groups[made_by[c]];
       group.channels.push_back(static_cast<int>(c));
       group.energy += importance_[c];
+      group.width = std::min(group.width, width[c]);
     }
     for (auto& [layers, group] : groups) {
       std::stable_sort(group.channels.begin(), group.channels.end(),
@@ -155,9 +160,10 @@ class Chooser {
   // How many channels go at once, so that a multiple stays; 0: none may.
   int64_t NextBlock(const Group& group) const {
     const auto have = static_cast<int64_t>(group.channels.size() - group.removed);
-    const int64_t over = have % options_.multiple;
-    const int64_t block = over > 0 ? over : options_.multiple;
-    return have - block >= std::max<int64_t>(1, options_.least) ? block : 0;
+    const int64_t multiple = std::max<int64_t>(1, options_.multiple / group.width);
+    const int64_t least = (options_.least + group.width - 1) / group.width;
+    const int64_t block = have % multiple > 0 ? have % multiple : multiple;
+    return have - block >= least ? block : 0;
   }
 
   // How much smaller the logarithm of what is left becomes: the last channels of a layer are dear.
@@ -231,11 +237,17 @@ Status CheckFraction(double fraction) {
 Status Nothing(const ChannelAxes& axes, const PruneOptions& options) {
   if (axes.obstacles.empty())
     return Unsupported(
-        "no channel can be removed: no layer makes more than {} channels that do not leave the "
+        "no channel can be removed: no Conv, Gemm or MatMul makes more than {} that stay inside "
+        "the "
         "model",
         std::max(options.least, options.multiple));
-  return Unsupported("no channel can be removed: they do not pass {}",
-                     fmt::join(axes.obstacles, ", "));
+  constexpr size_t kNamed = 5;
+  const size_t named = std::min(axes.obstacles.size(), kNamed);
+  const size_t others = axes.obstacles.size() - named;
+  return Unsupported("no channel can be removed: they do not pass {}{}",
+                     fmt::join(axes.obstacles.begin(),
+                               axes.obstacles.begin() + static_cast<ptrdiff_t>(named), ", "),
+                     others == 0 ? "" : fmt::format(" and {} more", others));
 }
 
 }  // namespace

@@ -65,6 +65,40 @@ TEST(PruneTest, WhatDoesNothingGoesFirst) {
   EXPECT_LT(Distance(RunGraph(pruned->graph, x), RunGraph(net, x)), 1e-5);
 }
 
+TEST(PruneTest, AHeadCountsAsItsWidth) {
+  // Two layers' products by head; four heads of eight.
+  Graph graph = ParseText(R"(graph "g"(x: f32[N,4,16], q: f32[16,32], v: f32[16,32], o: f32[32,2])
+      -> (y) {
+    const heads: i64[4] = [0, 0, 4, 8]
+    const whole: i64[3] = [0, 0, 32]
+    q0 = MatMul(x, q)
+    q1 = Reshape(q0, heads)
+    q2 = Transpose(q1) {perm=[0,2,1,3]}
+    v0 = MatMul(x, v)
+    v1 = Reshape(v0, heads)
+    v2 = Transpose(v1) {perm=[0,2,3,1]}
+    s = MatMul(q2, v2)
+    a = MatMul(s, q2)
+    b = Transpose(a) {perm=[0,2,1,3]}
+    c = Reshape(b, whole)
+    y = MatMul(c, o) })")
+                    .value();
+  const Philox rng(1);
+  for (size_t i = 1; i < graph.inputs.size(); ++i) {
+    Tensor weights(DType::f32, graph.type(graph.inputs[i]).dims());
+    for (int64_t k = 0; k < weights.size(); ++k)
+      weights.as<float>()[k] = rng.Normal(static_cast<uint64_t>(k));
+    graph.constants.emplace(graph.inputs[i], std::move(weights));
+  }
+  graph.inputs.resize(1);
+  const auto pruned = PruneChannels(graph, 0.3);
+  ASSERT_TRUE(pruned.ok()) << pruned.status().message();
+  EXPECT_EQ(ConstantNamed(pruned->graph, "q").dims(), Dims({16, 16}));
+  EXPECT_EQ(ConstantNamed(pruned->graph, "v").dims(), Dims({16, 16}));
+  const auto most = PruneChannels(graph, 0.99);
+  EXPECT_EQ(ConstantNamed(most->graph, "o").dims(), Dims({8, 2}));
+}
+
 TEST(PruneTest, SaysWhatIsInTheWay) {
   for (double fraction : {0.0, 1.0, -1.0, std::nan("")})
     EXPECT_EQ(PruneChannels(MoonsNet(32), fraction).status().code(), StatusCode::kInvalidArgument);

@@ -73,4 +73,19 @@ std::optional<TrackedAxis> ReshapeChannels(const Shape& from, const Shape& to,
   return std::nullopt;
 }
 
+std::optional<MergedChannels> MergeChannels(const Shape& from, const Shape& to,
+                                            const TrackedAxis& x) {
+  const auto segment = SegmentWith(from, to, x.axis);
+  if (!segment) return std::nullopt;
+  MergedChannels result{.flat = Flat(from, *segment, x)};
+  int& axis = result.tracked.axis = segment->out;
+  while (axis + 1 < segment->out_end && to[axis].value() == 1) ++axis;
+  const auto inner = static_cast<size_t>(Product(to, axis + 1, segment->out_end));
+  const auto size = static_cast<size_t>(to[axis].value());
+  for (size_t i = 0; i < size; ++i) result.tracked.channels.push_back(result.flat[i * inner]);
+  for (size_t i = 0; i < result.flat.size(); ++i)
+    result.merged.push_back(result.tracked.channels[i / inner % size]);
+  return result;
+}
+
 }  // namespace minim

@@ -20,4 +20,13 @@ struct TrackedAxis {
 std::optional<TrackedAxis> ReshapeChannels(const Shape& from, const Shape& to,
                                            const TrackedAxis& x);
 
+/// The same where no output axis separates channels: those that an index of `axis` holds elements
+/// of must become one. `flat` and `merged` are the elements' channels before and after.
+struct MergedChannels {
+  TrackedAxis tracked;
+  std::vector<int> flat, merged;
+};
+std::optional<MergedChannels> MergeChannels(const Shape& from, const Shape& to,
+                                            const TrackedAxis& x);
+
 }  // namespace minim

@@ -38,5 +38,15 @@ TEST(ReshapeChannelsTest, FollowsThemOrSaysThatItCannot) {
   }
 }
 
+TEST(ReshapeChannelsTest, MergesWhatAnIndexHolds) {
+  const auto heads = MergeChannels({kN, 5, 4}, {kN, 5, 2, 2}, {2, {1, 2, 3, 4}});
+  ASSERT_TRUE(heads.has_value());
+  EXPECT_EQ(heads->tracked.axis, 2);
+  EXPECT_EQ(heads->tracked.channels, (std::vector<int>{1, 3}));
+  EXPECT_EQ(heads->flat, (std::vector<int>{1, 2, 3, 4}));
+  EXPECT_EQ(heads->merged, (std::vector<int>{1, 1, 3, 3}));
+  EXPECT_FALSE(MergeChannels({kN, 4}, {4, kN}, {1, {1, 2, 3, 4}}).has_value());
+}
+
 }  // namespace
 }  // namespace minim

@@ -119,10 +119,10 @@ inline Graph FashionNet() {
   return BuildModel(spec, 1).value();
 }
 
-/// FashionNet after four epochs; trained once a process.
+/// FashionNet after three epochs; trained once a process.
 inline const Graph& TrainedFashionNet(const Fashion& data) {
   static const Graph trained =
-      Tuned(FashionNet(), data.train, {.epochs = 4, .batch = 50, .learning_rate = 3e-3});
+      Tuned(FashionNet(), data.train, {.epochs = 3, .batch = 50, .learning_rate = 3e-3});
   return trained;
 }
 
