@@ -104,6 +104,15 @@ class Measurement:
             self.rows.append(self.variant(variant, folder))
         if not self.options.skip_ort:
             self.foreign()
+        return self.timed()
+
+    def again(self, result):
+        """The same files timed anew."""
+        self.rows, self.preferred = result["rows"], result["preferred"]
+        self.labels = self.labels[:result["samples"]]
+        return self.timed()
+
+    def timed(self):
         with tempfile.TemporaryDirectory() as work:
             for batch in BATCHES:
                 self.time(batch, work)
@@ -234,6 +243,7 @@ def parse():
     add("--samples", type=int, help="of the test set; default: all")
     add("--quick", action="store_true", help="cnn and telco, unless --models says others; 1,000 samples, short rounds")
     add("--make", action="store_true", help="only train the models that are not there")
+    add("--retime", action="store_true", help="time the files of earlier runs anew, e.g. on a calmer machine")
     add("--render", action="store_true", help="measure nothing: write the tables of what was measured before")
     options = parser.parse_args()
     options.rounds, options.seconds = (2, 0.1) if options.quick else (5, 0.3)
@@ -248,19 +258,21 @@ def parse():
 
 def measured(options, case):
     """The result of a model, kept in a file of its own."""
-    path = f"{case.folder}/result.json"
-    if not options.render:
-        case.make(options.minim)
-        if options.make:
-            return None
-        result = Measurement(options, case).run()
-        with open(path, "w") as file:
-            json.dump(result, file, indent=1)
-        print(f"{case.name}: measured", flush=True)
-    if not os.path.exists(path):
+    path, earlier = f"{case.folder}/result.json", None
+    if os.path.exists(path):
+        with open(path) as file:
+            earlier = json.load(file)
+    if options.render or (options.retime and not earlier):
+        return earlier
+    case.make(options.minim)
+    if options.make:
         return None
-    with open(path) as file:
-        return json.load(file)
+    one = Measurement(options, case)
+    result = one.again(earlier) if options.retime else one.run()
+    with open(path, "w") as file:
+        json.dump(result, file, indent=1)
+    print(f"{case.name}: measured", flush=True)
+    return result
 
 
 def main():
