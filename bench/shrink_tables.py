@@ -78,10 +78,10 @@ def quantizer_table(results):
                 lines.append([result["case"], theirs["form"], theirs["reason"], *[""] * 6])
             for form, (mean, low, high) in theirs.get("differences", {}).items():
                 times = [ratio(minim[form].get(f"minim_us_{b}"), theirs.get(f"onnxruntime_us_{b}")) for b in BATCHES]
-                scale, unit = (100, " points") if result["metric"] == "accuracy" else (1, "")
+                scale, digits, unit = (100, 2, " points") if result["metric"] == "accuracy" else (1, 5, "")
                 lines.append([result["case"], theirs["form"], metric_text(result["metric"], theirs["metric"]), form,
                               metric_text(result["metric"], minim[form]["metric"]),
-                              f"{scale * mean:+.5f}{unit} [{scale * low:+.5f}, {scale * high:+.5f}]",
+                              f"{scale * mean:+.{digits}f}{unit} [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]",
                               ratio(minim[form]["bytes"], theirs["bytes"]), *times])
     return table(["model", "their quantizer", "its metric", "minim's", "its metric", "difference, 95 %", "bytes",
                   *[f"time, batch {b}" for b in BATCHES]], lines)
