@@ -50,6 +50,20 @@ TEST(ShrinkPage, ShowsWhatWasMeasured) {
   EXPECT_THAT(page, Not(HasSubstr("<script")));
 }
 
+TEST(ShrinkPage, AFewSlowRunsDoNotHideTheMedians) {
+  json report = Report();
+  const auto bar = [&] {  // as wide as the first one of the chart
+    const std::string page = ShrinkPage(report);
+    const size_t at = page.find("<rect", page.find("Latency at batch 1:"));
+    const size_t width = page.find("width=\"", at) + 7;
+    return std::stod(page.substr(width));
+  };
+  const double before = bar();
+  report["variants"][0]["p99_us_batch_1"] = 1e6;
+  EXPECT_GT(bar(), before / 2);
+  EXPECT_THAT(ShrinkPage(report), HasSubstr("20 / 1e+06"));
+}
+
 TEST(ShrinkPage, NamesAreEscaped) {
   const std::string page = ShrinkPage(Report());
   EXPECT_THAT(page, HasSubstr("int8&lt;"));

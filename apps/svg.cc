@@ -55,7 +55,7 @@ std::string YAxis(const Scale& y, const std::string& label) {
     const double at = y(v);
     out += fmt::format(
         "<line x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#ddd\"/>"
-        "<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{:.4g}</text>\n",
+        "<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{:.6g}</text>\n",
         kLeft, kWidth - kRight, at, at, kLeft - 6, at + 4, v);
   }
   return out +
@@ -67,7 +67,7 @@ std::string YAxis(const Scale& y, const std::string& label) {
 std::string XAxis(const Scale& x, const std::string& label, double height = kHeight) {
   std::string out;
   for (double v : Ticks(x)) {
-    out += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{:.4g}</text>\n", x(v),
+    out += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{:.6g}</text>\n", x(v),
                        height - kBottom + 16, v);
   }
   return out + fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",

@@ -131,14 +131,19 @@ class Pool:
         return self.held[key]
 
 
-def alternate(contenders, rounds, seconds):
-    """{name: median of its rounds}; A B A B, and every other round backwards."""
+def in_turns(contenders, rounds, seconds):
+    """{name: a time a round}; A B A B, and every other round backwards."""
     samples = {name: [] for name in contenders}
     for number in range(rounds):
         order = list(contenders)[:: -1 if number % 2 else 1]
         for name in order:
             samples[name].append(contenders[name].time(seconds))
-    return {name: statistics.median(values) for name, values in samples.items()}
+    return samples
+
+
+def alternate(contenders, rounds, seconds):
+    """{name: median of its rounds}"""
+    return {name: statistics.median(values) for name, values in in_turns(contenders, rounds, seconds).items()}
 
 
 def geometric_mean(values):

@@ -69,6 +69,12 @@ def ort_table(results):
     return table(["model", "variant", "metric", "minim", "ONNX Runtime", "same class", *times, ""], lines)
 
 
+def difference_text(metric, mean, low, high):
+    if metric == "accuracy":
+        return f"{100 * mean:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
+    return f"{mean:+.5f} [{low:+.5f}, {high:+.5f}]"
+
+
 def quantizer_table(results):
     lines = []
     for result in results:
@@ -76,12 +82,11 @@ def quantizer_table(results):
         for theirs in (row for row in result["rows"] if row["by"] == "onnxruntime"):
             if "differences" not in theirs:
                 lines.append([result["case"], theirs["form"], theirs["reason"], *[""] * 6])
-            for form, (mean, low, high) in theirs.get("differences", {}).items():
+            for form, values in theirs.get("differences", {}).items():
                 times = [ratio(minim[form].get(f"minim_us_{b}"), theirs.get(f"onnxruntime_us_{b}")) for b in BATCHES]
-                scale, unit = (100, " points") if result["metric"] == "accuracy" else (1, "")
                 lines.append([result["case"], theirs["form"], metric_text(result["metric"], theirs["metric"]), form,
                               metric_text(result["metric"], minim[form]["metric"]),
-                              f"{scale * mean:+.5f}{unit} [{scale * low:+.5f}, {scale * high:+.5f}]",
+                              difference_text(result["metric"], *values),
                               ratio(minim[form]["bytes"], theirs["bytes"]), *times])
     return table(["model", "their quantizer", "its metric", "minim's", "its metric", "difference, 95 %", "bytes",
                   *[f"time, batch {b}" for b in BATCHES]], lines)

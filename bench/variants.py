@@ -12,6 +12,7 @@ from onnxruntime.quantization import (
 
 logging.disable(logging.WARNING)  # the quantizer's advice, a line a weight
 CALIBRATION, TEST = 16, 32  # samples
+FORMS = ("bf16", "int8-dynamic", "int8")
 SEED = 11
 
 
@@ -26,23 +27,14 @@ def input_dims(path):
     return session.get_inputs()[0].shape[1:]
 
 
-def fp32_classes(path, x):
-    """Labels for minim's accuracy gate: what the FP32 model itself says."""
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    rows = [session.run(None, {"x": row[None]})[0].reshape(-1).argmax() for row in x]
-    return np.asarray(rows, np.int64)
-
-
 def shrink(minim, folder):
     """bf16-minim.onnx, int8-minim.onnx and int8-dynamic-minim.onnx; returns why one is missing."""
     source, work = f"{folder}/fp32.onnx", f"{folder}/shrink"
     os.makedirs(work, exist_ok=True)
-    arguments = [minim, "shrink", source, "--out", work, "--max-loss", "1"]
-    for kind, count in (("test", TEST), ("calibration", CALIBRATION)):
-        x = draw(input_dims(source), count, SEED + count)
-        np.save(f"{work}/{kind}-x.npy", x)
-        np.save(f"{work}/{kind}-y.npy", fp32_classes(source, x))
-        arguments += [f"--{kind}-samples", f"{work}/{kind}-x.npy", f"--{kind}-labels", f"{work}/{kind}-y.npy"]
+    arguments = [minim, "shrink", source, "--out", work, "--max-loss", "1", "--goal", "bytes", "--time-budget", "0"]
+    for kind, count in (("data", TEST), ("calibration", CALIBRATION)):
+        np.save(f"{work}/{kind}.npy", draw(input_dims(source), count, SEED + count))
+        arguments += [f"--{kind}", f"{work}/{kind}.npy"]
     done = subprocess.run(arguments, capture_output=True, text=True)
     reasons = [done.stderr.strip()] if done.returncode else keep(work, folder)
     shutil.rmtree(work)
@@ -52,14 +44,12 @@ def shrink(minim, folder):
 def keep(work, folder):
     reasons = []
     with open(f"{work}/1/report.json") as file:
-        variants = json.load(file)["variants"]
-    for variant in variants:
-        if variant["name"] == "fp32":
-            continue
-        if variant["kept"]:
-            shutil.move(f"{work}/1/{variant['file']}", f"{folder}/{variant['name']}-minim.onnx")
+        variants = {variant["name"]: variant for variant in json.load(file)["variants"]}
+    for name in FORMS:
+        if variants[name]["kept"]:
+            shutil.move(f"{work}/1/{variants[name]['file']}", f"{folder}/{name}-minim.onnx")
         else:
-            reasons.append(f"{variant['name']}: {variant['reason']}")
+            reasons.append(f"{name}: {variants[name]['reason']}")
     return reasons
 
 
