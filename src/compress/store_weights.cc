@@ -20,17 +20,21 @@ namespace {
 // where it stays. `source` holds the weights.
 using Store = std::function<ValueId(Builder&, const Graph& source, const Node& node, int input)>;
 
-// Every weight input of every node goes through `store`. Errors: kUnsupported if all stay.
-Result<Graph> ReplaceWeights(const Graph& graph, std::string_view form, const Store& store) {
+// Every weight input of every node but `keep_float` goes through `store`. Errors: kUnsupported if
+// all stay; kInvalidArgument for unknown names.
+Result<Graph> ReplaceWeights(const Graph& graph, std::string_view form,
+                             const std::set<std::string>& keep_float, const Store& store) {
   Graph source = graph;
   MINIM_TRY(FoldConstants(source, {}));  // exporters make recurrent weights of slices
+  MINIM_TRY(CheckKeepFloat(source, keep_float));
   Graph result = source;
   Builder builder(result);
   result.nodes.clear();
   std::map<ValueId, ValueId> stored;  // nodes may share weights
   bool any = false;
   for (Node node : source.nodes) {
-    for (int i : WeightInputs(source, node)) {
+    const bool kept = keep_float.contains(OpName(source, node));
+    for (int i : kept ? std::vector<int>() : WeightInputs(source, node)) {
       const auto [at, fresh] = stored.try_emplace(node.inputs[i], kNoValue);
       if (fresh) at->second = store(builder, source, node, i);
       if (at->second == kNoValue) continue;
@@ -186,22 +190,24 @@ ValueId StoredBlocks(Builder& builder, const Graph& graph, const Node& node, int
 Result<Graph> StoreWeights16(const Graph& graph, DType dtype, std::vector<TensorRange>* ranges) {
   if (dtype != DType::f16 && dtype != DType::bf16)
     return InvalidArgument("weights cannot be stored as {}: choose f16 or bf16", Name(dtype));
-  return ReplaceWeights(
-      graph, Name(dtype), [&](Builder& builder, const Graph& source, const Node& node, int input) {
-        const Tensor& given = *source.constant(node.input(input));
-        const Tensor stored = Converted(given.view(), dtype);
-        const std::string& name = source.value(node.input(input)).name;
-        if (ranges) ranges->push_back(RangeOf(name, given, stored));
-        const std::string stored_name = fmt::format("{}_{}", name, Name(dtype));
-        return builder.Cast(builder.graph().AddConstant(stored_name, stored), DType::f32);
-      });
+  return ReplaceWeights(graph, Name(dtype), {},
+                        [&](Builder& builder, const Graph& source, const Node& node, int input) {
+                          const Tensor& given = *source.constant(node.input(input));
+                          const Tensor stored = Converted(given.view(), dtype);
+                          const std::string& name = source.value(node.input(input)).name;
+                          if (ranges) ranges->push_back(RangeOf(name, given, stored));
+                          const std::string stored_name = fmt::format("{}_{}", name, Name(dtype));
+                          return builder.Cast(builder.graph().AddConstant(stored_name, stored),
+                                              DType::f32);
+                        });
 }
 
-Result<Graph> StoreWeightsInt(const Graph& graph, int bits, int block) {
+Result<Graph> StoreWeightsInt(const Graph& graph, int bits, int block,
+                              const std::set<std::string>& keep_float) {
   if (bits != 4 && bits != 8) return InvalidArgument("bits is {}, expected 4 or 8", bits);
   if (block != 0 && (block < 16 || (block & (block - 1)) != 0))
     return InvalidArgument("block is {}, expected 0 or a power of two from 16 up", block);
-  return ReplaceWeights(graph, bits == 4 ? "INT4" : "INT8",
+  return ReplaceWeights(graph, bits == 4 ? "INT4" : "INT8", keep_float,
                         [&](Builder& builder, const Graph& source, const Node& node, int input) {
                           return StoredBlocks(builder, source, node, input, bits, block);
                         });

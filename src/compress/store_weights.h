@@ -1,6 +1,7 @@
 // Weights in fewer bytes: stored as small integers or 16-bit floats, computed with as FP32.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,8 +26,10 @@ Result<Graph> StoreWeights16(const Graph& graph, DType dtype,
 
 /// Weights as symmetric integers of `bits` (8 or 4) behind a DequantizeLinear. `block`: a scale for
 /// so many neighbours along the summed axis, a power of two from 16 up; 0: one per output channel.
-/// What would not shrink stays. Errors: kUnsupported if there are none; kInvalidArgument for other
-/// `bits` or `block`.
-Result<Graph> StoreWeightsInt(const Graph& graph, int bits, int block);
+/// What would not shrink stays, and so do the weights of the ops that `keep_float` names (as
+/// QuantizableOps does). Errors: kUnsupported if there are none; kInvalidArgument for other `bits`
+/// or `block` and for unknown names.
+Result<Graph> StoreWeightsInt(const Graph& graph, int bits, int block,
+                              const std::set<std::string>& keep_float = {});
 
 }  // namespace minim

@@ -123,6 +123,19 @@ TEST(StoreWeightsTest, WeightsThatAFileMakesOfOthersAreStoredToo) {
   }
 }
 
+TEST(StoreWeightsTest, NamedOpsKeepTheirWeights) {
+  const Graph graph = Everything();
+  const Graph stored = StoreWeightsInt(graph, 4, 32, {"a", "h"}).value();
+  EXPECT_NE(stored.constant(stored.FindValue("c")), nullptr);
+  EXPECT_NE(stored.constant(stored.FindValue("r")), nullptr);
+  EXPECT_EQ(stored.constant(stored.FindValue("m")), nullptr);
+  EXPECT_EQ(stored.constant(stored.FindValue("v")), nullptr);
+  EXPECT_LT(RelativeError(RunGraph(stored, Input()), RunGraph(graph, Input())),
+            RelativeError(RunGraph(StoreWeightsInt(graph, 4, 32).value(), Input()),
+                          RunGraph(graph, Input())));
+  EXPECT_EQ(StoreWeightsInt(graph, 4, 32, {"b"}).status().code(), StatusCode::kInvalidArgument);
+}
+
 TEST(StoreWeightsTest, WhatCannotBeAskedFor) {
   EXPECT_EQ(StoreWeightsInt(Everything(), 5, 32).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(StoreWeightsInt(Everything(), 4, 24).status().code(), StatusCode::kInvalidArgument);
