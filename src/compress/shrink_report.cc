@@ -1,5 +1,7 @@
 #include "compress/shrink_report.h"
 
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 namespace minim {
@@ -60,6 +62,26 @@ std::vector<int64_t> Coarse(const std::vector<int64_t>& counts) {
   return bins;
 }
 
+// The counts of a value once its elements are rounded to 256 steps of `range`, or 255 around 0.
+std::vector<int64_t> RoundedCounts(const ValueProfile& value, const Range& range, bool symmetric) {
+  const size_t bins = value.counts.size();
+  const double span = double{value.high} - value.low;
+  const double step = symmetric ? std::max(-double{range.low}, double{range.high}) / 127
+                                : (double{range.high} - range.low) / 255;
+  if (bins == 0 || span <= 0 || step <= 0) return value.counts;
+  std::vector<int64_t> counts(bins);
+  for (size_t i = 0; i < bins; ++i) {
+    const double middle =
+        value.low + span * (static_cast<double>(i) + 0.5) / static_cast<double>(bins);
+    const double clipped = std::clamp<double>(middle, range.low, range.high);
+    const double rounded = std::nearbyint(clipped / step) * step;
+    const double place = (rounded - value.low) / span * static_cast<double>(bins);
+    counts[static_cast<size_t>(std::clamp(place, 0.0, static_cast<double>(bins - 1)))] +=
+        value.counts[i];
+  }
+  return counts;
+}
+
 json CalibrationJson(const ShrinkReport& report) {
   json list = json::array();
   for (const auto& [name, value] : report.profile.values) {
@@ -72,6 +94,7 @@ json CalibrationJson(const ShrinkReport& report) {
       const Range range = ChooseRange(value, o.calibrator, o.percentile, o.symmetric);
       line["low"] = range.low;
       line["high"] = range.high;
+      line["quantized_histogram"] = Coarse(RoundedCounts(value, range, o.symmetric));
     }
     list.push_back(std::move(line));
   }

@@ -102,7 +102,15 @@ TEST_F(ShrinkTest, MakesJudgesTimesAndWritesVariants) {
   const auto json = nlohmann::json::parse(ReadFile(version / "report.json").value());
   EXPECT_EQ(json["preferred_tier"], report->preferred);
   EXPECT_EQ(json["variants"].size(), report->variants.size());
-  EXPECT_FALSE(json["calibration"].empty());
+  ASSERT_FALSE(json["calibration"].empty());
+  for (const auto& value : json["calibration"]) {
+    int64_t before = 0, after = 0;
+    for (int64_t count : value["histogram"]) before += count;
+    for (int64_t count : value["quantized_histogram"]) after += count;
+    EXPECT_EQ(before, after);
+    EXPECT_LE(value["low"], 0);
+    EXPECT_LE(value["high"], value["max"]);
+  }
   EXPECT_FALSE(std::filesystem::exists(version / ".shrink"));
 }
 
