@@ -69,19 +69,12 @@ Result<Graph> Trainee::Whole(Graph tuned) const {
   return tuned;
 }
 
-Result<Graph> PruneStep(const Trainee& model, const Dataset& train, double fraction,
+Result<Graph> PruneStep(const Trainee& model, const Dataset& train, PruneKind kind, double fraction,
                         const FineTuneOptions& tune) {
   ArraySource source(train);
-  GradualOptions options{.fraction = fraction, .tune = tune};
-  MINIM_TRY(Pruned pruned, PruneChannelsGradually(model.logits(), source, options));
-  return model.Whole(std::move(pruned.graph));
-}
-
-Result<Graph> MagnitudeStep(const Trainee& model, const Dataset& train, double fraction,
-                            const FineTuneOptions& tune) {
-  ArraySource source(train);
-  GradualOptions options{.fraction = fraction, .tune = tune};
-  MINIM_TRY(Pruned pruned, PruneMagnitude(model.logits(), source, options));
+  const GradualOptions options{.fraction = fraction, .tune = tune};
+  const auto prune = kind == PruneKind::kChannels ? PruneChannelsGradually : PruneMagnitude;
+  MINIM_TRY(Pruned pruned, prune(model.logits(), source, options, {}));
   return model.Whole(std::move(pruned.graph));
 }
 

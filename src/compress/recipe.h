@@ -30,11 +30,10 @@ class Trainee {
 };
 
 /// Steps of a recipe; `tune` says how long they may train, `student` is the model so far.
-Result<Graph> PruneStep(const Trainee& model, const Dataset& train, double fraction,
+/// kMagnitude leaves zeros, of which nothing becomes smaller or faster by itself.
+enum class PruneKind { kChannels, kMagnitude };
+Result<Graph> PruneStep(const Trainee& model, const Dataset& train, PruneKind kind, double fraction,
                         const FineTuneOptions& tune);
-/// Zeros, of which nothing becomes smaller or faster by itself.
-Result<Graph> MagnitudeStep(const Trainee& model, const Dataset& train, double fraction,
-                            const FineTuneOptions& tune);
 Result<Graph> DistillStep(const Trainee& teacher, const std::optional<Graph>& student,
                           const Dataset& train, double fraction, const FineTuneOptions& tune);
 Result<Graph> QuantizationAwareStep(const Trainee& model, const Graph& prepared,

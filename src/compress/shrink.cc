@@ -213,8 +213,8 @@ class Shrinker {
     if (step == "distill")
       return DistillStep(teacher, student, data_.train, options_.prune_fraction, tune);
     MINIM_TRY(const Trainee whole, Trainee::Of(student ? *student : graph_, data_.train.labels));
-    const auto prune = step == "magnitude" ? MagnitudeStep : PruneStep;
-    return prune(whole, data_.train, options_.prune_fraction, tune);
+    const PruneKind kind = step == "magnitude" ? PruneKind::kMagnitude : PruneKind::kChannels;
+    return PruneStep(whole, data_.train, kind, options_.prune_fraction, tune);
   }
 
   FineTuneOptions TuneOptions(const Trainee& trainee, const std::string& name,
