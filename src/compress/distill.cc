@@ -99,9 +99,37 @@ Result<ValueId> ClassLoss(Builder& b, ValueId logits, ValueId labels, double tem
   return loss;
 }
 
+ValueId Mean(Builder& b, ValueId each) {
+  return b.Emit("ReduceMean", {each}, {{"keepdims", int64_t{0}}});
+}
+
+// -log of what a logit says of events of these probabilities: softplus(x) - x p
+ValueId BinaryEntropy(Builder& b, ValueId logits, ValueId probabilities) {
+  return b.Sub(b.Emit("Softplus", {logits}), b.Mul(logits, probabilities));
+}
+
+// alpha BCE + (1 - alpha) T^2 KL(teacher || student) of each logit
+Result<ValueId> EventLoss(Builder& b, ValueId logits, ValueId labels, double temperature,
+                          double alpha) {
+  const Dims dims = b.DimsOf(logits);
+  const int64_t width = dims.Elements(1, dims.rank());
+  MINIM_TRY(CheckWidth(b, labels, width, width));
+  const ValueId target = b.Reshape(b.Slice(labels, {0}, {width}, {1}), dims);
+  const ValueId teacher = b.Reshape(b.Slice(labels, {width}, {2 * width}, {1}), dims);
+  const ValueId hard = Mean(b, BinaryEntropy(b, logits, target));
+  const ValueId soft_teacher = b.Mul(teacher, 1 / temperature);
+  const ValueId p = b.Emit("Sigmoid", {soft_teacher});
+  const ValueId each =
+      b.Sub(BinaryEntropy(b, b.Mul(logits, 1 / temperature), p), BinaryEntropy(b, soft_teacher, p));
+  const ValueId soft = b.Mul(Mean(b, each), (1 - alpha) * temperature * temperature);
+  const ValueId loss = b.Add(b.Mul(hard, alpha), soft);
+  MINIM_TRY(b.status());
+  return loss;
+}
+
 ValueId MeanSquare(Builder& b, ValueId x, ValueId target) {
   const ValueId error = b.Sub(x, b.Reshape(target, b.DimsOf(x)));
-  return b.Emit("ReduceMean", {b.Mul(error, error)}, {{"keepdims", int64_t{0}}});
+  return Mean(b, b.Mul(error, error));
 }
 
 // alpha MSE(targets) + (1 - alpha) MSE(teacher)
@@ -126,8 +154,6 @@ Status CheckOptions(const Graph& teacher, const DistillOptions& options) {
     return InvalidArgument(
         "distillation: temperature is {} and alpha {}, expected above 0 and between 0 and 1",
         options.temperature, options.alpha);
-  if (options.tune.loss == LossKind::kBinaryCrossEntropy)
-    return Unsupported("distillation with binary cross-entropy; use two classes");
   return {};
 }
 
@@ -139,14 +165,16 @@ Result<Teaching> Teach(const Graph& teacher, DataSource& train, const DistillOpt
   MINIM_TRY(Tensor outputs, RunTeacher(teacher, train, options.tune.threads));
   Teaching teaching{.source = std::make_shared<TaughtSource>(train, std::move(outputs))};
   const double temperature = options.temperature, alpha = options.alpha;
-  if (options.tune.loss == LossKind::kMeanSquaredError)
-    teaching.loss = [alpha](Builder& b, ValueId predictions, ValueId labels) {
-      return ValueLoss(b, predictions, labels, alpha);
-    };
-  else
-    teaching.loss = [temperature, alpha](Builder& b, ValueId predictions, ValueId labels) {
-      return ClassLoss(b, predictions, labels, temperature, alpha);
-    };
+  teaching.loss = [temperature, alpha, kind = options.tune.loss](
+                      Builder& b, ValueId predictions, ValueId labels) -> Result<ValueId> {
+    switch (kind) {
+      case LossKind::kMeanSquaredError: return ValueLoss(b, predictions, labels, alpha);
+      case LossKind::kBinaryCrossEntropy:
+        return EventLoss(b, predictions, labels, temperature, alpha);
+      case LossKind::kCrossEntropy: break;
+    }
+    return ClassLoss(b, predictions, labels, temperature, alpha);
+  };
   return teaching;
 }
 

@@ -15,10 +15,10 @@ struct DistillOptions {
 };
 
 /// Trains `student` on alpha * CE(labels) + (1 - alpha) * T^2 * KL(teacher || student), the mean
-/// over the batch of log-softmaxes at temperature T; with tune.loss kMeanSquaredError on alpha *
-/// MSE(targets) + (1 - alpha) * MSE(teacher). The teacher runs once over `train`, in inference.
-/// Errors: those of FineTune; kInvalidArgument where the two graphs' outputs disagree; kUnsupported
-/// for binary cross-entropy.
+/// over the batch of log-softmaxes at temperature T. With tune.loss kBinaryCrossEntropy each logit
+/// is an event of its own, with kMeanSquaredError the loss is alpha * MSE(targets) + (1 - alpha) *
+/// MSE(teacher). The teacher runs once over `train`, in inference. Errors: those of FineTune;
+/// kInvalidArgument where the two graphs' outputs disagree.
 Result<FineTuned> Distill(const Graph& teacher, const Graph& student, DataSource& train,
                           const DistillOptions& options);
 

@@ -37,8 +37,8 @@ TEST(QuantizationAwareTest, RescuesAModelThatRangesRuined) {
       QuantizeStatic(net, CollectProfile(net, WithOutlier(data.train, 110)).value());
   ASSERT_TRUE(quantized.ok()) << quantized.status().message();
   ArraySource source(data.train);
-  const auto tuned =
-      FineTuneQuantized(net, *quantized, source, {.epochs = 1.5, .batch = 50, .learning_rate = 1e-3});
+  const auto tuned = FineTuneQuantized(net, *quantized, source,
+                                       {.epochs = 1.5, .batch = 50, .learning_rate = 1e-3});
   ASSERT_TRUE(tuned.ok()) << tuned.status().message();
   const double whole = Accuracy(net, data.test), ruined = Accuracy(*quantized, data.test);
   const double rescued = Accuracy(tuned->graph, data.test);
