@@ -208,13 +208,10 @@ TEST_F(ExamplesTest, VerbsWorkOnTheTrainedFile) {
 }
 
 TEST_F(ExamplesTest, ShrinkWritesAModelFolderAndAReport) {
-  const std::string data =
-      " --test-samples tiny_x.npy --test-labels tiny_y.npy --calibration-samples "
-      "tiny_x.npy --calibration-labels tiny_y.npy";
-  ASSERT_EQ(Run(Minim("shrink tiny.onnx" + data + " --max-loss 0.5 --out models/tiny")), 0)
-      << Output();
+  const std::string data = " --data tiny_x.npy --labels tiny_y.npy --goal bytes --max-loss 0.5";
+  ASSERT_EQ(Run(Minim("shrink tiny.onnx" + data + " --out models/tiny")), 0) << Output();
   for (const char* file : {"model.onnx", "variants/int8.onnx", "variants/int8-dynamic.onnx",
-                           "variants/bf16.onnx", "report.json"})
+                           "variants/bf16.onnx", "report.json", "report.html"})
     EXPECT_TRUE(std::filesystem::exists(folder_ / "models/tiny/1" / file)) << file;
   EXPECT_EQ(Run(Minim("report --shrink models/tiny/1/report.json --out page.html")), 0) << Output();
   EXPECT_NE(ReadFile(folder_ / "page.html")->find("<svg"), std::string::npos);
