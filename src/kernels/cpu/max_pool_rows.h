@@ -1,5 +1,5 @@
 // MaxPool of one plane of bytes: first the largest of the rows under a window, column by column,
-// then the largest of the columns under it. And the gradient of the commonest pool.
+// then the largest of the columns under it. And the commonest pool of floats with its gradient.
 #pragma once
 
 #include "kernels/cpu/window.h"
@@ -19,7 +19,18 @@ inline int64_t MaxPoolLine(const Window& w) {
 template <typename T>
 void MaxPoolPlaneAvx2(const Window& w, const T* src, T* line, T* dst);
 
-/// The gradient of one plane of floats whose windows are 2x2, side by side from its corner on.
+/// Windows of 2x2, side by side from the corner of a plane on.
+inline bool AreHalves(const Window& w) {
+  bool halves = w.in[0] == 1 && w.out[0] == 1 && w.kernel[0] == 1;
+  for (int i : {1, 2})
+    halves = halves && w.kernel[i] == 2 && w.stride[i] == 2 && w.dilation[i] == 1 &&
+             w.begin[i] == 0 && 2 * w.out[i] <= w.in[i];
+  return halves;
+}
+
+/// One plane of floats under such windows; NaN wins.
+void MaxPoolHalvesAvx2(const Window& w, const float* src, float* dst);
+/// The gradient of the same.
 void MaxPoolHalvesGradAvx2(const Window& w, const float* dy, const float* x, float* dx);
 
 }  // namespace minim

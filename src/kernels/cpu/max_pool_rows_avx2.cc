@@ -138,6 +138,48 @@ inline void StorePairs(const Pairs& pairs, float* dst) {
   _mm256_storeu_ps(dst + 8, _mm256_unpackhi_ps(pairs.even, pairs.odd));
 }
 
+// The later of two values if it is larger or NaN.
+inline __m256 Larger(__m256 a, __m256 b) {
+  return _mm256_blendv_ps(_mm256_max_ps(b, a), b, _mm256_cmp_ps(b, b, _CMP_UNORD_Q));
+}
+inline __m128 Larger(__m128 a, __m128 b) {
+  return _mm_blendv_ps(_mm_max_ps(b, a), b, _mm_cmp_ps(b, b, _CMP_UNORD_Q));
+}
+
+void EightLargest(const float* top, const float* bottom, float* dst) {
+  const Pairs a = LoadPairs(top), b = LoadPairs(bottom);
+  const __m256 best = Larger(Larger(a.even, a.odd), Larger(b.even, b.odd));
+  _mm256_storeu_ps(dst, _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(best), 0xD8)));
+}
+
+void FourLargest(const float* top, const float* bottom, float* dst) {
+  const auto row = [](const float* src) {
+    const __m128 low = _mm_loadu_ps(src), high = _mm_loadu_ps(src + 4);
+    return Larger(_mm_shuffle_ps(low, high, 0x88), _mm_shuffle_ps(low, high, 0xDD));
+  };
+  _mm_storeu_ps(dst, Larger(row(top), row(bottom)));
+}
+
+// One row of windows: the last vector overlaps the one before, fewer go through buffers.
+void HalveRows(const float* top, const float* bottom, int64_t n, float* dst) {
+  for (int64_t i = 0; n >= 8 && i < n; i += 8) {
+    const int64_t at = i + 8 <= n ? i : n - 8;
+    EightLargest(top + 2 * at, bottom + 2 * at, dst + at);
+  }
+  if (n >= 8) return;
+  for (int64_t i = 0; n >= 4 && i < n; i += 4) {
+    const int64_t at = i + 4 <= n ? i : n - 4;
+    FourLargest(top + 2 * at, bottom + 2 * at, dst + at);
+  }
+  if (n >= 4) return;
+  alignas(16) float rows[2][8] = {}, largest[4];
+  const size_t bytes = static_cast<size_t>(n) * sizeof(float);
+  std::memcpy(rows[0], top, 2 * bytes);
+  std::memcpy(rows[1], bottom, 2 * bytes);
+  FourLargest(rows[0], rows[1], largest);
+  std::memcpy(dst, largest, bytes);
+}
+
 // Eight windows of two rows.
 void EightHalves(const float* dy, const float* top, const float* bottom, float* to_top,
                  float* to_bottom) {
@@ -171,6 +213,11 @@ void HalveRowsGrad(const float* dy, const float* top, const float* bottom, int64
 }
 
 }  // namespace
+
+void MaxPoolHalvesAvx2(const Window& w, const float* src, float* dst) {
+  for (int64_t y = 0; y < w.out[1]; ++y, src += 2 * w.in[2], dst += w.out[2])
+    HalveRows(src, src + w.in[2], w.out[2], dst);
+}
 
 void MaxPoolHalvesGradAvx2(const Window& w, const float* dy, const float* x, float* dx) {
   const int64_t width = w.in[2], covered = 2 * w.out[2];

@@ -303,10 +303,7 @@ BindResult GlobalMaxPoolPortable(const KernelRequest& request) {
 BindResult MaxPoolGradAvx2(const KernelRequest& request) {
   MINIM_TRY(const Window w, GradWindow(request));
   MINIM_TRY(RequireInputs(request, 0, 2, DType::f32));
-  bool halves = !HasInput(request, 2) && w.in[0] == 1 && w.out[0] == 1 && w.kernel[0] == 1;
-  for (int i : {1, 2})
-    halves = halves && w.kernel[i] == 2 && w.stride[i] == 2 && w.dilation[i] == 1 &&
-             w.begin[i] == 0 && 2 * w.out[i] <= w.in[i];
+  const bool halves = !HasInput(request, 2) && AreHalves(w);
   if (!halves) return Unsupported("windows other than 2x2 side by side");
   return MakeKernel("max pool gradient of halves avx2", [w](const KernelArgs& args) {
     ForEachPlane(args, w, [&](int64_t plane) {

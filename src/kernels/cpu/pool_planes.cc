@@ -91,6 +91,13 @@ std::vector<float> CountsOf(const Window& w, int axis, bool include_pad) {
 
 BindResult MaxPoolAvx2(const KernelRequest& request) {
   MINIM_TRY(Plan p, PlanOf(request, DType::f32));
+  if (AreHalves(p.w))
+    return MakeKernel("max pool of halves avx2", [p = std::move(p)](const KernelArgs& args) {
+      ForEachPlane(p, args, [&](int64_t plane, float*) {
+        MaxPoolHalvesAvx2(p.w, In<float>(args, 0) + plane * p.w.in_size(),
+                          Out<float>(args, 0) + plane * p.w.out_size());
+      });
+    });
   const size_t scratch = p.piece_bytes * std::max(1, request.threads);
   return MakeKernel(
       "max pool avx2",
