@@ -92,14 +92,23 @@ def quantizer_table(results):
                   *[f"time, batch {b}" for b in BATCHES]], lines)
 
 
+def text_of(results):
+    origin = harness.provenance({})
+    checks = "\n".join(f"- {check}" for result in results for check in result["checks"])
+    return "\n".join([
+        f"{origin['machine']}; commit {origin['commit']}; one thread, microseconds. Contenders of a model are timed in "
+        "turns; of their rounds' medians the least counts, as others may use the machine.",
+        "", "## Variants", "",
+        "Bold: served by default. Metrics and intervals as `minim shrink` reports them.", "", variants_table(results),
+        "## The same files in ONNX Runtime", "", ort_table(results),
+        "## ONNX Runtime's own quantizer", "",
+        "Ratios are minim with its file over ONNX Runtime with its own.", "", quantizer_table(results),
+        "## Checks", "", checks])
+
+
 def written(results):
     """The tables, and the same rows as a CSV file."""
-    origin = harness.provenance({})
-    text = (f"{origin['machine']}; commit {origin['commit']}; one thread, medians in microseconds, contenders of a "
-            "model in turns.\n\n## Variants\n\nBold: served by default. Metrics and intervals as `minim shrink` "
-            f"reports them.\n\n{variants_table(results)}\n## The same files in ONNX Runtime\n\n{ort_table(results)}\n"
-            "## ONNX Runtime's own quantizer\n\nRatios are minim with its file over ONNX Runtime with its own.\n\n"
-            f"{quantizer_table(results)}\n## Checks\n\n" + "\n".join("- " + c for r in results for c in r["checks"]))
+    text = text_of(results)
     with open(f"{FOLDER}/results.md", "w") as file:
         file.write(text + "\n")
     rows = [{"model": r["case"], "metric_name": r["metric"], "samples": r["samples"], **row}
