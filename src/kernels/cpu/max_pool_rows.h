@@ -1,4 +1,4 @@
-// MaxPool of one plane of bytes: first the largest of the rows under a window, column by column,
+// MaxPool of one plane: first the largest of the rows under a window, column by column,
 // then the largest of the columns under it. And the commonest pool of floats with its gradient.
 #pragma once
 
@@ -15,7 +15,8 @@ inline int64_t MaxPoolLine(const Window& w) {
   return reach > w.begin[2] + w.in[2] ? reach : w.begin[2] + w.in[2];
 }
 
-/// One plane of an image with at most two spatial axes; padding never wins.
+/// One plane of an image with at most two spatial axes; padding never wins, NaN does. Of bytes and
+/// floats.
 template <typename T>
 void MaxPoolPlaneAvx2(const Window& w, const T* src, T* line, T* dst);
 

@@ -9,14 +9,24 @@
 namespace minim {
 namespace {
 
+// The later of two values if it is larger or NaN.
 template <typename T>
 inline T Larger(T a, T b) {
-  return a > b ? a : b;
+  return b > a || b != b ? b : a;
+}
+inline __m256 Larger(__m256 a, __m256 b) {
+  return _mm256_blendv_ps(_mm256_max_ps(b, a), b, _mm256_cmp_ps(b, b, _CMP_UNORD_Q));
+}
+inline __m128 Larger(__m128 a, __m128 b) {
+  return _mm_blendv_ps(_mm_max_ps(b, a), b, _mm_cmp_ps(b, b, _CMP_UNORD_Q));
 }
 
+// What never wins.
 template <typename T>
 void Fill(T* dst, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) dst[i] = std::numeric_limits<T>::min();
+  using Limits = std::numeric_limits<T>;
+  const T least = std::is_floating_point_v<T> ? -Limits::infinity() : Limits::lowest();
+  for (int64_t i = 0; i < n; ++i) dst[i] = least;
 }
 
 inline __m256i LoadBytes(const void* src) {
@@ -60,6 +70,21 @@ void LargestOfRows(const T* rows, int64_t step, int64_t count, int64_t n, T* lin
   }
 }
 
+void LargestOfRows(const float* rows, int64_t step, int64_t count, int64_t n, float* line) {
+  for (int64_t i = 0; n >= 8 && i < n; i += 8) {
+    const float* column = rows + (i + 8 <= n ? i : n - 8);
+    __m256 best = _mm256_loadu_ps(column);
+    for (int64_t k = 1; k < count; ++k) best = Larger(best, _mm256_loadu_ps(column + k * step));
+    _mm256_storeu_ps(line + (column - rows), best);
+  }
+  if (n >= 8) return;
+  for (int64_t i = 0; i < n; ++i) {
+    float best = rows[i];
+    for (int64_t k = 1; k < count; ++k) best = Larger(best, rows[i + k * step]);
+    line[i] = best;
+  }
+}
+
 // The rows of the window at output row y, in the middle of the line.
 template <typename T>
 void Combine(const Window& w, const T* src, int64_t y, T* line) {
@@ -84,6 +109,27 @@ inline __m128i SixteenWindows(const T* line) {
   return _mm256_castsi256_si128(best);
 }
 
+// Sixteen columns as those of even and of odd number: windows 0, 1, 4, 5, 2, 3, 6, 7.
+struct Pairs {
+  __m256 even, odd;
+};
+inline Pairs LoadPairs(const float* src) {
+  const __m256 low = _mm256_loadu_ps(src), high = _mm256_loadu_ps(src + 8);
+  return {_mm256_shuffle_ps(low, high, 0x88), _mm256_shuffle_ps(low, high, 0xDD)};
+}
+inline __m256 InOrder(__m256 windows) {
+  return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(windows), 0xD8));
+}
+
+// Eight of them.
+template <int taps>
+inline __m256 EightWindows(const float* line) {
+  const Pairs pairs = LoadPairs(line);
+  __m256 best = Larger(pairs.even, pairs.odd);
+  if constexpr (taps == 3) best = Larger(best, LoadPairs(line + 2).even);
+  return InOrder(best);
+}
+
 // Reads at most kMaxPoolSlack elements past the line.
 template <int taps, typename T>
 void EverySecondColumn(const T* line, int64_t n, T* dst) {
@@ -97,6 +143,18 @@ void EverySecondColumn(const T* line, int64_t n, T* dst) {
   std::memcpy(dst, windows, n);
 }
 
+template <int taps>
+void EverySecondColumn(const float* line, int64_t n, float* dst) {
+  for (int64_t x = 0; n >= 8 && x < n; x += 8) {
+    const int64_t at = x + 8 <= n ? x : n - 8;
+    _mm256_storeu_ps(dst + at, EightWindows<taps>(line + 2 * at));
+  }
+  if (n >= 8) return;
+  alignas(32) float windows[8];
+  _mm256_store_ps(windows, EightWindows<taps>(line));
+  std::memcpy(dst, windows, static_cast<size_t>(n) * sizeof(float));
+}
+
 // `stride`, `taps`: known here, or 0 for those of the window.
 template <int stride, int taps, typename T>
 void Columns(const Window& w, const T* __restrict line, T* __restrict dst) {
@@ -104,7 +162,7 @@ void Columns(const Window& w, const T* __restrict line, T* __restrict dst) {
   const int64_t dilation = w.dilation[2], n = w.out[2];
   for (int64_t x = 0; x < n; ++x) {
     T best = line[x * step];
-    for (int64_t k = 1; k < count; ++k) best = Larger(line[x * step + k * dilation], best);
+    for (int64_t k = 1; k < count; ++k) best = Larger(best, line[x * step + k * dilation]);
     dst[x] = best;
   }
 }
@@ -125,25 +183,9 @@ inline __m256 Beats(__m256 value, __m256 best) {
                        _mm256_cmp_ps(best, best, _CMP_ORD_Q));
 }
 
-// Sixteen columns as those of even and of odd number: windows 0, 1, 4, 5, 2, 3, 6, 7.
-struct Pairs {
-  __m256 even, odd;
-};
-inline Pairs LoadPairs(const float* src) {
-  const __m256 low = _mm256_loadu_ps(src), high = _mm256_loadu_ps(src + 8);
-  return {_mm256_shuffle_ps(low, high, 0x88), _mm256_shuffle_ps(low, high, 0xDD)};
-}
 inline void StorePairs(const Pairs& pairs, float* dst) {
   _mm256_storeu_ps(dst, _mm256_unpacklo_ps(pairs.even, pairs.odd));
   _mm256_storeu_ps(dst + 8, _mm256_unpackhi_ps(pairs.even, pairs.odd));
-}
-
-// The later of two values if it is larger or NaN.
-inline __m256 Larger(__m256 a, __m256 b) {
-  return _mm256_blendv_ps(_mm256_max_ps(b, a), b, _mm256_cmp_ps(b, b, _CMP_UNORD_Q));
-}
-inline __m128 Larger(__m128 a, __m128 b) {
-  return _mm_blendv_ps(_mm_max_ps(b, a), b, _mm_cmp_ps(b, b, _CMP_UNORD_Q));
 }
 
 void EightLargest(const float* top, const float* bottom, float* dst) {
@@ -187,8 +229,7 @@ void EightHalves(const float* dy, const float* top, const float* bottom, float* 
   const __m256 second = Beats(a.odd, a.even), of_two = _mm256_blendv_ps(a.even, a.odd, second);
   const __m256 third = Beats(b.even, of_two), of_three = _mm256_blendv_ps(of_two, b.even, third);
   const __m256 fourth = Beats(b.odd, of_three);
-  const __m256 all =
-      _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_loadu_ps(dy)), 0xD8));
+  const __m256 all = InOrder(_mm256_loadu_ps(dy));
   const __m256 three = _mm256_andnot_ps(fourth, all), two = _mm256_andnot_ps(third, three);
   StorePairs({_mm256_andnot_ps(second, two), _mm256_and_ps(second, two)}, to_top);
   StorePairs({_mm256_and_ps(third, three), _mm256_and_ps(fourth, all)}, to_bottom);
@@ -242,5 +283,6 @@ void MaxPoolPlaneAvx2(const Window& w, const T* src, T* line, T* dst) {
 
 template void MaxPoolPlaneAvx2(const Window&, const uint8_t*, uint8_t*, uint8_t*);
 template void MaxPoolPlaneAvx2(const Window&, const int8_t*, int8_t*, int8_t*);
+template void MaxPoolPlaneAvx2(const Window&, const float*, float*, float*);
 
 }  // namespace minim

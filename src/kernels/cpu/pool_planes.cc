@@ -55,13 +55,14 @@ void ForEachBlock(const Plan& p, const KernelArgs& args, float padding, F&& f) {
   });
 }
 
+// Line by line: what lies under a window, first down, then across.
 template <typename T>
-BindResult MaxPoolOfBytes(const KernelRequest& request) {
+BindResult MaxPoolByLines(const KernelRequest& request) {
   MINIM_TRY(Plan p, PlanOf(request, kDTypeOf<T>));
   p.piece_bytes = AlignUp((MaxPoolLine(p.w) + kMaxPoolSlack) * sizeof(T));
   const size_t scratch = p.piece_bytes * std::max(1, request.threads);
   return MakeKernel(
-      "max pool of bytes avx2",
+      "max pool by lines avx2",
       [p = std::move(p)](const KernelArgs& args) {
         ForEachPlane(p, args, [&](int64_t plane, float* line) {
           MaxPoolPlaneAvx2(p.w, In<T>(args, 0) + plane * p.w.in_size(), reinterpret_cast<T*>(line),
@@ -98,6 +99,8 @@ BindResult MaxPoolAvx2(const KernelRequest& request) {
                           Out<float>(args, 0) + plane * p.w.out_size());
       });
     });
+  const bool pairs = p.w.stride[2] == 2 && p.w.dilation[2] == 1;
+  if (pairs && (p.w.kernel[2] == 2 || p.w.kernel[2] == 3)) return MaxPoolByLines<float>(request);
   const size_t scratch = p.piece_bytes * std::max(1, request.threads);
   return MakeKernel(
       "max pool avx2",
@@ -108,8 +111,8 @@ BindResult MaxPoolAvx2(const KernelRequest& request) {
       scratch);
 }
 
-BindResult MaxPoolU8Avx2(const KernelRequest& request) { return MaxPoolOfBytes<uint8_t>(request); }
-BindResult MaxPoolS8Avx2(const KernelRequest& request) { return MaxPoolOfBytes<int8_t>(request); }
+BindResult MaxPoolU8Avx2(const KernelRequest& request) { return MaxPoolByLines<uint8_t>(request); }
+BindResult MaxPoolS8Avx2(const KernelRequest& request) { return MaxPoolByLines<int8_t>(request); }
 
 BindResult AveragePoolAvx2(const KernelRequest& request) {
   MINIM_TRY(Plan p, PlanOf(request, DType::f32));

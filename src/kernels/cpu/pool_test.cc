@@ -162,23 +162,30 @@ TEST(PoolTest, Gradients) {
               ElementsAre(0.25, 0.75, 0.5, 1, 2.5, 1.5, 0.75, 1.75, 1));
 }
 
-// Ties, signed zeros, NaN, and rows and columns that no window covers.
-TEST(PoolTest, HalvesAreTheSameAtEveryLevel) {
-  for (int64_t height : {2, 7, 8}) {
-    for (int64_t width : {2, 7, 9, 14, 28, 39}) {
-      const Dims image{2, 3, height, width}, pooled{2, 3, height / 2, width / 2};
-      KernelCase test{.op = "MaxPool",
-                      .attributes = Pool({2, 2}, {2, 2}, {0, 0, 0, 0}),
-                      .inputs = {Uniform(image, 2)},
-                      .outputs = {Tensor(DType::f32, pooled)}};
-      for (float& x : test.inputs[0].as<float>())
-        x = x > 0.9f ? std::numeric_limits<float>::quiet_NaN() : std::max(-0.0f, x);
-      RunCase(test, Isa::kPortable);
-      const Tensor expected = test.outputs[0].Clone();
-      RunCase(test, TestLevels().back());
-      for (int64_t i = 0; i < expected.size(); ++i) {
-        const float a = test.outputs[0].as<float>()[i], b = expected.as<float>()[i];
-        EXPECT_TRUE(a == b || (std::isnan(a) && std::isnan(b))) << height << "x" << width;
+// Ties, signed zeros, NaN, padding, and rows and columns that no window covers.
+TEST(PoolTest, WindowsTwoApartAreTheSameAtEveryLevel) {
+  for (int64_t taps : {2, 3}) {
+    for (int64_t pad : {0, 1}) {
+      for (int64_t height : {3, 7, 8}) {
+        for (int64_t width : {3, 7, 9, 14, 28, 39}) {
+          const Dims image{2, 3, height, width};
+          const Dims pooled{2, 3, (height + 2 * pad - taps) / 2 + 1,
+                            (width + 2 * pad - taps) / 2 + 1};
+          KernelCase test{.op = "MaxPool",
+                          .attributes = Pool({taps, taps}, {2, 2}, {pad, pad, pad, pad}),
+                          .inputs = {Uniform(image, 2)},
+                          .outputs = {Tensor(DType::f32, pooled)}};
+          for (float& x : test.inputs[0].as<float>())
+            x = x > 0.9f ? std::numeric_limits<float>::quiet_NaN() : std::max(-0.0f, x);
+          RunCase(test, Isa::kPortable);
+          const Tensor expected = test.outputs[0].Clone();
+          RunCase(test, TestLevels().back());
+          for (int64_t i = 0; i < expected.size(); ++i) {
+            const float a = test.outputs[0].as<float>()[i], b = expected.as<float>()[i];
+            EXPECT_TRUE(a == b || (std::isnan(a) && std::isnan(b)))
+                << taps << " taps, " << pad << " around " << height << "x" << width;
+          }
+        }
       }
     }
   }
