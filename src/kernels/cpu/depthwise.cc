@@ -9,8 +9,6 @@
 namespace minim {
 namespace {
 
-constexpr int64_t kSharing = 4;  // filters of one plane, from which staging it for each is a waste
-
 struct Plan {
   Window w;
   ImageStage stage;
@@ -48,7 +46,7 @@ BindResult Bind(const KernelRequest& request, const PlaneLevel& level, const Gem
   const int64_t groups = attributes.Int("group", 1);
   if (weights[1] != 1 || groups != x[1] || groups < 1 || weights[0] % groups != 0)
     return Unsupported("filters of {} channels in {} groups are not depthwise", weights[1], groups);
-  if (weights[0] / groups >= kSharing)
+  if (weights[0] / groups >= kSharedPlane)
     return Unsupported("{} filters on a plane share its pixels in a product", weights[0] / groups);
   Plan p{.level = &level, .filters = weights[0], .multiplier = weights[0] / groups};
   MINIM_TRY(p.w, WindowOf(attributes, x, request.outputs[0].dims, weights.span().subspan(2)));

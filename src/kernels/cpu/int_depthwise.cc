@@ -94,6 +94,8 @@ Status Check(const KernelRequest& request, const Window& w) {
   const int64_t groups = AttributesOf(request).Int("group", 1);
   if (weights[1] != 1 || groups != x[1] || groups < 1 || weights[0] % groups != 0)
     return Unsupported("filters of {} channels in {} groups are not depthwise", weights[1], groups);
+  if (weights[0] / groups >= kSharedPlane)
+    return Unsupported("{} filters on a plane share its pixels in a product", weights[0] / groups);
   if (x.rank() > 4) return Unsupported("three spatial axes");
   if (w.taps() > kMostTaps) return Unsupported("{} taps", w.taps());
   if (!IsByte(request.inputs[kX].dtype) || !IsByte(request.inputs[kW].dtype) ||

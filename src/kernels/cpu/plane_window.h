@@ -39,6 +39,10 @@ struct PlaneLevel {
 const PlaneLevel& PlanesPortable();
 const PlaneLevel& PlanesAvx2();
 
+/// Filters of one plane from which staging it for each of them costs more than a product that they
+/// share.
+inline constexpr int64_t kSharedPlane = 4;
+
 /// Rows to stage together, so that they stay in L2.
 inline int64_t PlaneBlock(const ImageStage& stage, int64_t rows) {
   constexpr int64_t kStageFloats = 32 << 10;
