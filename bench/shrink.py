@@ -19,6 +19,7 @@ from shrink_models import CALIBRATION, CASES, SEED
 from shrink_tables import BATCHES, written
 
 ROWS = 500  # in a call, where a test set is answered
+SLOWER = 0.05  # a variant that takes so much longer than FP32 is slower
 SAME = 0.002  # two ways to one metric may differ by this: engines round differently, and a class can flip
 
 
@@ -186,9 +187,6 @@ class Measurement:
             for engine in ("minim", "onnxruntime"):
                 times = found.get((row["form"], engine))
                 row[f"{engine}_us_{batch}"] = min(times) if times else None
-            if (row["form"], "minim") in found:  # the round that speaks best for it, on a busy machine
-                row[f"least_ratio_{batch}"] = min(
-                    a / b for a, b in zip(found[row["form"], "minim"], found["fp32", "minim"]))
 
     def takes_part(self, row, engine):
         if row["by"] == "onnxruntime":
@@ -220,13 +218,11 @@ class Measurement:
                        f"{form} in ONNX Runtime: {found}")
 
     def judge_speed(self, fp32, row):
-        """What is slower at every batch size, in every round, must not be kept for its latency, nor served what is
-        slower at 1."""
+        """What is slower at every batch size must not be kept for its latency, nor served what is slower at 1."""
         ratios = [row[f"minim_us_{b}"] / fp32[f"minim_us_{b}"] for b in BATCHES]
-        least = [row[f"least_ratio_{b}"] for b in BATCHES]
         served = row["form"] == self.preferred
         if self.options.goal == "latency":
-            self.check((least[0] if served else min(least)) <= 1 + harness.NOISE,
+            self.check((ratios[0] if served else min(ratios)) <= 1 + SLOWER,
                        f"{row['form']} takes {ratios[0]:.2f} of FP32's time at batch {BATCHES[0]}, {ratios[1]:.2f} at "
                        f"{BATCHES[1]}" + (" and is served" if served else ""))
 
