@@ -5,6 +5,8 @@
 namespace minim {
 namespace {
 
+constexpr int64_t kMostSamples = 1000000;  // that anyone could be asked for
+
 bool Faster(const Interval& ratio, double noise) { return ratio.high < 1 - noise; }
 bool Slower(const Interval& ratio, double noise) { return ratio.low > 1 + noise; }
 
@@ -28,9 +30,22 @@ bool AlwaysSlower(const VariantReport& variant, double noise) {
                      [&](const auto& item) { return Slower(item.second.ratio, noise); });
 }
 
+// Whether its users would have anything of it, beyond noise, or want it anyway.
+bool Gains(const VariantReport& variant, const VariantReport& reference, ShrinkGoal goal,
+           double noise) {
+  const bool smaller =
+      static_cast<double>(variant.bytes) < static_cast<double>(reference.bytes) * (1 - noise);
+  if (goal == ShrinkGoal::kBytes) return smaller || variant.asked_for;
+  if (AlwaysSlower(variant, noise)) return false;
+  return smaller || variant.asked_for ||
+         std::any_of(variant.latency.begin(), variant.latency.end(),
+                     [&](const auto& item) { return Faster(item.second.ratio, noise); });
+}
+
 std::string Refusal(const GateResult& gate) {
   if (gate.verdict == Verdict::kFail) return "refused: its loss is above the budget";
-  if (gate.samples_needed == 0) return "undecided: its loss is the budget itself";
+  if (gate.samples_needed == 0 || gate.samples_needed > kMostSamples)
+    return "undecided: its loss is about the budget itself";
   return fmt::format("undecided: about {} samples would decide", gate.samples_needed);
 }
 
@@ -71,8 +86,8 @@ std::string ChooseVariants(std::vector<VariantReport>& variants, ShrinkGoal goal
       continue;
     }
     const std::string speed = SpeedText(v, noise);
-    v.kept = goal == ShrinkGoal::kBytes || !AlwaysSlower(v, noise);
-    v.reason = fmt::format("{}: {}", v.kept ? "passes" : "not kept, it gains no time", speed);
+    v.kept = Gains(v, reference, goal, noise);
+    v.reason = fmt::format("{}: {}", v.kept ? "passes" : "not kept, it gains nothing", speed);
     const bool gains = goal == ShrinkGoal::kBytes || Faster(v.latency.begin()->second.ratio, noise);
     if (!v.kept || !gains || Cost(v, goal) >= best * (1 - noise)) continue;
     best = Cost(v, goal);

@@ -58,6 +58,23 @@ TEST(ChoiceTest, AGainThatTheIntervalDoesNotShowIsNone) {
   EXPECT_NE(variants[1].reason.find("within noise at batch 1"), std::string::npos);
 }
 
+TEST(ChoiceTest, WhatIsNeitherFasterNorSmallerIsNotKept) {
+  auto variants = Some();
+  variants.push_back(Variant("in name only", Verdict::kPass, 0, 990, 100, 1000));
+  ChooseVariants(variants, ShrinkGoal::kLatency, 0.03);
+  EXPECT_FALSE(variants.back().kept);
+  EXPECT_NE(variants.back().reason.find("gains nothing"), std::string::npos);
+  variants.back().asked_for = true;
+  ChooseVariants(variants, ShrinkGoal::kLatency, 0.03);
+  EXPECT_TRUE(variants.back().kept);
+  variants.back().asked_for = false;
+  variants.back().latency[32].ratio = {0.8, 0.7, 0.9};
+  ChooseVariants(variants, ShrinkGoal::kLatency, 0.03);
+  EXPECT_TRUE(variants.back().kept);
+  ChooseVariants(variants, ShrinkGoal::kBytes, 0.03);
+  EXPECT_FALSE(variants.back().kept);
+}
+
 TEST(ChoiceTest, NothingBetterLeavesTheReference) {
   auto variants = Some();
   variants.erase(variants.begin() + 1);

@@ -102,7 +102,21 @@ class Shrinker {
       made->stored = std::move(ranges);
     }
     MINIM_TRY(candidates_->Add("int8-weights", StoreWeightsInt(graph_, 8, 0)));
-    return candidates_->Add("int4-weights", StoreWeightsInt(graph_, 4, 32)).status();
+    return StoreInFourBits();
+  }
+
+  // The first and the last op are few weights that matter much: they stay FP32 where that is
+  // needed.
+  Status StoreInFourBits() {
+    const std::string name = "int4-weights";
+    MINIM_TRY(const VariantReport* all, candidates_->Add(name, StoreWeightsInt(graph_, 4, 32)));
+    const std::vector<std::string> ops = QuantizableOps(graph_);
+    if (all->bytes == 0 || all->gate.verdict == Verdict::kPass || ops.size() < 3) return {};
+    const std::set<std::string> ends = {ops.front(), ops.back()};
+    MINIM_TRY(VariantReport * made, candidates_->Add(name, StoreWeightsInt(graph_, 4, 32, ends)));
+    made->detail = "first and last op in FP32";
+    made->float_ops = {ops.front(), ops.back()};
+    return {};
   }
 
   // A graph to quantize, what is known of it, and how.
@@ -192,7 +206,8 @@ class Shrinker {
       }
       name += (name.empty() ? "" : "-") + Participle(step);
       const auto made = RememberedGraph(name, [&] { return TrainStep(step, name, student); });
-      MINIM_TRY(const VariantReport* report, candidates_->Add(name, made));
+      MINIM_TRY(VariantReport * report, candidates_->Add(name, made));
+      report->asked_for = true;
       if (!made.ok()) return {};
       student = *made;
       if (report->gate.verdict != Verdict::kPass) continue;

@@ -68,9 +68,10 @@ struct VariantReport {
   std::map<int64_t, Latency> latency;  // by batch size, one thread
   std::vector<std::string> float_ops;  // that a mixed variant leaves in FP32
   std::vector<TensorRange> stored;     // of 16-bit weights
-  bool kept = false;                   // passed the gate and serves the goal, so written
-  bool on_frontier = false;            // no other that passes is better in accuracy and the goal
-  std::string reason;                  // why it is served, kept or dropped
+  bool asked_for = false;    // a step of the recipe: kept even if it gains nothing by itself
+  bool kept = false;         // passed the gate and serves the goal, so written
+  bool on_frontier = false;  // no other that passes is better in accuracy and the goal
+  std::string reason;        // why it is served, kept or dropped
 };
 
 /// What an op costs in INT8, by measurement on the calibration samples.
