@@ -163,14 +163,9 @@ std::vector<VariantReport> Candidates::Reports() const {
 
 Status Candidates::Write(const VariantReport& variant, const Path& version,
                          const Path& model) const {
-  if (variant.file.empty()) return {};
   const Path path = version / variant.file;
   std::error_code error;
   if (std::filesystem::equivalent(path, model, error)) return {};
-  if (!variant.kept) {
-    std::filesystem::remove(path, error);
-    return {};
-  }
   std::filesystem::create_directories(path.parent_path(), error);
   if (error)
     return InvalidArgument("{}: cannot be created ({}); choose a writable folder",

@@ -29,8 +29,7 @@ class Candidates {
   size_t output() const { return output_; }
   /// "fp32" first, the others as they came.
   std::vector<VariantReport> Reports() const;
-  /// Writes the files of a variant that is kept and removes those of others. `model` itself is not
-  /// written over.
+  /// Writes the file of a variant; `model` itself is not written over.
   Status Write(const VariantReport& variant, const Path& version, const Path& model) const;
 
  private:

@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <mutex>
 #include <nlohmann/json.hpp>
 
@@ -87,9 +88,9 @@ class Shrinker {
       return InvalidArgument("{}: shrink needs a model with one input of known rank, found {}",
                              options_.model, graph_.inputs.size());
     MINIM_TRY(data_, ReadShrinkData(graph_, options_));
+    MINIM_TRY(candidates_, Candidates::Make(graph_, data_.gate, options_));
     MINIM_TRY(const WorkFolder work, WorkFolder::Open(version_ / ".shrink", key_));
     work_ = work;
-    MINIM_TRY(candidates_, Candidates::Make(graph_, data_.gate, options_));
     return {};
   }
 
@@ -305,13 +306,25 @@ class Shrinker {
     report_.preferred = ChooseVariants(report_.variants, options_.goal, kNoise);
   }
 
+  // What the report names is there before it, and what the one before it named goes after it: a
+  // server may look at any time.
   Status Write() {
+    const auto before = ReadFile(ReportOf(options_), 64 << 20);
     for (const VariantReport& variant : report_.variants)
-      MINIM_TRY(candidates_->Write(variant, version_, options_.model));
+      if (variant.kept) MINIM_TRY(candidates_->Write(variant, version_, options_.model));
     MINIM_TRY(WriteFileAtomic(ReportOf(options_),
                               ShrinkReportJson(report_, options_, key_).dump(1) + "\n"));
+    for (const std::string& file : VariantFiles(before.ok() ? *before : "")) {
+      std::error_code error;
+      if (!Kept(file)) std::filesystem::remove(version_ / file, error);
+    }
     work_->Remove();
     return {};
+  }
+
+  bool Kept(const std::string& file) const {
+    return std::any_of(report_.variants.begin(), report_.variants.end(),
+                       [&](const VariantReport& v) { return v.kept && v.file == file; });
   }
 
   const ShrinkOptions& options_;

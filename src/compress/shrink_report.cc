@@ -165,4 +165,18 @@ std::optional<ShrinkReport> ReportOfRun(std::string_view text, const std::string
   return report;
 }
 
+std::vector<std::string> VariantFiles(std::string_view text) {
+  std::vector<std::string> files;
+  const json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!root.is_object() || !root.contains("variants") || !root["variants"].is_array()) return files;
+  for (const json& variant : root["variants"]) {
+    if (!variant.is_object() || !variant.contains("file") || !variant["file"].is_string()) continue;
+    const auto file = variant["file"].get<std::string>();
+    constexpr std::string_view kFolder = "variants/";
+    const bool inside = file.starts_with(kFolder) && file.find('/', kFolder.size()) == file.npos;
+    if (inside) files.push_back(file);
+  }
+  return files;
+}
+
 }  // namespace minim

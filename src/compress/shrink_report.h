@@ -17,4 +17,7 @@ nlohmann::json SensitivityJson(const std::vector<OpSensitivity>& sensitivity);
 /// Errors: kDataLoss.
 Result<std::vector<OpSensitivity>> SensitivityFromJson(std::string_view text);
 
+/// The files in variants/ that such a text names.
+std::vector<std::string> VariantFiles(std::string_view text);
+
 }  // namespace minim

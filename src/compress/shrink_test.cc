@@ -150,6 +150,19 @@ TEST_F(ShrinkTest, AnInterruptedRunContinues) {
   EXPECT_FALSE(std::filesystem::exists(version / ".shrink"));
 }
 
+TEST_F(ShrinkTest, WhatAnEarlierReportKeptGoesWhereThisOneDoesNot) {
+  options_.max_loss = 0.2;
+  options_.goal = ShrinkGoal::kBytes;
+  ASSERT_TRUE(Shrink(options_).ok());
+  const Path variants = folder_ / "model/1/variants";
+  ASSERT_TRUE(std::filesystem::exists(variants / "int8.onnx"));
+  ASSERT_TRUE(WriteFileAtomic(variants / "mine.onnx", "of the user").ok());
+  options_.max_loss = -1;  // nothing passes
+  ASSERT_TRUE(Shrink(options_).ok());
+  EXPECT_FALSE(std::filesystem::exists(variants / "int8.onnx"));
+  EXPECT_TRUE(std::filesystem::exists(variants / "mine.onnx"));
+}
+
 TEST_F(ShrinkTest, OtherOptionsStartAnew) {
   const auto stop = [](double, const std::string& doing) { return doing != "timing"; };
   EXPECT_FALSE(Shrink(options_, stop).ok());
@@ -273,7 +286,7 @@ TEST_F(ShrinkTest, BadInputIsOneClearLineAndWritesNothing) {
   ASSERT_TRUE(WriteFileAtomic(folder_ / "file", "x").ok());
   options.out = folder_ / "file";
   EXPECT_NE(ErrorOf(options).find("choose a writable folder"), std::string::npos);
-  EXPECT_FALSE(std::filesystem::exists(folder_ / "model/1/model.onnx"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "model"));
 }
 
 TEST_F(ShrinkTest, FewSamplesAreAWarning) {
