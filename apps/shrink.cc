@@ -117,6 +117,12 @@ void AddAims(CLI::App& verb, Options& o) {
   verb.add_option("--epochs", s.epochs, "Of each step that trains")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  verb.add_flag("--shallower", s.shallower,
+                "The student that distill makes also lacks every second of like blocks");
+  verb.add_option("--percentile", s.static_int8.percentile, "Of that calibrator, at either end")
+      ->capture_default_str();
+  verb.add_flag("--symmetric", s.static_int8.symmetric, "Activations in INT8 around 0, not UINT8");
+  verb.add_flag("!--per-tensor", s.static_int8.per_channel, "One scale for each weight tensor");
   verb.add_option("--calibrator", o.calibrator,
                   "minmax, moving-average, percentile, entropy, mse (default: what errs least)");
 }

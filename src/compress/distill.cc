@@ -4,11 +4,10 @@
 
 #include "core/dtype.h"
 #include "session/session_impl.h"
+#include "train/metrics.h"
 
 namespace minim {
 namespace {
-
-constexpr int64_t kTeacherBatch = 100;
 
 // The elements of one row.
 int64_t Width(const Tensor& tensor) { return tensor.dims().Elements(1, tensor.dims().rank()); }
@@ -41,30 +40,11 @@ class TaughtSource final : public DataSource {
   const Tensor outputs_;  // [size, outputs]
 };
 
-// The first output of every sample, f32[size, elements].
+// The output of every sample, f32[size, elements].
 Result<Tensor> RunTeacher(const Graph& teacher, DataSource& data, int threads) {
   MINIM_TRY(const std::shared_ptr<Session> session, MakeSession(teacher, {.threads = threads}));
-  const TensorType& input = teacher.type(teacher.inputs[0]);
-  const bool fixed = input.ranked() && input.rank() > 0 && (*input.shape)[0].known();
-  const int64_t batch = fixed ? (*input.shape)[0].value() : kTeacherBatch;
-  Tensor outputs;
-  for (int64_t first = 0; first < data.size(); first += batch) {
-    const int64_t count = std::min(batch, data.size() - first);
-    std::vector<int64_t> indices(static_cast<size_t>(fixed ? batch : count));
-    for (size_t i = 0; i < indices.size(); ++i)  // the last batch of a fixed size is filled up
-      indices[i] = first + std::min(static_cast<int64_t>(i), count - 1);
-    MINIM_TRY(const Batch samples, data.Gather(indices));
-    const ConstView views[] = {samples.samples.view()};
-    MINIM_TRY(const std::vector<Tensor> results, session->Run(views));
-    const Tensor rows = Converted(results[0].view(), DType::f32);
-    if (rows.dims().rank() < 1 || rows.dims()[0] != static_cast<int64_t>(indices.size()))
-      return InvalidArgument("the teacher's output has shape {} for {} samples",
-                             rows.dims().ToString(), indices.size());
-    if (!outputs.defined()) outputs = Tensor(DType::f32, {data.size(), Width(rows)});
-    std::copy_n(rows.as<float>().data(), count * Width(rows),
-                outputs.as<float>().data() + first * Width(rows));
-  }
-  return outputs;
+  MINIM_TRY(const Tensor outputs, Predict(*session, data));
+  return outputs.Reshaped({data.size(), Width(outputs)});
 }
 
 Status CheckWidth(Builder& b, ValueId labels, int64_t own, int64_t outputs) {

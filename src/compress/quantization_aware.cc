@@ -11,7 +11,6 @@
 namespace minim {
 namespace {
 
-constexpr float kMostBias = 2147483000.0f;  // safely inside int32 after rounding
 constexpr std::string_view kSuffix = "_quantized";
 
 // A DequantizeLinear of constant integers, by its output: a weight (s8) or a bias (s32).
@@ -60,13 +59,6 @@ Tensor Dequantized(const Tensor& values, const Tensor& scale, int axis) {
   return result;
 }
 
-QuantizedWeights Requantized(const Tensor& weights, int axis, const std::vector<float>& least) {
-  if (axis >= 0) return QuantizeWeights(weights, axis, least);
-  QuantizedWeights flat = QuantizeWeights(weights.Reshaped({1, weights.size()}), 0, least);
-  flat.values = flat.values.Reshaped(weights.dims());
-  return flat;
-}
-
 class QuantizedTraining {
  public:
   QuantizedTraining(const Graph& prepared, const Graph& quantized)
@@ -113,7 +105,7 @@ class QuantizedTraining {
     std::map<ValueId, std::vector<float>> scales;
     for (const auto& [y, weight] : weights_) {
       const QuantizedWeights rounded =
-          Requantized(*trained.constant(weight.parameter), weight.axis, least[y]);
+          QuantizeWeights(*trained.constant(weight.parameter), weight.axis, least[y]);
       const Dims dims = graph.constant(weight.scale)->dims();
       Put(graph, weight.node, 0, rounded.values);
       Put(graph, weight.node, 1, Tensor::From<float>(dims, std::span<const float>(rounded.scales)));

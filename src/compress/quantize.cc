@@ -14,7 +14,6 @@
 namespace minim {
 namespace {
 
-constexpr float kMaxBias = 2147483000.0f;  // safely inside int32 after rounding
 // Products of scales stay normal numbers: these times those of weights.
 constexpr float kLeastActivationScale = 1e-20f;
 constexpr float kLeastBiasScale = 1e-30f;
@@ -140,15 +139,13 @@ class StaticQuantizer {
                                         float x_scale) {
     std::vector<float> least(static_cast<size_t>(channels), kLeastBiasScale / x_scale);
     for (size_t c = 0; c < bias.size(); ++c)
-      least[c] = std::max(least[c], std::fabs(bias[c]) / (kMaxBias * x_scale));
+      least[c] = std::max(least[c], std::fabs(bias[c]) / (kMostBias * x_scale));
     return least;
   }
 
   QuantizedWeights Rounded(const Tensor& weights, int axis, const std::vector<float>& least) const {
     if (options_.per_channel) return QuantizeWeights(weights, axis, least);
-    QuantizedWeights flat = QuantizeWeights(weights.Reshaped({1, weights.size()}), 0,
-                                            {*std::max_element(least.begin(), least.end())});
-    return {flat.values.Reshaped(weights.dims()), flat.scales};
+    return QuantizeWeights(weights, -1, {*std::max_element(least.begin(), least.end())});
   }
 
   void Correct(const Node& node, const Tensor& weights, const QuantizedWeights& rounded, int axis,
@@ -183,7 +180,7 @@ class StaticQuantizer {
       const float scale = x_scale * w_scales[at];
       scales.as<float>()[at] = scale;
       values.as<int32_t>()[c] =
-          static_cast<int32_t>(std::clamp(std::nearbyint(bias[c] / scale), -kMaxBias, kMaxBias));
+          static_cast<int32_t>(std::clamp(std::nearbyint(bias[c] / scale), -kMostBias, kMostBias));
     }
     Attributes attributes;
     if (options_.per_channel) attributes.Set("axis", int64_t{0});

@@ -1,6 +1,5 @@
 #include "compress/recipe.h"
 
-#include "compress/distill.h"
 #include "compress/prune.h"
 #include "compress/quantization_aware.h"
 #include "ops/builder.h"
@@ -79,15 +78,16 @@ Result<Graph> PruneStep(const Trainee& model, const Dataset& train, PruneKind ki
 }
 
 Result<Graph> DistillStep(const Trainee& teacher, const std::optional<Graph>& student,
-                          const Dataset& train, double fraction, const FineTuneOptions& tune) {
-  Graph small;
+                          const Dataset& train, const StudentTemplate& small,
+                          const FineTuneOptions& tune) {
+  Graph learner;
   if (student) {
-    MINIM_TRY(small, teacher.LogitsOf(*student));
+    MINIM_TRY(learner, teacher.LogitsOf(*student));
   } else {
-    MINIM_TRY(small, MakeStudent(teacher.logits(), {.parameters = 1 - fraction}));
+    MINIM_TRY(learner, MakeStudent(teacher.logits(), small));
   }
   ArraySource source(train);
-  MINIM_TRY(FineTuned tuned, Distill(teacher.logits(), small, source, {.tune = tune}));
+  MINIM_TRY(FineTuned tuned, Distill(teacher.logits(), learner, source, {.tune = tune}));
   return teacher.Whole(std::move(tuned.graph));
 }
 

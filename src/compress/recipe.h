@@ -1,7 +1,7 @@
 // Recipe: the steps of shrink that train, on a model as its users have it.
 #pragma once
 
-#include "compress/fine_tune.h"
+#include "compress/distill.h"
 #include "compress/metric.h"
 #include "compress/shrink.h"
 #include "graph/graph.h"
@@ -35,7 +35,8 @@ enum class PruneKind { kChannels, kMagnitude };
 Result<Graph> PruneStep(const Trainee& model, const Dataset& train, PruneKind kind, double fraction,
                         const FineTuneOptions& tune);
 Result<Graph> DistillStep(const Trainee& teacher, const std::optional<Graph>& student,
-                          const Dataset& train, double fraction, const FineTuneOptions& tune);
+                          const Dataset& train, const StudentTemplate& small,
+                          const FineTuneOptions& tune);
 Result<Graph> QuantizationAwareStep(const Trainee& model, const Graph& prepared,
                                     const Graph& quantized, const Dataset& train,
                                     const FineTuneOptions& tune);

@@ -48,14 +48,16 @@ Result<double> ErrorMeter::Measure(const Graph& variant) const {
 }
 
 Result<StaticChoice> ChooseStatic(const Graph& prepared, const ActivationProfile& profile,
-                                  const ErrorMeter& meter, Deadline deadline,
-                                  std::optional<Calibrator> only) {
+                                  const ErrorMeter& meter, const StaticOptions& base,
+                                  Deadline deadline, std::optional<Calibrator> only) {
   StaticChoice best{.error = -1};
   for (Calibrator calibrator : kCalibrators) {
     if (only && calibrator != *only) continue;
     for (bool correction : {false, true}) {
       if (best.error >= 0 && Over(deadline)) return best;
-      StaticChoice tried{{.calibrator = calibrator, .bias_correction = correction}};
+      StaticChoice tried{base};
+      tried.options.calibrator = calibrator;
+      tried.options.bias_correction = correction;
       MINIM_TRY(const Graph graph, QuantizeStatic(prepared, profile, tried.options));
       MINIM_TRY(tried.error, meter.Measure(graph));
       if (best.error < 0 || tried.error < best.error) best = std::move(tried);
@@ -64,12 +66,10 @@ Result<StaticChoice> ChooseStatic(const Graph& prepared, const ActivationProfile
   return best;
 }
 
-Result<std::vector<OpSensitivity>> MeasureSensitivity(const Graph& prepared,
-                                                      const ActivationProfile& profile,
-                                                      const StaticOptions& options,
-                                                      const ErrorMeter& meter, const Dataset& timed,
-                                                      Deadline deadline,
-                                                      const std::function<void(double)>& progress) {
+Result<std::vector<OpSensitivity>> MeasureSensitivity(
+    const Graph& prepared, const ActivationProfile& profile, const StaticOptions& options,
+    const ErrorMeter& meter, const Dataset& timed, Deadline deadline,
+    const std::function<Status(double)>& progress) {
   std::vector<OpSensitivity> found;
   const std::vector<std::string> ops = QuantizableOps(prepared);
   MINIM_TRY(const Graph whole, QuantizeStatic(prepared, profile, options));
@@ -77,7 +77,8 @@ Result<std::vector<OpSensitivity>> MeasureSensitivity(const Graph& prepared,
   const TimingOptions brief{.most_rounds = 20, .budget = std::chrono::milliseconds(300)};
   for (const std::string& op : ops) {
     if (Over(deadline)) break;
-    if (progress) progress(static_cast<double>(found.size()) / static_cast<double>(ops.size()));
+    if (progress)
+      MINIM_TRY(progress(static_cast<double>(found.size()) / static_cast<double>(ops.size())));
     StaticOptions only = options, without = options;
     only.keep_float = {ops.begin(), ops.end()};
     only.keep_float.erase(op);

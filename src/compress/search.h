@@ -29,18 +29,18 @@ struct StaticChoice {
   double error = 0;
 };
 
-/// The options of least error among the calibrators, each with and without bias correction; the
+/// `base` with the calibrator of least error, with or without bias correction; the
 /// first is always tried, others until the deadline.
 Result<StaticChoice> ChooseStatic(const Graph& prepared, const ActivationProfile& profile,
-                                  const ErrorMeter& meter, Deadline deadline,
-                                  std::optional<Calibrator> only);
+                                  const ErrorMeter& meter, const StaticOptions& base,
+                                  Deadline deadline, std::optional<Calibrator> only);
 
 /// Of each op that `options` would quantize, the most sensitive first; those measured before the
 /// deadline. `timed` samples are what batch 1 is timed on.
 Result<std::vector<OpSensitivity>> MeasureSensitivity(
     const Graph& prepared, const ActivationProfile& profile, const StaticOptions& options,
     const ErrorMeter& meter, const Dataset& timed, Deadline deadline,
-    const std::function<void(double)>& progress = {});
+    const std::function<Status(double)>& progress = {});
 
 /// Sets of ops to leave FP32, the smallest first: the 1, 2, 4, ... most sensitive, up to all but
 /// one.

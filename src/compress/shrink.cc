@@ -21,10 +21,11 @@ namespace {
 
 std::string RunKey(const ShrinkOptions& o) {
   std::string key =
-      fmt::format("{}\n{} {} {} {} {} {} {} {} {} {} {}\n", o.model, o.calibration_count,
-                  o.metric + o.metric_command, o.output, o.max_loss, static_cast<int>(o.goal),
-                  fmt::join(o.recipe, ","), o.prune_fraction, o.epochs,
-                  o.calibrator ? CalibratorName(*o.calibrator) : "", o.seed, o.threads);
+      fmt::format("{}\n{}\n{} {}\n{}\n{} {} {} {} {} {} {} {} {}\n{} {} {} {}\n", o.model, o.metric,
+                  o.lower_is_better, o.metric_command, o.output, o.calibration_count, o.max_loss,
+                  static_cast<int>(o.goal), fmt::join(o.recipe, ","), o.prune_fraction, o.epochs,
+                  o.shallower, o.calibrator ? CalibratorName(*o.calibrator) : "", o.seed, o.threads,
+                  o.static_int8.percentile, o.static_int8.symmetric, o.static_int8.per_channel);
   for (const std::string& file :
        {o.model, o.data, o.labels, o.calibration, o.train_data, o.train_labels})
     key += file + " " + FileStamp(file) + "\n";
@@ -140,8 +141,8 @@ class Shrinker {
       }
       MINIM_TRY(tried.profile,
                 CollectProfile(tried.graph, data_.calibration, {.threads = options_.threads}));
-      MINIM_TRY(tried.choice,
-                ChooseStatic(tried.graph, tried.profile, meter, deadline_, options_.calibrator));
+      MINIM_TRY(tried.choice, ChooseStatic(tried.graph, tried.profile, meter, options_.static_int8,
+                                           deadline_, options_.calibrator));
       if (!equalize || tried.choice.error < plan.choice.error) plan = std::move(tried);
     }
     return plan;
@@ -162,10 +163,12 @@ class Shrinker {
                                QuantizeStatic(plan.graph, plan.profile, plan.choice.options)));
     made->detail = Describe(plan, plan.choice.options);
     const bool passed = made->gate.verdict == Verdict::kPass;
-    MINIM_TRY(Tell(progress + 0.2, "measuring the sensitivity of each op"));
     MINIM_TRY(const std::vector<OpSensitivity> sensitivity, Remembered(prefix + "sensitivity", [&] {
                 return MeasureSensitivity(plan.graph, plan.profile, plan.choice.options, meter,
-                                          data_.gate, deadline_);
+                                          data_.gate, deadline_, [&](double share) {
+                                            return Tell(progress + 0.1 + 0.1 * share,
+                                                        "measuring the sensitivity of each op");
+                                          });
               }));
     if (prefix.empty()) {
       report_.profile = plan.profile;
@@ -186,7 +189,7 @@ class Shrinker {
       MINIM_TRY(const Trainee trainee, Trainee::Of(graph, data_.train.labels));
       MINIM_TRY(const Graph quantized,
                 QuantizeStatic(plan.graph, plan.profile, plan.choice.options));
-      FineTuneOptions tune = TuneOptions(trainee, name, 0.65);
+      FineTuneOptions tune = TuneOptions(trainee, name, 0.3);
       tune.learning_rate = kQuantizedRate;
       return QuantizationAwareStep(trainee, plan.graph, quantized, data_.train, tune);
     });
@@ -202,7 +205,7 @@ class Shrinker {
     for (const std::string& step : options_.recipe) {
       if (step == "quantize") {
         if (!passed) continue;  // the model itself is quantized anyway
-        MINIM_TRY(Quantize(passed_name + "-", *passed, 0.7));
+        MINIM_TRY(Quantize(passed_name + "-", *passed, 0.5));
         continue;
       }
       name += (name.empty() ? "" : "-") + Participle(step);
@@ -225,9 +228,11 @@ class Shrinker {
   Result<Graph> TrainStep(const std::string& step, const std::string& name,
                           const std::optional<Graph>& student) {
     MINIM_TRY(const Trainee teacher, Trainee::Of(graph_, data_.train.labels));
-    const FineTuneOptions tune = TuneOptions(teacher, name, 0.7);
+    const FineTuneOptions tune = TuneOptions(teacher, name, 0.4);
     if (step == "distill")
-      return DistillStep(teacher, student, data_.train, options_.prune_fraction, tune);
+      return DistillStep(
+          teacher, student, data_.train,
+          {.parameters = 1 - options_.prune_fraction, .shallower = options_.shallower}, tune);
     MINIM_TRY(const Trainee whole, Trainee::Of(student ? *student : graph_, data_.train.labels));
     const PruneKind kind = step == "magnitude" ? PruneKind::kMagnitude : PruneKind::kChannels;
     return PruneStep(whole, data_.train, kind, options_.prune_fraction, tune);
@@ -276,7 +281,7 @@ class Shrinker {
     for (const std::set<std::string>& floats : FloatSets(sensitivity)) {
       if (OutOfTime()) return {};
       options.keep_float = floats;
-      MINIM_TRY(Tell(0.7, fmt::format("{} ops in FP32", floats.size())));
+      MINIM_TRY(Tell(0.35, fmt::format("{} ops in FP32", floats.size())));
       const auto mixed = QuantizeStatic(plan.graph, plan.profile, options);
       if (!mixed.ok() && mixed.status().code() == StatusCode::kUnsupported) return {};
       MINIM_TRY(VariantReport * made, candidates_->Add(prefix + "int8-mixed", mixed));

@@ -38,6 +38,8 @@ struct ShrinkOptions {
   double prune_fraction = 0.5;            // of the parameters
   int64_t epochs = 2;                     // of each step that trains
   std::optional<Calibrator> calibrator;   // none: what errs least on the calibration samples
+  StaticOptions static_int8;              // percentile, symmetric and per_channel of it count
+  bool shallower = false;                 // distill: also without every second of like blocks
   std::chrono::seconds time_budget{600};  // searches stop there; what is begun is finished
   uint64_t seed = 1;
   int threads = 1;

@@ -38,6 +38,9 @@ Status ReadSection(const toml::table& root, const Path& folder, ShrinkOptions& o
   MINIM_TRY(section.Read("calibration_count", options.calibration_count));
   MINIM_TRY(section.Read("prune_fraction", options.prune_fraction));
   MINIM_TRY(section.Read("epochs", options.epochs));
+  MINIM_TRY(section.Read("shallower", options.shallower));
+  MINIM_TRY(section.Read("percentile", options.static_int8.percentile));
+  MINIM_TRY(section.Read("symmetric", options.static_int8.symmetric));
   MINIM_TRY(section.Read("goal", goal));
   MINIM_TRY(section.Read("recipe", recipe));
   MINIM_TRY(section.Read("calibrator", calibrator));

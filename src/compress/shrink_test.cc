@@ -203,6 +203,29 @@ TEST_F(ShrinkTest, RecipesAreOneGatedChain) {
   EXPECT_TRUE(last->kept) << last->reason;
 }
 
+TEST_F(ShrinkTest, StaticInt8IsAsAskedFor) {
+  options_.static_int8.symmetric = true;
+  options_.static_int8.per_channel = false;
+  options_.goal = ShrinkGoal::kBytes;
+  options_.max_loss = 0.3;
+  const auto report = Shrink(options_);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  ASSERT_TRUE(Find(*report, "int8")->kept) << Find(*report, "int8")->reason;
+  const Graph graph = ImportOnnx((folder_ / "model/1/variants/int8.onnx").string()).value();
+  int rounded = 0;
+  for (const Node& node : graph.nodes) {
+    if (!node.Is("QuantizeLinear")) continue;
+    ++rounded;
+    EXPECT_EQ(graph.constant(node.input(2))->dtype(), DType::i8);
+    EXPECT_EQ(graph.constant(node.input(2))->as<int8_t>()[0], 0);
+  }
+  EXPECT_GT(rounded, 0);
+  for (const Node& node : graph.nodes)
+    if (node.Is("DequantizeLinear")) {
+      EXPECT_EQ(graph.constant(node.input(1))->size(), 1);
+    }
+}
+
 TEST_F(ShrinkTest, RecipesNeedDataToTrainOn) {
   options_.recipe = {"distill"};
   EXPECT_NE(ErrorOf(options_).find("--train-data"), std::string::npos);

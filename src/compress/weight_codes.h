@@ -11,17 +11,21 @@ struct QuantizedWeights {
   Tensor values;              // s8, the dims of the weights
   std::vector<float> scales;  // per channel of `axis`
 };
-/// Symmetric per channel: scale = max|w|/127, never below `least_scale[channel]` if given.
+/// Of an integer bias, in steps: safely inside int32 after rounding.
+inline constexpr float kMostBias = 2147483000.0f;
+
+/// Symmetric per channel, or of axis -1 with one scale: max|w|/127, never below
+/// `least_scale[channel]` if given.
 QuantizedWeights QuantizeWeights(const Tensor& weights, int axis,
                                  const std::vector<float>& least_scale = {});
 
-/// A view of weights as [outer, channels, inner] around an axis.
+/// A view of weights as [outer, channels, inner] around an axis; of axis -1 all is one channel.
 struct ChannelRuns {
   int64_t outer = 1, channels = 1, inner = 1;
 
   ChannelRuns(const Dims& dims, int axis)
-      : outer(dims.Elements(0, axis)),
-        channels(dims[axis]),
+      : outer(axis < 0 ? 1 : dims.Elements(0, axis)),
+        channels(axis < 0 ? 1 : dims[axis]),
         inner(dims.Elements(axis + 1, dims.rank())) {}
 
   /// f(channel, first element, elements) for every run.

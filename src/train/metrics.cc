@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "core/dtype.h"
 #include "core/stats.h"
@@ -154,8 +155,7 @@ class Tally {
 
 }  // namespace
 
-Result<Tensor> Predict(const Session& session, DataSource& data, size_t output,
-                       const std::function<void(double)>& progress) {
+Result<Tensor> Predict(const Session& session, DataSource& data, size_t output) {
   Tensor all;
   int64_t done = 0;
   MINIM_TRY(ForEachBatch(
@@ -175,7 +175,6 @@ Result<Tensor> Predict(const Session& session, DataSource& data, size_t output,
         std::copy_n(scores.as<float>().data(), count * width,
                     all.as<float>().data() + done * width);
         done += count;
-        if (progress) progress(static_cast<double>(done) / static_cast<double>(data.size()));
         return {};
       }));
   return all;

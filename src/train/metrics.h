@@ -1,7 +1,6 @@
 // Metrics of a model over a data set.
 #pragma once
 
-#include <functional>
 #include <vector>
 
 #include "data/dataset.h"
@@ -11,11 +10,10 @@
 namespace minim {
 
 /// Output `output` for every sample, in order, as f32 [samples, ...]. Runs in batches of 100, or of
-/// the size that the model fixes; `progress` is told the fraction done.
+/// the size that the model fixes.
 /// Errors: those of the model; kInvalidArgument where the output's first dim does not count
 /// samples.
-Result<Tensor> Predict(const Session& session, DataSource& data, size_t output = 0,
-                       const std::function<void(double)>& progress = {});
+Result<Tensor> Predict(const Session& session, DataSource& data, size_t output = 0);
 
 /// The probability that a positive sample scores above a negative one, a tie counting half: the
 /// area under the ROC curve, by ranks. Negative when all samples are of one kind or a score is NaN.
