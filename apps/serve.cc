@@ -24,6 +24,7 @@ struct Flags {
   double grace_seconds = 0;
   double timeout_seconds = 60;
   double poll_seconds = 5;
+  double slow_ms = -1;
   std::string control = "none";
   std::string cache_bytes = "256MiB";
   std::string max_body = "64MiB";
@@ -82,6 +83,9 @@ Result<ServerOptions> ToOptions(const Flags& flags) {
   MINIM_TRY(options.poll_interval, ToDuration(flags.poll_seconds, 1, "--poll-seconds"));
   if (options.poll_interval == serve::Duration())
     return InvalidArgument("--poll-seconds: found 0, expected more");
+  if (flags.slow_ms >= 0) {
+    MINIM_TRY(options.slow_log, ToDuration(flags.slow_ms, 1e-3, "--slow-log-ms"));
+  }
   if (flags.control == "poll") options.control = serve::ModelControl::kPoll;
   if (flags.control == "explicit") options.control = serve::ModelControl::kExplicit;
   if (flags.control != "explicit" && !options.load_models.empty())
@@ -146,6 +150,8 @@ void AddServerFlags(CLI::App& verb, Flags& flags) {
       ->capture_default_str();
   verb.add_option("--load-model", server.load_models,
                   "explicit: load at start-up; repeatable, '*': all");
+  verb.add_option("--slow-log-ms", flags.slow_ms,
+                  "Log requests that take at least so long, with their phases");
   verb.add_option("--poll-seconds", flags.poll_seconds, "poll: how often to look")
       ->capture_default_str();
   verb.add_flag("--bf16", server.offer_bf16, "Also offer the tier bf16, made from model.onnx");

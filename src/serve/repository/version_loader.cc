@@ -25,9 +25,10 @@ Status CheckAlike(const Model& reference, const Model& variant) {
 }
 
 std::function<void(const RunReport&)> CountRuns(std::shared_ptr<ModelStats> stats,
-                                                std::shared_ptr<ModelMetrics> metrics) {
-  return [stats, metrics](const RunReport& report) {
-    metrics->ObserveRun(report.rows, report.cold, report.ok);
+                                                std::shared_ptr<ModelMetrics> metrics,
+                                                int64_t max_rows) {
+  return [stats, metrics, max_rows](const RunReport& report) {
+    metrics->ObserveRun(report.rows, max_rows, report.cold, report.ok);
     stats->execution_count += 1;
     stats->inference_count += static_cast<uint64_t>(report.rows);
   };
@@ -98,7 +99,7 @@ Result<std::shared_ptr<ServedTier>> VersionLoader::LoadTier(const ServedVersion&
   tier->model = model;
   tier->metrics = metrics_->ForModel(version.model, version.version, source.tier);
   MINIM_TRY(BatcherOptions options, BatcherOptionsOf(*version.config->Get()));
-  options.on_run = CountRuns(version.stats, tier->metrics);
+  options.on_run = CountRuns(version.stats, tier->metrics, options.bounds.max_batch);
   tier->batcher = std::make_unique<Batcher>(model, std::move(options));
   MINIM_TRY(tier->batcher->Warm());
   return tier;
