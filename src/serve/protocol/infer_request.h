@@ -33,6 +33,8 @@ struct InferRequest {
   bool use_cache = true;
   bool use_batching = true;
   std::optional<uint64_t> timeout_us;
+  /// 1 is the highest; 0 or nothing: the default.
+  uint64_t priority = 0;
 };
 
 /// Parses a body. `json_length` is the Inference-Header-Content-Length field, empty without one.
