@@ -25,6 +25,13 @@ bool MayMerge(const QueuedJob& a, const QueuedJob& b) {
   return true;
 }
 
+// As far as `enough`.
+int64_t RowsOf(const SortedJobs& jobs, int64_t enough) {
+  int64_t rows = 0;
+  for (size_t i = 0; i < jobs.size() && rows < enough; ++i) rows += jobs[i].job->rows;
+  return rows;
+}
+
 // Equal for jobs that may merge.
 size_t KindOf(const QueuedJob& queued) {
   size_t kind = 0;
@@ -55,7 +62,7 @@ class JobQueue::Order {
   QueuedJob* Next() {
     int level = NextLevel(0);
     if (level > kLate) return nullptr;
-    if (level < kLate && credit_ > 0) level = FirstDueLevel(level);
+    if (level < kLate && credit_ >= 1) level = FirstDueLevel(level);
     QueuedJob* job = At(level);
     ++at_[static_cast<size_t>(level)];
     if (lowest_ > highest_ && level < kLate) {
@@ -244,7 +251,7 @@ void JobQueue::FindTurns() {
   for (Group& group : groups_) {
     if (group.empty()) continue;
     const QueuedJob* first = OrderOf(group).Next();
-    const bool any_level = credit_ > 0 && first->level < kLate;
+    const bool any_level = credit_ >= 1 && first->level < kLate;
     turns_.push_back({any_level ? 0 : first->level, first->due, first->sequence, &group});
   }
   std::make_heap(turns_.begin(), turns_.end(), Later);
@@ -255,17 +262,19 @@ void JobQueue::Defer(Group& group, int64_t count, const Outlook& outlook) {
   std::vector<QueuedJob*> late;
   Order order = OrderOf(group);
   for (int64_t i = 0; i < count; ++i) late.push_back(order.Next());
-  for (QueuedJob* job : late) {
-    Unlink(*job);
-    job->level = kLate;
-    Link(*job);
-    if (outlook.late_limit == Duration::max()) continue;
-    const TimePoint limit = job->due + outlook.late_limit;
-    if (job->leaves <= limit) continue;
-    by_leave_.Erase(job->leaves, job);
-    job->leaves = limit;
-    by_leave_.Insert(limit, job);
-  }
+  for (QueuedJob* job : late) MakeLate(*job, outlook);
+}
+
+void JobQueue::MakeLate(QueuedJob& job, const Outlook& outlook) {
+  Unlink(job);
+  job.level = kLate;
+  Link(job);
+  if (outlook.late_limit == Duration::max()) return;
+  const TimePoint limit = job.due + outlook.late_limit;
+  if (job.leaves <= limit) return;
+  by_leave_.Erase(job.leaves, &job);
+  job.leaves = limit;
+  by_leave_.Insert(limit, &job);
 }
 
 // Whole requests in their order, as long as they fit; always at least one.
@@ -283,10 +292,27 @@ void JobQueue::TakeRows(Group& group, int64_t rows, Choice& choice) {
     (IsCancelled(*job) ? choice.dropped : choice.batch).push_back(Remove(*job));
 }
 
+// What cannot be in time even in the run that comes next becomes late: it must not make that run
+// smaller.
+void JobQueue::DeferHopeless(Group& group, const BatchOptions& bounds, const Outlook& outlook,
+                             TimePoint now) {
+  int64_t before = 0;
+  for (size_t level = 0; level < kLate; ++level) {
+    SortedJobs& jobs = group.levels[level];
+    while (!jobs.empty()) {
+      const int64_t rows = std::min(bounds.max_batch, before + jobs.front().job->rows);
+      if (now + outlook.latency->High(rows) <= jobs.front().key) break;
+      MakeLate(*jobs.front().job, outlook);
+    }
+    if (!jobs.empty()) before += RowsOf(jobs, bounds.max_batch);
+  }
+}
+
 // True if something was taken.
 bool JobQueue::AskGroup(Group& group, const BatchPolicy& policy, const BatchOptions& bounds,
                         const Outlook& outlook, TimePoint now, Choice& choice) {
   BatchDecision decision{.rows = 1, .reason = ReleaseReason::kAlone};
+  if (policy.keeps_target && !outlook.latency->empty()) DeferHopeless(group, bounds, outlook, now);
   while (!group.alone) {
     decision = policy.next(bounds, ViewOf(group, policy, bounds, outlook), now);
     if (decision.skip > 0) Defer(group, decision.skip, outlook);

@@ -90,6 +90,9 @@ class JobQueue {
   void DropIdleGroups();
   Order OrderOf(const Group& group) const;
   void Defer(Group& group, int64_t count, const Outlook& outlook);
+  void DeferHopeless(Group& group, const BatchOptions& bounds, const Outlook& outlook,
+                     TimePoint now);
+  void MakeLate(QueuedJob& job, const Outlook& outlook);
   QueueView ViewOf(const Group& group, const BatchPolicy& policy, const BatchOptions& bounds,
                    const Outlook& outlook);
   void TakeRows(Group& group, int64_t rows, Choice& choice);

@@ -13,6 +13,7 @@ constexpr int kMemory = 16;  // runs over which a bucket averages
 constexpr int64_t kForget = 256;
 constexpr double kHiccup = 1.25;    // a run counts as at most this many times what was expected
 constexpr double kClearly = 0.1;    // by which fewer rows must be better
+constexpr int kKnown = 4;           // runs of a size from which on its spread counts
 constexpr double kQuantile = 0.95;  // of High
 constexpr double kQuantileStep = 0.02;
 constexpr double kMaxSpread = 2;
@@ -31,13 +32,13 @@ void LatencyModel::Observe(int64_t rows, Duration time) {
   const double expected = Seconds(size);
   double seconds = std::max(ToSeconds(time), 1e-9);
   ++observations_;
-  if (expected > 0) {
+  Bucket& bucket = buckets_[static_cast<size_t>(BucketOf(rows, kBuckets))];
+  if (bucket.count > 0 && observations_ - bucket.last > kForget) bucket = {};
+  if (bucket.count >= kKnown) {
     const bool above = seconds > spread_ * expected * (1 + 1e-6);
     spread_ =
         std::clamp(spread_ + kQuantileStep * (above ? kQuantile : kQuantile - 1), 1.0, kMaxSpread);
   }
-  Bucket& bucket = buckets_[static_cast<size_t>(BucketOf(rows, kBuckets))];
-  if (bucket.count > 0 && observations_ - bucket.last > kForget) bucket = {};
   bucket.last = observations_;
   const double measured = seconds;
   if (expected > 0) seconds = std::min(seconds, std::max(kHiccup * expected, bucket.before));
@@ -53,11 +54,15 @@ void LatencyModel::Rebuild() {
   knot_count_ = 0;
   for (const Bucket& bucket : buckets_) {
     if (bucket.count == 0 || observations_ - bucket.last > kForget) continue;
-    knots_[static_cast<size_t>(knot_count_++)] = {bucket.rows, bucket.seconds};
+    knots_[static_cast<size_t>(knot_count_++)] = {bucket.rows, bucket.seconds, bucket.last};
   }
-  // Fewer rows never take longer: they could be padded.
-  for (int i = knot_count_ - 2; i >= 0; --i)
-    knots_[i].seconds = std::min(knots_[i].seconds, knots_[i + 1].seconds);
+  // Fewer rows never take longer: they could be padded. Of two that say so, the later is right.
+  for (int i = 1; i < knot_count_; ++i) {
+    if (knots_[i].seconds >= knots_[i - 1].seconds) continue;
+    if (knots_[i].last < knots_[i - 1].last) knots_[i].seconds = knots_[i - 1].seconds;
+    for (int j = i - 1; j >= 0; --j)
+      knots_[j].seconds = std::min(knots_[j].seconds, knots_[i].seconds);
+  }
   const Knot& first = knots_[0];
   const Knot& last = knots_[static_cast<size_t>(knot_count_ - 1)];
   beyond_slope_ = last.seconds / last.rows;

@@ -53,6 +53,7 @@ class LatencyModel {
   };
   struct Knot {
     double rows = 0, seconds = 0;
+    int64_t last = 0;
   };
 
   double Seconds(double rows) const;

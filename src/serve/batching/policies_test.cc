@@ -128,8 +128,7 @@ TEST(BatchPoliciesTest, AdaptiveTakesFewerRowsWhereMoreAreNotWorthTheirTime) {
   const TimePoint now = TimePoint() + std::chrono::hours(1);
   LatencyModel latency;
   for (int64_t rows : {1, 2, 4}) latency.Observe(rows, milliseconds(2));
-  for (int i = 0; i < 30; ++i)
-    for (int64_t rows : {5, 8}) latency.Observe(rows, milliseconds(10));
+  for (int i = 0; i < 30; ++i) latency.Observe(8, milliseconds(10));
   const std::vector<Waiting> head(8, {1, now + milliseconds(50)});
   const BatchDecision decision =
       Adaptive({.max_batch = 8},
