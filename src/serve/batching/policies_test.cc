@@ -44,12 +44,12 @@ constexpr Row kTable[] = {
     {"time-window", "a deadline shortens the wait", 3, 10, 30, 0, 22},
 };
 
-// 8 ms for up to 8 rows, then linear: 16 rows take 32 ms, because they were observed to.
+// 8 ms for up to 8 rows, then a millisecond for each.
 LatencyModel Latency() {
   LatencyModel latency;
   for (int64_t rows : {1, 2, 4, 8}) latency.Observe(rows, milliseconds(8));
   for (int i = 0; i < 30; ++i)
-    for (int64_t rows : {16, 32, 50}) latency.Observe(rows, milliseconds(2 * rows));
+    for (int64_t rows : {16, 32, 50}) latency.Observe(rows, milliseconds(rows));
   return latency;
 }
 

@@ -43,7 +43,8 @@ TEST(BatchSettingsTest, ErrorsNameTheField) {
       {R"({"max_queue_rows":0})", "max_queue_rows"},
       {R"({"max_bach":3})", "max_bach"},
       {R"({"max_batch":3,"max_batch":4})", "max_batch"},
-      {R"({"max_batch":3}{)", "closing brace"},
+      {R"({"max_batch":3} 7 {})", "closing brace"},
+      {R"({"max_batch":3}{)", "batch settings"},
       {R"([1])", "batch settings"},
       {"", "batch settings"},
   };
