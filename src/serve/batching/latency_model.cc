@@ -11,6 +11,7 @@ constexpr int kMemory = 16;  // runs over which a bucket averages
 // Runs of other sizes after which a bucket is too old: then the line between its neighbours stands,
 // and a size that was once unlucky gets another chance.
 constexpr int64_t kForget = 256;
+constexpr int64_t kForgetNew = 16;  // the same for one that had few runs
 constexpr double kHiccup = 1.25;    // a run counts as at most this many times what was expected
 constexpr double kClearly = 0.1;    // by which fewer rows must be better
 constexpr int kKnown = 4;           // runs of a size from which on its spread counts
@@ -18,11 +19,13 @@ constexpr double kQuantile = 0.95;  // of High
 constexpr double kQuantileStep = 0.02;
 constexpr double kMaxSpread = 2;
 
+// A power of two ends its bucket: what takes a step up, does so above one.
 int BucketOf(int64_t rows, int count) {
-  const auto n = static_cast<uint64_t>(rows);
+  if (rows == 1) return 0;
+  const auto n = static_cast<uint64_t>(rows - 1);
   const int octave = std::bit_width(n) - 1;
   const double half = std::ldexp(1.4142135623730951, octave);
-  return std::min(count - 1, 2 * octave + (static_cast<double>(rows) >= half ? 1 : 0));
+  return std::min(count - 1, 1 + 2 * octave + (static_cast<double>(n) >= half ? 1 : 0));
 }
 
 }  // namespace
@@ -33,7 +36,7 @@ void LatencyModel::Observe(int64_t rows, Duration time) {
   double seconds = std::max(ToSeconds(time), 1e-9);
   ++observations_;
   Bucket& bucket = buckets_[static_cast<size_t>(BucketOf(rows, kBuckets))];
-  if (bucket.count > 0 && observations_ - bucket.last > kForget) bucket = {};
+  if (Forgotten(bucket)) bucket = {};
   if (bucket.count >= kKnown) {
     const bool above = seconds > spread_ * expected * (1 + 1e-6);
     spread_ =
@@ -41,19 +44,29 @@ void LatencyModel::Observe(int64_t rows, Duration time) {
   }
   bucket.last = observations_;
   const double measured = seconds;
-  if (expected > 0) seconds = std::min(seconds, std::max(kHiccup * expected, bucket.before));
-  bucket.before = measured;
-  // The first runs count fully, later ones a sixteenth, so that the estimate follows the machine.
+  // The fastest of the first runs stands for them, later ones count a sixteenth, so that the
+  // estimate follows the machine.
   bucket.count = std::min(bucket.count + 1, kMemory);
-  bucket.rows += (size - bucket.rows) / bucket.count;
-  bucket.seconds += (seconds - bucket.seconds) / bucket.count;
+  if (bucket.count >= kKnown) {
+    seconds = std::min(seconds, std::max(kHiccup * expected, bucket.before));
+    bucket.rows += (size - bucket.rows) / bucket.count;
+    bucket.seconds += (seconds - bucket.seconds) / bucket.count;
+  } else if (bucket.count == 1 || seconds < bucket.seconds) {
+    bucket.rows = size;
+    bucket.seconds = seconds;
+  }
+  bucket.before = measured;
   Rebuild();
+}
+
+bool LatencyModel::Forgotten(const Bucket& bucket) const {
+  return observations_ - bucket.last > (bucket.count < kKnown ? kForgetNew : kForget);
 }
 
 void LatencyModel::Rebuild() {
   knot_count_ = 0;
   for (const Bucket& bucket : buckets_) {
-    if (bucket.count == 0 || observations_ - bucket.last > kForget) continue;
+    if (bucket.count == 0 || Forgotten(bucket)) continue;
     knots_[static_cast<size_t>(knot_count_++)] = {bucket.rows, bucket.seconds, bucket.last};
   }
   // Fewer rows never take longer: they could be padded. Of two that say so, the later is right.

@@ -57,6 +57,7 @@ class LatencyModel {
   };
 
   double Seconds(double rows) const;
+  bool Forgotten(const Bucket& bucket) const;
   void Rebuild();
   template <typename Value>
   int64_t Best(int64_t most, double margin, Value value) const;
