@@ -150,6 +150,13 @@ std::vector<JobPtr> BatchScheduler::TakeDead(TimePoint now) {
   return dead;
 }
 
+std::vector<JobPtr> BatchScheduler::TakeAll() {
+  std::vector<JobPtr> all = queue_.TakeAll();
+  for (JobPtr& job : pushed_out_) all.push_back(std::move(job));
+  pushed_out_.clear();
+  return all;
+}
+
 int BatchScheduler::Begin(const std::vector<JobPtr>& batch, TimePoint now) {
   const auto idle = std::find(ends_.begin(), ends_.end(), TimePoint::min());
   MINIM_CHECK(idle != ends_.end());

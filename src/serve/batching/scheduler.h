@@ -49,7 +49,7 @@ class BatchScheduler {
   JobQueue::Choice Next(TimePoint now);
   /// Jobs that will not run: past their deadline, cancelled, or pushed out by others.
   std::vector<JobPtr> TakeDead(TimePoint now);
-  std::vector<JobPtr> TakeAll() { return queue_.TakeAll(); }
+  std::vector<JobPtr> TakeAll();
   std::optional<TimePoint> NextDeadline() const { return queue_.NextDeadline(); }
 
   /// A run of what Next gave begins; returns its instance. Needs one that is idle.
