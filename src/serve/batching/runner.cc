@@ -16,20 +16,6 @@ std::vector<ConstView> ViewsOf(const std::vector<Tensor>& tensors) {
   return views;
 }
 
-// The model's input dims for n rows, or nothing if other dims are open too.
-std::optional<std::vector<Dims>> DimsFor(const Model& model, bool batchable, int64_t rows) {
-  std::vector<Dims> all;
-  for (const TensorInfo& info : model.inputs()) {
-    if (!info.ranked || info.dims.size() > static_cast<size_t>(kMaxRank)) return std::nullopt;
-    Dims dims(info.dims);
-    if (batchable) dims[0] = rows;
-    for (const int64_t size : dims)
-      if (size < 0) return std::nullopt;
-    all.push_back(dims);
-  }
-  return all;
-}
-
 // Two sets of dims that share one would at worst not be counted as cold.
 class DimsDigest {
  public:
@@ -176,7 +162,7 @@ Result<std::vector<Tensor>> BatchRunner::RunModel(const std::vector<Tensor>& inp
 }
 
 Status BatchRunner::Warm(int64_t rows) {
-  const auto all = DimsFor(*model_, batchable_, rows);
+  const auto all = DimsForRows(*model_, rows);
   if (!all) return {};
   DimsDigest digest;
   for (const Dims& dims : *all) digest.Add(dims);

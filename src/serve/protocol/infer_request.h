@@ -35,6 +35,8 @@ struct InferRequest {
   std::optional<uint64_t> timeout_us;
   /// 1 is the highest; 0 or nothing: the default.
   uint64_t priority = 0;
+  /// Parameters whose names mean nothing here, if their values are text: a rollout may go by one.
+  std::vector<std::pair<std::string, std::string>> texts;
 };
 
 /// Parses a body. `json_length` is the Inference-Header-Content-Length field, empty without one.
