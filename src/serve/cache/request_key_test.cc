@@ -35,16 +35,10 @@ TEST(RequestKeyTest, EveryPartCounts) {
       [](Request& r) { r.generation = 2; },
       [](Request& r) { r.names[0] = "c"; },
       [](Request& r) { r.inputs[0].as<float>()[1] = 4; },
-      [](Request& r) {
-        r.inputs[0] = r.inputs[0].Reshaped({1, 2});
-      },
-      [](Request& r) {
-        r.inputs[0] = Tensor::From<int32_t>({2}, {0x3f800000, 0x40000000});
-      },
+      [](Request& r) { r.inputs[0] = r.inputs[0].Reshaped({1, 2}); },
+      [](Request& r) { r.inputs[0] = Tensor::From<int32_t>({2}, {0x3f800000, 0x40000000}); },
       [](Request& r) { r.outputs = {}; },
-      [](Request& r) {
-        r.outputs = {"y", "z"};
-      },
+      [](Request& r) { r.outputs = {"y", "z"}; },
       [](Request& r) { std::swap(r.inputs[0], r.inputs[1]); },
   };
   for (size_t i = 0; i < changes.size(); ++i) {
