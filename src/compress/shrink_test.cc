@@ -24,7 +24,7 @@ class ShrinkTest : public testing::Test {
     std::filesystem::remove_all(folder_);
     std::filesystem::create_directories(folder_);
     options_.model = folder_ / "given.onnx";
-    options_.data = folder_ / "x.npy";
+    options_.data = {folder_ / "x.npy"};
     options_.labels = folder_ / "y.npy";
     options_.out = folder_ / "model";
     WriteModel();
@@ -58,7 +58,7 @@ class ShrinkTest : public testing::Test {
       const float* row = scores.as<float>().data() + i * 5;
       y.as<int64_t>()[i] = std::max_element(row, row + 5) - row;
     }
-    ASSERT_TRUE(WriteNpy(options_.data, x.view()).ok());
+    ASSERT_TRUE(WriteNpy(options_.data[0], x.view()).ok());
     ASSERT_TRUE(WriteNpy(options_.labels, y.view()).ok());
   }
 
@@ -270,13 +270,13 @@ TEST_F(ShrinkTest, BadInputIsOneClearLineAndWritesNothing) {
 
   options = options_;
   ASSERT_TRUE(WriteNpy(folder_ / "flat.npy", Tensor(DType::f32, {600, 63}).view()).ok());
-  options.data = folder_ / "flat.npy";
+  options.data = {folder_ / "flat.npy"};
   EXPECT_NE(ErrorOf(options).find("cannot be read as"), std::string::npos);
 
   Tensor nan(DType::f32, {600, 1, 8, 8});
   nan.as<float>()[64 * 17 + 3] = NAN;
   ASSERT_TRUE(WriteNpy(folder_ / "nan.npy", nan.view()).ok());
-  options.data = folder_ / "nan.npy";
+  options.data = {folder_ / "nan.npy"};
   EXPECT_NE(ErrorOf(options).find("sample 17 holds nan"), std::string::npos);
 
   options = options_;
