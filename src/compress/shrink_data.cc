@@ -60,16 +60,23 @@ std::string NamesOf(const std::vector<DataInput>& inputs) {
 Result<std::vector<std::string>> FilesOf(const std::vector<DataInput>& inputs,
                                          const std::vector<std::string>& given) {
   std::vector<std::string> files(inputs.size());
+  const auto put = [&](size_t i, const std::string& file) -> Status {
+    if (!files[i].empty())
+      return InvalidArgument("input '{}' was given twice: {} and {}", inputs[i].name, files[i],
+                             file);
+    files[i] = file;
+    return {};
+  };
   for (const std::string& text : given) {
     const std::string name = text.substr(0, text.find('='));
     const auto named = std::find_if(inputs.begin(), inputs.end(),
                                     [&](const DataInput& input) { return input.name == name; });
     if (named != inputs.end() && name.size() < text.size()) {
-      files[static_cast<size_t>(named - inputs.begin())] = text.substr(name.size() + 1);
+      MINIM_TRY(put(static_cast<size_t>(named - inputs.begin()), text.substr(name.size() + 1)));
     } else if (inputs.size() == 1) {
-      files[0] = text;
+      MINIM_TRY(put(0, text));
     } else if (text.ends_with(".npz")) {
-      for (size_t i = 0; i < inputs.size(); ++i) files[i] = text + ":" + inputs[i].name;
+      for (size_t i = 0; i < inputs.size(); ++i) MINIM_TRY(put(i, text + ":" + inputs[i].name));
     } else {
       return InvalidArgument(
           "{}: of which input? The model has {}; write NAME=FILE for each, or one .npz with arrays "
@@ -222,6 +229,10 @@ Result<ShrinkData> ReadShrinkData(const Graph& model, const ShrinkOptions& optio
   ShrinkData data;
   MINIM_TRY(data.feedback, FeedbackOf(model, options.states, options.sequence_length));
   MINIM_TRY(const std::vector<DataInput> inputs, DataInputs(model, data.feedback));
+  if (!data.feedback.empty() && !options.train_data.empty())
+    return InvalidArgument(
+        "train-data: a model with states is not trained, as a step knows nothing of the gradient "
+        "through time; train it on windows before it is exported");
   MINIM_TRY(data.gate, ReadPart(inputs, model, options.data, options.labels));
   if (options.calibration.empty()) {
     MINIM_TRY(SplitOff(data, options));

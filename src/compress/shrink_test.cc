@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "compress/testing/input_models.h"
 #include "core/philox.h"
 #include "data/npy.h"
 #include "minim/session.h"
@@ -201,6 +202,48 @@ TEST_F(ShrinkTest, RecipesAreOneGatedChain) {
   ASSERT_NE(last, nullptr);
   EXPECT_LT(last->bytes, pruned->bytes);
   EXPECT_TRUE(last->kept) << last->reason;
+}
+
+TEST_F(ShrinkTest, TrainingCutShortIsSaid) {
+  options_.train_data = options_.data;
+  options_.train_labels = options_.labels;
+  options_.recipe = {"distill"};
+  options_.epochs = 100000;
+  options_.time_budget = std::chrono::seconds(0);
+  const auto report = Shrink(options_);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  const VariantReport* distilled = Find(*report, "distilled");
+  ASSERT_NE(distilled, nullptr);
+  EXPECT_NE(distilled->detail.find("loss "), std::string::npos) << distilled->detail;
+  EXPECT_NE(distilled->detail.find("cut short by the time budget"), std::string::npos)
+      << distilled->detail;
+}
+
+// Two towers: every step of a recipe, judged on targets of the model's own.
+TEST_F(ShrinkTest, RecipesTrainModelsOfSeveralInputs) {
+  const Graph graph = TowersNet();
+  ASSERT_TRUE(WriteFileAtomic(options_.model, SerializeOnnx(graph).value()).ok());
+  const Tensor user = NormalTensor({640, 8}, 3, 1), item = NormalTensor({640, 5}, 4, 1);
+  const Tensor score = RunAll(graph, {user, item})[0];
+  std::string files[] = {folder_ / "u.npy", folder_ / "i.npy"};
+  ASSERT_TRUE(WriteNpy(files[0], user.view()).ok());
+  ASSERT_TRUE(WriteNpy(files[1], item.view()).ok());
+  ASSERT_TRUE(WriteNpy(options_.labels, score.view()).ok());
+  options_.data = {"item=" + files[1], "user=" + files[0]};
+  options_.train_data = options_.data;
+  options_.train_labels = options_.labels;
+  options_.recipe = {"prune", "distill", "quantize"};
+  options_.metric = "cosine";
+  options_.max_loss = 0.5;
+  options_.goal = ShrinkGoal::kBytes;
+  options_.epochs = 8;
+  const auto report = Shrink(options_);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  const VariantReport *whole = Find(*report, "fp32"), *last = nullptr;
+  ASSERT_NE(last = Find(*report, "pruned-distilled-int8"), nullptr);
+  EXPECT_LT(last->bytes, 0.5 * static_cast<double>(whole->bytes)) << last->reason;
+  EXPECT_EQ(last->gate.verdict, Verdict::kPass) << last->gate.variant << " " << last->detail;
+  EXPECT_GT(whole->arena_bytes.at(32), whole->arena_bytes.at(1));
 }
 
 TEST_F(ShrinkTest, StaticInt8IsAsAskedFor) {

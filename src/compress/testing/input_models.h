@@ -36,7 +36,7 @@ inline Graph TokenNet() {
   const ValueId k = b.Emit("MatMul", {x, Weights(b, {kWidth, kWidth}, 3)});
   const ValueId v = b.Emit("MatMul", {x, Weights(b, {kWidth, kWidth}, 4)});
   const ValueId scores = b.Mul(b.Emit("MatMul", {q, b.Transpose(k, {0, 2, 1})}), 0.05);
-  const ValueId hidden = b.Mul(b.Add(b.Mul(shown, -1), 1), -1e4);
+  const ValueId hidden = b.Mul(b.Add(b.Mul(shown, -1.0), 1.0), -1e4);
   const ValueId masked = b.Add(scores, b.Emit("Unsqueeze", {hidden, b.Ints({1})}));
   const ValueId p = b.Emit("Softmax", {masked}, {{"axis", int64_t{-1}}});
   const ValueId mixed = b.Emit("MatMul", {p, v});
