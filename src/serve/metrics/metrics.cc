@@ -20,6 +20,10 @@ const Histogram::BucketBoundaries kSeconds = {0.00001, 0.00002, 0.00005, 0.0001,
                                               0.1,     0.2,     0.5,     1,      2,      5};
 const Histogram::BucketBoundaries kRows = {1, 2, 4, 8, 16, 32, 64, 128, 256};
 
+double Share(uint64_t part, uint64_t whole, double of_nothing) {
+  return whole == 0 ? of_nothing : static_cast<double>(part) / static_cast<double>(whole);
+}
+
 double Seconds(Duration time) { return std::chrono::duration<double>(time).count(); }
 
 }  // namespace
@@ -44,6 +48,12 @@ class Metrics::Impl {
   Gauge& cache_bytes = OneGauge("minim_cache_bytes", "Bytes held by the prediction cache.");
   Gauge& cache_entries = OneGauge("minim_cache_entries", "Answers held by the prediction cache.");
   Gauge& evictions = OneGauge("minim_cache_evictions", "Answers that left the cache for others.");
+  Gauge& hit_rate = OneGauge("minim_cache_hit_rate", "Hits over look-ups, since the start.");
+  Gauge& saved = OneGauge("minim_cache_saved_seconds", "What computing the hits took at first.");
+  Gauge& shared_failures =
+      OneGauge("minim_cache_shared_failures", "Connections to a shared cache that were lost.");
+  Gauge& shared_skipped =
+      OneGauge("minim_cache_shared_skipped", "Look-ups made without the shared cache.");
   Gauge& stored_ratio = OneGauge("minim_cache_stored_ratio", "Stored over raw bytes of answers.");
   Gauge& connections = OneGauge("minim_connections", "Open client connections.");
   Gauge& ready = OneGauge("minim_ready", "1 if the server takes requests.");
@@ -128,10 +138,15 @@ void Metrics::CountOther(int http_status) {
 }
 
 std::string Metrics::Text(const Gauges& gauges) {
-  impl_->cache_bytes.Set(gauges.cache_bytes);
-  impl_->cache_entries.Set(gauges.cache_entries);
-  impl_->evictions.Set(gauges.cache_evictions);
-  impl_->stored_ratio.Set(gauges.cache_stored_ratio);
+  const CacheStats& cache = gauges.cache;
+  impl_->cache_bytes.Set(static_cast<double>(cache.bytes));
+  impl_->cache_entries.Set(static_cast<double>(cache.entries));
+  impl_->evictions.Set(static_cast<double>(cache.evictions));
+  impl_->hit_rate.Set(Share(cache.hits, cache.hits + cache.misses, 0));
+  impl_->saved.Set(Seconds(cache.saved));
+  impl_->shared_failures.Set(static_cast<double>(cache.failures));
+  impl_->shared_skipped.Set(static_cast<double>(cache.skipped));
+  impl_->stored_ratio.Set(Share(cache.stored_bytes, cache.raw_bytes, 1));
   impl_->connections.Set(gauges.connections);
   impl_->ready.Set(gauges.ready);
   return prometheus::TextSerializer().Serialize(impl_->registry.Collect());

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "serve/cache/prediction_cache.h"
 #include "serve/model.h"
 
 namespace minim::serve {
@@ -22,10 +23,7 @@ class ModelMetrics {
 
 /// Readings taken when the text is written.
 struct Gauges {
-  double cache_bytes = 0;
-  double cache_entries = 0;
-  double cache_evictions = 0;
-  double cache_stored_ratio = 1;
+  CacheStats cache;
   double connections = 0;
   double ready = 0;
 };

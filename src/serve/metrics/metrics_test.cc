@@ -17,15 +17,15 @@ std::string Sample(Metrics& metrics) {
   model->ObserveRun(8, true, false);
   model->CountCache(true);
   metrics.CountOther(404);
-  return metrics.Text({.cache_bytes = 17, .ready = 1});
+  return metrics.Text({.cache = {.bytes = 17, .raw_bytes = 8, .stored_bytes = 6}, .ready = 1});
 }
 
 TEST(MetricsTest, CountsByModelAndStatus) {
   Metrics metrics;
   const std::string text = Sample(metrics);
-  for (const char* expected :
-       {"minim_cache_bytes 17\n", "minim_ready 1\n", "code=\"400\"", "code=\"404\"",
-        "minim_batch_rows_bucket", "result=\"hit\"", "stage=\"infer\""})
+  for (const char* expected : {"minim_cache_bytes 17\n", "minim_cache_stored_ratio 0.75\n",
+                               "minim_ready 1\n", "code=\"400\"", "code=\"404\"",
+                               "minim_batch_rows_bucket", "result=\"hit\"", "stage=\"infer\""})
     EXPECT_NE(text.find(expected), std::string::npos) << expected << "\n" << text;
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "serve/cache/sha256.h"
+
 namespace minim::serve {
 namespace {
 
@@ -59,7 +61,13 @@ Result<std::shared_ptr<ServedTier>> Repository::LoadTier(const ServedVersion& ve
   auto tier = std::make_shared<ServedTier>();
   tier->name = source.tier;
   tier->generation = ++generation_;
+  const auto digest = [&] {
+    return options_.digest_files ? ModelFileDigest(source.path) : std::string();
+  };
+  const std::string content = digest();
   MINIM_TRY(std::shared_ptr<Model> model, options_.loader(source));
+  // Of a file that changed while it was read nobody knows what was loaded.
+  if (content == digest()) tier->content = content;
   if (version.tiers.contains("fp32"))
     MINIM_TRY(CheckAlike(*version.tiers.at("fp32")->model, *model));
   tier->model = model;

@@ -23,6 +23,8 @@ struct ServedTier {
   std::string name;
   /// Differs between any two loads.
   uint64_t generation = 0;
+  /// ModelFileDigest of what was loaded; empty: its answers are not shared between servers.
+  std::string content;
   std::shared_ptr<const Model> model;
   std::shared_ptr<ModelMetrics> metrics;
   std::unique_ptr<Batcher> batcher;
@@ -52,6 +54,8 @@ struct RepositoryOptions {
   ModelLoader loader;
   BatcherOptions batcher;
   bool offer_bf16 = false;
+  /// For answers that servers share: each file is read once more at either end of its load.
+  bool digest_files = false;
 };
 
 class Repository {
