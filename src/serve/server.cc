@@ -27,15 +27,15 @@ Status CheckOptions(const ServerOptions& options) {
 }
 
 Result<RepositoryOptions> ToRepositoryOptions(const ServerOptions& options, ModelLoader loader) {
-  RepositoryOptions result{.loader = std::move(loader), .offer_bf16 = options.offer_bf16};
-  RepositoryOptions result {
-    .loader = std::move(loader), .digest_files = IsShared(options.cache);
-    MINIM_TRY(result.batcher.policy, FindBatchPolicy(options.batching));
-    result.batcher.bounds = options.bounds;
-    result.batcher.instances = options.instances;
-    result.batcher.max_queue_rows = options.max_queue_rows;
-    return result;
-  }
+  RepositoryOptions result{.loader = std::move(loader),
+                           .offer_bf16 = options.offer_bf16,
+                           .digest_files = IsShared(options.cache)};
+  MINIM_TRY(result.batcher.policy, FindBatchPolicy(options.batching));
+  result.batcher.bounds = options.bounds;
+  result.batcher.instances = options.instances;
+  result.batcher.max_queue_rows = options.max_queue_rows;
+  return result;
+}
 
 }  // namespace
 

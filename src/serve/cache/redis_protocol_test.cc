@@ -9,12 +9,12 @@ using Kind = RedisReply::Kind;
 
 TEST(RedisProtocolTest, CommandsMayHoldAnyBytes) {
   EXPECT_EQ(RedisCommand({"GET", std::string_view("a\0\r\n", 4)}),
-            std::string("*2\r\n$3\r\nGET\r\n$4\r\na\0\r\n\r\n", 24));
+            std::string("*2\r\n$3\r\nGET\r\n$4\r\na\0\r\n\r\n", 23));
   EXPECT_EQ(RedisCommand({"SET", "k", ""}), "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n");
 }
 
 TEST(RedisProtocolTest, RepliesComeOutHoweverTheyAreCut) {
-  const std::string stream("+OK\r\n$3\r\na\r\n\r\n$-1\r\n:-2\r\n-OOM no\r\n$0\r\n\r\n", 42);
+  const std::string stream = "+OK\r\n$3\r\na\r\n\r\n$-1\r\n:-2\r\n-OOM no\r\n$0\r\n\r\n";
   for (size_t step = 1; step <= stream.size(); ++step) {
     RedisReader reader(16);
     std::vector<RedisReply> replies;
