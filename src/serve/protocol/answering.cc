@@ -8,6 +8,7 @@ struct Answering::Call {
   Question question;
   Done done;
   TimePoint start;
+  std::shared_ptr<const ServingConfig> config;
   Digest128 key;
   bool cached = false;  // looks into the cache and fills it
   bool leads = false;   // others wait for this one's answer
@@ -15,7 +16,7 @@ struct Answering::Call {
 
 // The request's part of its batch's time.
 Duration Answering::ComputeOf(const Call& call, const BatchTimes& times) {
-  const std::vector<NamedTensor>& inputs = call.question.request.inputs;
+  const std::vector<NamedTensor>& inputs = call.question.request->inputs;
   const bool rows = !inputs.empty() && inputs[0].tensor.dims().rank() > 0;
   const int64_t own = rows ? inputs[0].tensor.dims()[0] : 1;
   if (times.batch_rows <= own) return times.infer;
@@ -23,7 +24,7 @@ Duration Answering::ComputeOf(const Call& call, const BatchTimes& times) {
 }
 
 bool Answering::AreOutputs(const Call& call, const std::vector<Tensor>& tensors) {
-  const std::vector<RequestedOutput>& wanted = call.question.request.outputs;
+  const std::vector<RequestedOutput>& wanted = call.question.request->outputs;
   if (tensors.size() != wanted.size()) return false;
   for (const TensorInfo& info : call.question.tier->model->outputs())
     for (size_t i = 0; i < wanted.size(); ++i)
@@ -35,11 +36,11 @@ template <typename F>
 auto Answering::WithKeyParts(const Question& question, F&& use) {
   std::vector<std::string> names, outputs;
   std::vector<ConstView> views;
-  for (const NamedTensor& input : question.request.inputs) {
+  for (const NamedTensor& input : question.request->inputs) {
     names.push_back(input.name);
     views.push_back(input.tensor.view());
   }
-  for (const RequestedOutput& output : question.request.outputs) outputs.push_back(output.name);
+  for (const RequestedOutput& output : question.request->outputs) outputs.push_back(output.name);
   return use(KeyParts{question.version->model, question.version->version, question.tier->name,
                       question.tier->generation, question.tier->content, names, views, outputs});
 }
@@ -53,7 +54,9 @@ void Answering::Answer(Question question, Done done) {
   call->question = std::move(question);
   call->done = std::move(done);
   call->start = Clock::now();
-  call->cached = options_.cache != nullptr && call->question.request.use_cache;
+  call->config = call->question.version->config->Get();
+  call->cached = options_.cache != nullptr && call->config->cache && call->question.use_cache &&
+                 call->question.request->use_cache;
   if (!call->cached) return Run(call);
   call->key = WithKeyParts(call->question,
                            [&](const KeyParts& parts) { return RequestKey(secret_, parts); });
@@ -115,9 +118,9 @@ void Answering::Follow(const std::shared_ptr<Call>& call, const Answered& answer
 
 // A client may ask for less time than the server gives, not for more.
 TimePoint Answering::DeadlineOf(const Call& call) const {
-  const uint64_t asked_us = call.question.request.timeout_us.value_or(0);
+  const uint64_t asked_us = call.question.request->timeout_us.value_or(0);
   const auto most_us =
-      std::chrono::duration_cast<std::chrono::microseconds>(options_.default_timeout);
+      std::chrono::duration_cast<std::chrono::microseconds>(call.config->default_timeout);
   if (asked_us == 0 || asked_us >= static_cast<uint64_t>(most_us.count()))
     return call.start + most_us;
   return call.start + std::chrono::microseconds(asked_us);
@@ -126,8 +129,8 @@ TimePoint Answering::DeadlineOf(const Call& call) const {
 void Answering::Run(const std::shared_ptr<Call>& call) {
   Question& question = call->question;
   BatchJob job;
-  for (NamedTensor& input : question.request.inputs) job.inputs.push_back(input.tensor);
-  job.may_batch = question.request.use_batching;
+  for (const NamedTensor& input : question.request->inputs) job.inputs.push_back(input.tensor);
+  job.may_batch = question.request->use_batching && call->config->batching;
   job.cancelled = question.cancelled;
   job.deadline = DeadlineOf(*call);
   job.done = [self = shared_from_this(), call](BatchResult result) {
@@ -140,7 +143,7 @@ void Answering::Run(const std::shared_ptr<Call>& call) {
 std::vector<Tensor> Answering::Wanted(const Call& call, const std::vector<Tensor>& all) const {
   const std::vector<TensorInfo>& infos = call.question.tier->model->outputs();
   std::vector<Tensor> wanted;
-  for (const RequestedOutput& output : call.question.request.outputs)
+  for (const RequestedOutput& output : call.question.request->outputs)
     for (size_t i = 0; i < infos.size(); ++i)
       if (infos[i].name == output.name) wanted.push_back(all[i]);
   return wanted;
@@ -158,7 +161,8 @@ void Answering::Finish(const std::shared_ptr<Call>& call, BatchResult result) {
     // A value that cannot be kept is computed again: no reason to fail the request.
     const auto compute =
         std::chrono::duration_cast<std::chrono::microseconds>(ComputeOf(*call, answer.times));
-    options_.cache->Put(KeyOf(call), codec_.Encode({*answer.outputs, compute}), options_.ttl);
+    options_.cache->Put(KeyOf(call), codec_.Encode({*answer.outputs, compute}),
+                        call->config->cache_ttl);
   }
   call->done(answer);
   if (call->leads) flights_.Land(call->key, answer);
