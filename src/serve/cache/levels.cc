@@ -9,6 +9,10 @@ using Levels = std::vector<std::unique_ptr<PredictionCache>>;
 class LevelsCache : public PredictionCache {
  public:
   explicit LevelsCache(Levels levels) : levels_(std::move(levels)) {}
+  // The last first: what it still finds goes into the others.
+  ~LevelsCache() override {
+    while (!levels_.empty()) levels_.pop_back();
+  }
 
   std::optional<std::string> GetNow(const CacheKey& key) override {
     for (const auto& level : levels_)
@@ -66,7 +70,7 @@ class LevelsCache : public PredictionCache {
     };
   }
 
-  const Levels levels_;
+  Levels levels_;  // changes in the destructor only
 };
 
 }  // namespace

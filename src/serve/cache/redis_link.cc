@@ -214,7 +214,7 @@ class RedisLink::Loop {
       const Waiting done = std::move(front);
       Forget();
       done.done(done.replies);
-      if (broken_) return false;
+      if (broken_ || stopped_.load()) return false;
     }
   }
 
