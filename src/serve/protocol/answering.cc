@@ -14,6 +14,20 @@ struct Answering::Call {
   bool leads = false;   // others wait for this one's answer
 };
 
+namespace {
+
+bool Fits(const Tensor& tensor, const TensorInfo& info) {
+  const Dims& dims = tensor.dims();
+  if (tensor.dtype() != info.dtype) return false;
+  if (!info.ranked) return true;
+  if (dims.rank() != static_cast<int>(info.dims.size())) return false;
+  for (int axis = 0; axis < dims.rank(); ++axis)
+    if (info.dims[axis] >= 0 && info.dims[axis] != dims[axis]) return false;
+  return true;
+}
+
+}  // namespace
+
 // The request's part of its batch's time.
 Duration Answering::ComputeOf(const Call& call, const BatchTimes& times) {
   const std::vector<NamedTensor>& inputs = call.question.request->inputs;
@@ -28,7 +42,7 @@ bool Answering::AreOutputs(const Call& call, const std::vector<Tensor>& tensors)
   if (tensors.size() != wanted.size()) return false;
   for (const TensorInfo& info : call.question.tier->model->outputs())
     for (size_t i = 0; i < wanted.size(); ++i)
-      if (wanted[i].name == info.name && tensors[i].dtype() != info.dtype) return false;
+      if (wanted[i].name == info.name && !Fits(tensors[i], info)) return false;
   return true;
 }
 

@@ -274,7 +274,8 @@ TEST_F(DoublingTest, BytesThatAreNoAnswerAreComputedAgain) {
   AnswerCodec codec;
   const std::string of_ints = codec.Encode({{Tensor::From<int32_t>({2}, {1, 2})}});
   const std::string none = codec.Encode({});
-  for (const std::string& bytes : {std::string("rubbish"), of_ints, none}) {
+  const std::string wide = codec.Encode({{Tensor::From<float>({1, 3}, {1, 2, 3})}});
+  for (const std::string& bytes : {std::string("rubbish"), of_ints, wide, none}) {
     redis.Ask({"FLUSHALL"});
     for (float v = 1; v <= value; ++v) AnswerOf(server, v);
     redis.Ask({"SET", key.text, bytes});
