@@ -26,7 +26,7 @@ struct Flags {
   double poll_seconds = 5;
   double slow_ms = -1;
   std::string control = "none";
-  std::string cache_bytes = "256MiB";
+  std::string cache_bytes;
   std::string max_body = "64MiB";
 };
 
@@ -93,8 +93,11 @@ Result<ServerOptions> ToOptions(const Flags& flags) {
   options.log = [](const std::string& line) { fmt::print(stderr, "minim: {}\n", line); };
   options.drain_limit = milliseconds(drain);
   options.grace = milliseconds(grace);
-  MINIM_TRY(const uint64_t cache_bytes, serve::ParseByteCount(flags.cache_bytes));
-  options.cache = cache_bytes == 0 ? "" : fmt::format("memory://?bytes={}", cache_bytes);
+  if (!flags.cache_bytes.empty()) {
+    MINIM_TRY(const uint64_t cache_bytes, serve::ParseByteCount(flags.cache_bytes));
+    options.cache = cache_bytes == 0 ? "" : fmt::format("memory://?bytes={}", cache_bytes);
+  }
+  if (options.cache == "none") options.cache.clear();
   MINIM_TRY(options.http.max_body_bytes, serve::ParseByteCount(flags.max_body));
   return options;
 }
@@ -132,8 +135,14 @@ void AddServerFlags(CLI::App& verb, Flags& flags) {
       ->capture_default_str();
   verb.add_option("--http-threads", server.http.threads, "Threads that serve sockets")
       ->capture_default_str();
-  verb.add_option("--cache-bytes", flags.cache_bytes, "Prediction cache, e.g. 256MiB; 0: none")
-      ->capture_default_str();
+  CLI::Option* cache =
+      verb.add_option("--cache", server.cache,
+                      "Prediction cache: memory://?bytes=256MiB, redis://HOST:PORT/DB?deadline=5ms "
+                      "that servers share, both with a comma between, or none")
+          ->capture_default_str();
+  verb.add_option("--cache-bytes", flags.cache_bytes,
+                  "Short for --cache memory://?bytes=BYTES; 0: none")
+      ->excludes(cache);
   verb.add_option("--max-body", flags.max_body, "Largest request body")->capture_default_str();
   verb.add_option("--timeout-seconds", flags.timeout_seconds, "A request's longest stay")
       ->capture_default_str();

@@ -27,7 +27,8 @@ class ServeCommandTest : public testing::Test {
 };
 
 TEST_F(ServeCommandTest, ServesUntilSigterm) {
-  Child server({"serve", root_.string(), "--port", "0", "--bf16", "--drain-seconds", "5"});
+  Child server({"serve", root_.string(), "--port", "0", "--bf16", "--drain-seconds", "5", "--cache",
+                "memory://?bytes=1MiB,redis://127.0.0.1:1/0"});
   const std::string line = server.LineWith("listening on ");
   ASSERT_FALSE(line.empty());
   const size_t url = line.find("http://");
@@ -90,6 +91,8 @@ TEST_F(ServeCommandTest, MistakesGetOneLineAndExitCodeTwo) {
       {"serve", repo, "--batching", "magic"},
       {"serve", repo, "--port", "99999"},
       {"serve", repo, "--cache-bytes", "lots"},
+      {"serve", repo, "--cache", "redis://h:99999/0"},
+      {"serve", repo, "--cache", "none", "--cache-bytes", "1MiB"},
       {"serve", repo, "--instances", "0"},
       {"serve", repo, "--address", "nowhere"},
       {"serve", repo, "--min-batch", "99"},

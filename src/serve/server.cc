@@ -46,6 +46,7 @@ class Server::Impl {
                                 .loader = std::move(loader),
                                 .defaults = options_.serving,
                                 .offer_bf16 = options_.offer_bf16,
+                                .digest_files = IsShared(options_.cache),
                                 .log = options_.log},
                                metrics));
     repository_ = std::move(opened);

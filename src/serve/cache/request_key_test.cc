@@ -10,14 +10,23 @@ namespace {
 struct Request {
   std::string model = "m", version = "1", tier = "fp32";
   uint64_t generation = 1;
+  std::string content = "of the file";
   std::vector<std::string> names = {"a", "b"};
   std::vector<Tensor> inputs = {Tensor::From<float>({2}, {1, 2}), Tensor::From<float>({1}, {3})};
   std::vector<std::string> outputs = {"y"};
 
   Digest128 Key(Digest128 secret = {1, 2}) const {
+    const std::vector<ConstView> views = Views();
+    return RequestKey(secret, {model, version, tier, generation, content, names, views, outputs});
+  }
+  std::string Shared() const {
+    const std::vector<ConstView> views = Views();
+    return SharedRequestKey({model, version, tier, generation, content, names, views, outputs});
+  }
+  std::vector<ConstView> Views() const {
     std::vector<ConstView> views;
     for (const Tensor& tensor : inputs) views.push_back(tensor.view());
-    return RequestKey(secret, {model, version, tier, generation, names, views, outputs});
+    return views;
   }
 };
 
@@ -45,7 +54,18 @@ TEST(RequestKeyTest, EveryPartCounts) {
     Request changed;
     changes[i](changed);
     EXPECT_FALSE(changed.Key() == Request().Key()) << "change " << i;
+    const bool same_file = changed.generation != Request().generation;
+    EXPECT_EQ(changed.Shared() == Request().Shared(), same_file) << "change " << i;
   }
+}
+
+TEST(RequestKeyTest, SharedKeysAreOfTheFileAndNotOfTheProcess) {
+  EXPECT_EQ(Request().Shared().size(), 32u);
+  Request other;
+  other.content = "of another file";
+  EXPECT_NE(other.Shared(), Request().Shared());
+  other.content = "";
+  EXPECT_EQ(other.Shared(), "");
 }
 
 }  // namespace

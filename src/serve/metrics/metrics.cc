@@ -111,17 +111,29 @@ void AddTriton(const VersionReadings& of, Families& families) {
                  static_cast<double>(of.pending));
 }
 
+double Share(uint64_t part, uint64_t whole, double of_nothing) {
+  return whole == 0 ? of_nothing : static_cast<double>(part) / static_cast<double>(whole);
+}
+
 void AddGauges(const Gauges& gauges, Families& families) {
-  families.Gauge("minim_cache_bytes", "Bytes held by the prediction cache.", {},
-                 gauges.cache_bytes);
-  families.Gauge("minim_cache_entries", "Answers held by the prediction cache.", {},
-                 gauges.cache_entries);
-  families.Gauge("minim_cache_evictions", "Answers that left the cache for others.", {},
-                 gauges.cache_evictions);
-  families.Gauge("minim_cache_stored_ratio", "Stored over raw bytes of answers.", {},
-                 gauges.cache_stored_ratio);
-  families.Gauge("minim_connections", "Open client connections.", {}, gauges.connections);
-  families.Gauge("minim_ready", "1 if the server takes requests.", {}, gauges.ready);
+  const CacheStats& cache = gauges.cache;
+  const auto gauge = [&](const char* name, const char* help, auto value) {
+    families.Gauge(name, help, {}, static_cast<double>(value));
+  };
+  gauge("minim_cache_bytes", "Bytes held by the prediction cache.", cache.bytes);
+  gauge("minim_cache_entries", "Answers held by the prediction cache.", cache.entries);
+  gauge("minim_cache_evictions", "Answers that left the cache for others.", cache.evictions);
+  gauge("minim_cache_hit_rate", "Hits over look-ups, since the start.",
+        Share(cache.hits, cache.hits + cache.misses, 0));
+  gauge("minim_cache_saved_seconds", "What computing the hits took at first.",
+        std::chrono::duration<double>(cache.saved).count());
+  gauge("minim_cache_shared_failures", "Connections to a shared cache that were lost.",
+        cache.failures);
+  gauge("minim_cache_shared_skipped", "Look-ups made without the shared cache.", cache.skipped);
+  gauge("minim_cache_stored_ratio", "Stored over raw bytes of answers.",
+        Share(cache.stored_bytes, cache.raw_bytes, 1));
+  gauge("minim_connections", "Open client connections.", gauges.connections);
+  gauge("minim_ready", "1 if the server takes requests.", gauges.ready);
 }
 
 }  // namespace
@@ -142,14 +154,16 @@ void ModelMetrics::CountFallback(std::string_view reason) {
   ++fallbacks_[std::string(reason)];
 }
 
-void ModelMetrics::ObserveRun(int64_t rows, int64_t max_rows, bool cold, bool ok) {
+void ModelMetrics::ObserveRun(const RunReport& report) {
+  const int64_t rows = report.rows;
   const auto bound = std::lower_bound(kRowBounds.begin(), kRowBounds.end(), rows);
   ++row_counts_[static_cast<size_t>(bound - kRowBounds.begin())];
   ++runs_;
   rows_ += static_cast<uint64_t>(rows);
-  possible_rows_ += static_cast<uint64_t>(std::max(rows, max_rows));
-  cold_ += cold;
-  failed_runs_ += !ok;
+  possible_rows_ += static_cast<uint64_t>(std::max(rows, report.max_rows));
+  cold_ += report.cold;
+  failed_runs_ += !report.ok;
+  ++releases_[static_cast<size_t>(report.reason)];
 }
 
 uint64_t ModelMetrics::failures() const {
@@ -238,6 +252,10 @@ void MetricsWriter::AddModel(const Labels& labels, const ModelMetrics& model) {
   count("minim_inference_rows_total", "Rows run.", labels, model.rows_);
   count("minim_possible_rows_total", "Rows that the runs had room for.", labels,
         model.possible_rows_);
+  for (int r = 0; r < kReleaseReasons; ++r)
+    count("minim_batch_releases_total", "Runs, by why they began when they did.",
+          With(labels, "reason", ReleaseReasonName(static_cast<ReleaseReason>(r))),
+          model.releases_[static_cast<size_t>(r)]);
   families_.Histogram("minim_batch_rows", "Rows per run.", labels, RowsOf(model));
   for (int p = 0; p < kPhases; ++p)
     families_.Histogram("minim_stage_seconds", "Time of a request, by stage.",

@@ -12,6 +12,8 @@
 #include <string_view>
 #include <tuple>
 
+#include "serve/batching/batcher.h"
+#include "serve/cache/prediction_cache.h"
 #include "serve/metrics/histogram.h"
 #include "serve/repository/stats.h"
 
@@ -35,8 +37,7 @@ class ModelMetrics {
  public:
   void CountRequest(int http_status);
   void Observe(Phase phase, Duration time) { phases_[static_cast<size_t>(phase)].Add(time); }
-  /// `max_rows`: how many there could have been.
-  void ObserveRun(int64_t rows, int64_t max_rows, bool cold, bool ok);
+  void ObserveRun(const RunReport& report);
   void CountCache(bool hit) { ++(hit ? hits_ : misses_); }
   /// The tier did not answer a request that another tier then answered.
   void CountFallback(std::string_view reason);
@@ -58,6 +59,7 @@ class ModelMetrics {
 
   std::array<LatencyHistogram, kPhases> phases_;
   std::array<std::atomic<uint64_t>, kRowBounds.size() + 1> row_counts_{};
+  std::array<std::atomic<uint64_t>, kReleaseReasons> releases_{};
   std::atomic<uint64_t> ok_{0}, hits_{0}, misses_{0};
   std::atomic<uint64_t> runs_{0}, rows_{0}, cold_{0}, failed_runs_{0}, possible_rows_{0};
   mutable std::mutex mutex_;
@@ -67,10 +69,7 @@ class ModelMetrics {
 
 /// Readings taken when the text is written.
 struct Gauges {
-  double cache_bytes = 0;
-  double cache_entries = 0;
-  double cache_evictions = 0;
-  double cache_stored_ratio = 1;
+  CacheStats cache;
   double connections = 0;
   double ready = 0;
 };

@@ -14,7 +14,8 @@ std::string Sample(Metrics& metrics) {
   model->CountRequest(400);
   model->Observe(Phase::kQueue, std::chrono::microseconds(5));
   model->Observe(Phase::kTotal, std::chrono::milliseconds(2));
-  model->ObserveRun(8, 32, true, false);
+  model->ObserveRun(
+      {.rows = 8, .max_rows = 32, .reason = ReleaseReason::kFull, .cold = true, .ok = false});
   model->CountFallback("failed");
   metrics.CountDemotion("m", "1", "int8", false);
   const auto stats = std::make_shared<ModelStats>();
@@ -22,7 +23,8 @@ std::string Sample(Metrics& metrics) {
   model->CountCache(true);
   metrics.CountOther(404);
   const VersionReadings versions[] = {{"m", "1", stats, 4}};
-  return metrics.Text({.cache_bytes = 17, .ready = 1}, versions);
+  return metrics.Text({.cache = {.bytes = 17, .raw_bytes = 8, .stored_bytes = 6}, .ready = 1},
+                      versions);
 }
 
 TEST(MetricsTest, CountsByModelAndStatus) {
@@ -31,7 +33,9 @@ TEST(MetricsTest, CountsByModelAndStatus) {
   for (const char* expected :
        {"minim_cache_bytes 17\n", "minim_ready 1\n", "code=\"400\"", "code=\"404\"",
         "minim_batch_rows_bucket", "result=\"hit\"", "stage=\"queue\"", "reason=\"failed\"",
-        "change=\"demoted\"", "nv_inference_request_success{model=\"m\",version=\"1\"} 1\n",
+        "change=\"demoted\"", "minim_batch_releases_total{model=", "reason=\"full\"",
+        "minim_cache_stored_ratio 0.75\n",
+        "nv_inference_request_success{model=\"m\",version=\"1\"} 1\n",
         "nv_inference_request_duration_us{model=\"m\",version=\"1\"} 3000\n",
         "nv_inference_pending_request_count{model=\"m\",version=\"1\"} 4\n"})
     EXPECT_NE(text.find(expected), std::string::npos) << expected << "\n" << text;
@@ -59,8 +63,8 @@ TEST(MetricsTest, ReadingsAreOfOneTier) {
   EXPECT_NE(metrics.ForModel("m", "1", "int8"), model);
   model->CountRequest(200);
   model->CountRequest(429);
-  model->ObserveRun(8, 32, false, true);
-  model->ObserveRun(16, 16, false, true);
+  model->ObserveRun({.rows = 8, .max_rows = 32});
+  model->ObserveRun({.rows = 16, .max_rows = 16});
   model->CountCache(false);
   EXPECT_EQ(model->requests(), 2u);
   EXPECT_EQ(model->failures(), 1u);

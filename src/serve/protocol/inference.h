@@ -1,7 +1,7 @@
 // Inference: one infer request, whatever wire it came over: which version and tier, checked against
 // the signature, answered (by the next tier if one fails), compared, counted.
 // Threads: every method may be called concurrently; `done` runs on the caller's thread, on a
-// batcher's or on the repository's, once for every call.
+// batcher's, a shared cache's or the repository's, once for every call.
 // Lifetime: answers may still come after the object's owner let go of it.
 #pragma once
 
@@ -64,7 +64,7 @@ class Inference : public std::enable_shared_from_this<Inference> {
   /// if it is not, else `status`.
   Status Refuse(const std::string& model, const std::string& version, Status status);
 
-  const AnswerCodec& codec() const { return answering_->codec(); }
+  CacheStats cache_stats() const { return answering_->cache_stats(); }
 
  private:
   struct Running;

@@ -127,16 +127,7 @@ HttpResponse Service::Impl::Change(const Route& route, const std::string& body) 
 
 HttpResponse Service::Impl::MetricsText() const {
   Gauges gauges{.ready = ready_ ? 1.0 : 0.0};
-  if (options_.answering.cache) {
-    const CacheStats stats = options_.answering.cache->stats();
-    gauges.cache_bytes = static_cast<double>(stats.bytes);
-    gauges.cache_entries = static_cast<double>(stats.entries);
-    gauges.cache_evictions = static_cast<double>(stats.evictions);
-  }
-  const AnswerCodec& codec = inference_->codec();
-  if (codec.raw_bytes() > 0)
-    gauges.cache_stored_ratio =
-        static_cast<double>(codec.stored_bytes()) / static_cast<double>(codec.raw_bytes());
+  gauges.cache = inference_->cache_stats();
   if (options_.connections) gauges.connections = options_.connections();
   HttpResponse response{.content_type = "text/plain; version=0.0.4"};
   std::vector<VersionReadings> versions;
