@@ -44,6 +44,7 @@ class Server::Impl {
   // The sockets go first, then what answers them; a batcher answers what still waits as it goes.
   ~Impl() {
     http_.reset();
+    if (repository_) repository_->Close();
     service_.reset();
   }
 

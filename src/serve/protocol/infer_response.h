@@ -18,7 +18,7 @@ struct AnsweredOutput {
 
 /// How the answer came about; becomes the answer's "parameters".
 struct AnswerNotes {
-  std::string_view tier;
+  std::string tier;
   int64_t batch_size = 0;
   bool cache_hit = false;
   int64_t queue_us = 0;

@@ -1,6 +1,6 @@
 // Service: every endpoint of the protocol, as a function from request to answer. Knows no sockets.
 // Threads: Handle may be called concurrently.
-// Lifetime: answers may still come after the service is gone; Close waits for loads.
+// Lifetime: answers may still come after the service is gone.
 #pragma once
 
 #include <atomic>

@@ -128,6 +128,16 @@ Status Repository::Unload(const std::string& name) {
   return {};
 }
 
+void Repository::LoadSoon(const std::string& name, std::function<void(const Status&)> done) {
+  if (!worker_->Post([this, name, done] { done(Load(name)); }))
+    done(Unavailable("too many loads are waiting; try again"));
+}
+
+void Repository::UnloadSoon(const std::string& name, std::function<void(const Status&)> done) {
+  if (!worker_->Post([this, name, done] { done(Unload(name)); }))
+    done(Unavailable("too many loads are waiting; try again"));
+}
+
 Result<std::shared_ptr<const ServedVersion>> Repository::Find(const std::string& name,
                                                               const std::string& version) const {
   std::lock_guard lock(mutex_);

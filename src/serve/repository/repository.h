@@ -15,6 +15,7 @@
 #include "serve/metrics/metrics.h"
 #include "serve/repository/layout.h"
 #include "serve/repository/stats.h"
+#include "serve/repository/worker.h"
 
 namespace minim::serve {
 
@@ -64,6 +65,12 @@ class Repository {
   /// Loads or reloads; on failure what was served before stays.
   Status Load(const std::string& name);
   Status Unload(const std::string& name);
+  /// The same, on a thread of the repository's own: loading takes long. `done` runs there; with
+  /// kUnavailable on the caller's if too many wait already.
+  void LoadSoon(const std::string& name, std::function<void(const Status&)> done);
+  void UnloadSoon(const std::string& name, std::function<void(const Status&)> done);
+  /// Waits for what LoadSoon and UnloadSoon began; nothing more may be asked of them.
+  void Close() { worker_.reset(); }
 
   /// The latest version for "". Errors: kNotFound says which of the two is missing.
   Result<std::shared_ptr<const ServedVersion>> Find(const std::string& name,
@@ -89,6 +96,7 @@ class Repository {
   mutable std::mutex mutex_;
   std::map<std::string, Versions> models_;       // guarded by mutex_
   std::map<std::string, std::string> failures_;  // guarded by mutex_; why the last load failed
+  std::unique_ptr<Worker> worker_ = std::make_unique<Worker>();
 };
 
 }  // namespace minim::serve
