@@ -13,6 +13,18 @@ struct Answering::Call {
   bool leads = false;   // others wait for this one's answer
 };
 
+namespace {
+
+// Keys and stored answers are the tensors' own bytes, which strings keep elsewhere.
+bool CanBeCached(const Question& question) {
+  const auto is_string = [](const TensorInfo& info) { return info.dtype == DType::string; };
+  const Model& model = *question.tier->model;
+  return std::none_of(model.inputs().begin(), model.inputs().end(), is_string) &&
+         std::none_of(model.outputs().begin(), model.outputs().end(), is_string);
+}
+
+}  // namespace
+
 Digest128 Answering::KeyOf(const Question& question) const {
   std::vector<std::string> names, outputs;
   std::vector<ConstView> views;
@@ -31,7 +43,8 @@ void Answering::Answer(Question question, Done done) {
   call->question = std::move(question);
   call->done = std::move(done);
   call->start = Clock::now();
-  call->cached = options_.cache != nullptr && call->question.request.use_cache;
+  call->cached =
+      options_.cache != nullptr && call->question.request.use_cache && CanBeCached(call->question);
   if (!call->cached) return Run(call);
   call->key = KeyOf(call->question);
   if (AnswerFromCache(*call)) return;

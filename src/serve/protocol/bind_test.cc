@@ -35,18 +35,12 @@ struct Row {
 const Row kRows[] = {
     {"input 'c': the model has no such input", [](InferRequest& r) { r.inputs[0].name = "c"; }},
     {"input 'a': given twice",
-     [](InferRequest& r) {
-       r.inputs[0] = {"a", Tensor(DType::f32, {3, 2})};
-     }},
+     [](InferRequest& r) { r.inputs[0] = {"a", Tensor(DType::f32, {3, 2})}; }},
     {"input 'b': missing", [](InferRequest& r) { r.inputs.erase(r.inputs.begin()); }},
     {"input 'a': datatype FP64, expected FP32",
-     [](InferRequest& r) {
-       r.inputs[1].tensor = Tensor(DType::f64, {3, 2});
-     }},
+     [](InferRequest& r) { r.inputs[1].tensor = Tensor(DType::f64, {3, 2}); }},
     {"input 'a': shape [3,3], expected [N,2]",
-     [](InferRequest& r) {
-       r.inputs[1].tensor = Tensor(DType::f32, {3, 3});
-     }},
+     [](InferRequest& r) { r.inputs[1].tensor = Tensor(DType::f32, {3, 3}); }},
     {"input 'a': shape [6], expected [N,2]",
      [](InferRequest& r) { r.inputs[1].tensor = Tensor(DType::f32, {6}); }},
     {"input 'b': 4 rows, but input 'a' has 3",
@@ -57,10 +51,7 @@ const Row kRows[] = {
        r.inputs[1].tensor = Tensor(DType::f32, {0, 2});
      }},
     {"output 'q': the model has no such output", [](InferRequest& r) { r.outputs = {{"q"}}; }},
-    {"output 'y': asked for twice",
-     [](InferRequest& r) {
-       r.outputs = {{"y"}, {"z"}, {"y"}};
-     }},
+    {"output 'y': asked for twice", [](InferRequest& r) { r.outputs = {{"y"}, {"z"}, {"y"}}; }},
 };
 
 TEST(BindRequestTest, MessagesNameTheField) {
@@ -71,6 +62,17 @@ TEST(BindRequestTest, MessagesNameTheField) {
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << row.expected;
     EXPECT_NE(status.message().find(row.expected), std::string::npos) << status.message();
   }
+}
+
+TEST(BindRequestTest, TwoByteFloatsAreAskedForAsBinary) {
+  const std::vector<TensorInfo> outputs = {{"y", DType::f32, {-1}, {"N"}},
+                                           {"h", DType::f16, {-1}, {"N"}}};
+  InferRequest request = Good();
+  EXPECT_NE(BindRequest(request, kInputs, outputs, true).message().find("output 'h': FP16"),
+            std::string::npos);
+  request = Good();
+  request.outputs = {{"h", true}, {"y", false}};
+  EXPECT_TRUE(BindRequest(request, kInputs, outputs, true).ok());
 }
 
 TEST(BindRequestTest, UnrankedAndSymbolicInputsTakeAnyShape) {

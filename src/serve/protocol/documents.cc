@@ -31,7 +31,7 @@ json ConfigOf(const std::vector<TensorInfo>& infos, bool batched) {
     for (size_t i = batched ? 1 : 0; i < info.dims.size(); ++i)
       dims.push_back(info.dims[i] < 0 ? -1 : info.dims[i]);
     list.push_back(
-        {{"name", info.name}, {"data_type", "TYPE_" + DatatypeName(info.dtype)}, {"dims", dims}});
+        {{"name", info.name}, {"data_type", ConfigTypeName(info.dtype)}, {"dims", dims}});
   }
   return list;
 }
