@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/dtype.h"
-#include "inference.pb.h"
+#include "grpc/inference.pb.h"
 #include "serve/protocol/datatypes.h"
 #include "serve/protocol/tensor_bytes.h"
 
