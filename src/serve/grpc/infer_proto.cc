@@ -119,8 +119,8 @@ Result<Tensor> ReadTensor(const InputTensor& input, const std::string* raw) {
   }
   if (input.has_contents())
     return InvalidArgument("both contents and raw_input_contents; send one of them");
-  return TensorFromBytes(
-      *dtype, {input.shape().data(), static_cast<size_t>(input.shape_size())}, *raw);
+  return TensorFromBytes(*dtype, {input.shape().data(), static_cast<size_t>(input.shape_size())},
+                         *raw);
 }
 
 Status CheckName(const std::string& name) {
@@ -149,7 +149,8 @@ Status ReadOutputs(const ModelInferRequest& message, InferRequest& request) {
   if (message.outputs_size() > kMaxTensors)
     return InvalidArgument("outputs: more than {}", kMaxTensors);
   for (const auto& output : message.outputs()) {
-    MINIM_TRY(Annotate(CheckName(output.name()), fmt::format("outputs[{}]", request.outputs.size())));
+    MINIM_TRY(
+        Annotate(CheckName(output.name()), fmt::format("outputs[{}]", request.outputs.size())));
     for (const auto& [key, value] : output.parameters())
       if (key == "classification" || key.starts_with("shared_memory"))
         return Unsupported("output '{}': parameters.{}: not offered; leave it out", output.name(),

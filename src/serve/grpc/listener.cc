@@ -62,8 +62,7 @@ Result<Fd> Listen(const ListenerOptions& options) {
   MINIM_TRY(Endpoint endpoint, Parse(options.address, options.port));
   Fd fd(::socket(endpoint.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const int on = 1;
-  if (fd.get() >= 0 &&
-      ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+  if (fd.get() >= 0 && ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
       ::bind(fd.get(), endpoint.get(), endpoint.size) == 0 && ::listen(fd.get(), kBacklog) == 0)
     return fd;
   return Unavailable("cannot listen on {}:{}: {}; choose another --grpc-port", options.address,
@@ -148,7 +147,9 @@ class Listener::Impl {
   // learns at once and the loop does not spin.
   void Shed() {
     spare_ = Fd();
-    { const Fd refused(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC)); }
+    {
+      const Fd refused(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    }
     spare_ = Fd(::dup(wake_.get()));
     pollfd stop{wake_.get(), POLLIN, 0};
     (void)::poll(&stop, 1, kPauseMs);

@@ -42,12 +42,15 @@ json StatOf(const DurationStat& stat) {
 
 }  // namespace
 
+std::span<const std::string_view> ServerExtensions() {
+  static constexpr std::string_view kExtensions[] = {"binary_tensor_data",  "statistics",
+                                                     "model_configuration", "model_repository",
+                                                     "schedule_policy",     "parameters"};
+  return kExtensions;
+}
+
 std::string ServerMetadataJson(std::string_view server_version) {
-  return Text({{"name", "minim"},
-               {"version", server_version},
-               {"extensions",
-                {"binary_tensor_data", "statistics", "model_configuration", "model_repository",
-                 "schedule_policy", "parameters"}}});
+  return Text({{"name", "minim"}, {"version", server_version}, {"extensions", ServerExtensions()}});
 }
 
 std::string ModelMetadataJson(const ServedVersion& version,
@@ -56,7 +59,7 @@ std::string ModelMetadataJson(const ServedVersion& version,
   for (const auto& [name, tier] : version.tiers) tiers.push_back(name);
   return Text({{"name", version.model},
                {"versions", all_versions},
-               {"platform", "onnx_minim"},
+               {"platform", kPlatform},
                {"inputs", MetadataOf(version.reference().inputs())},
                {"outputs", MetadataOf(version.reference().outputs())},
                {"parameters", {{"tiers", tiers}, {"default_tier", version.default_tier}}}});
@@ -65,7 +68,7 @@ std::string ModelMetadataJson(const ServedVersion& version,
 std::string ModelConfigJson(const ServedVersion& version) {
   const bool batched = version.max_batch > 0;
   return Text({{"name", version.model},
-               {"platform", "onnx_minim"},
+               {"platform", kPlatform},
                {"backend", "minim"},
                {"max_batch_size", version.max_batch},
                {"input", ConfigOf(version.reference().inputs(), batched)},
