@@ -165,6 +165,8 @@ class HealthService final : public ::grpc::health::v1::Health::CallbackService {
   const std::function<bool()> ready_;
 };
 
+constexpr size_t kQuotaHeadroom = size_t{64} << 20;
+
 int Clamped(size_t bytes) { return static_cast<int>(std::min<size_t>(bytes, INT_MAX)); }
 
 int Milliseconds(std::chrono::milliseconds time) {
@@ -176,7 +178,8 @@ void Configure(const GrpcServerOptions& options, ::grpc::ServerBuilder& builder)
   builder.SetMaxReceiveMessageSize(Clamped(options.max_message_bytes));
   builder.SetMaxSendMessageSize(-1);
   ::grpc::ResourceQuota quota("minim");
-  quota.Resize(options.max_messages_bytes);
+  // Beyond our own bounds: where those refuse, a full quota stalls.
+  quota.Resize(kQuotaHeadroom + 2 * options.max_message_bytes + options.max_messages_bytes);
   builder.SetResourceQuota(quota);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_calls);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(options.keepalive));

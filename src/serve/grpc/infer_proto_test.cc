@@ -102,7 +102,7 @@ struct Row {
 };
 
 const Row kRows[] = {
-    {"input 'x': 0 elements", [](ModelInferRequest&) {}},
+    {"input 'x': shape [2] has more elements", [](ModelInferRequest&) {}},
     {"inputs[0]: name: missing", [](ModelInferRequest& r) { r.mutable_inputs(0)->clear_name(); }},
     {"name: 2000 bytes",
      [](ModelInferRequest& r) { r.mutable_inputs(0)->set_name(std::string(2000, 'a')); }},
@@ -142,7 +142,7 @@ const Row kRows[] = {
      [](ModelInferRequest& r) {
        for (int i = 0; i < 3; ++i) r.mutable_inputs(0)->mutable_contents()->add_fp32_contents(1);
      }},
-    {"0 elements",
+    {"more elements than the data",
      [](ModelInferRequest& r) {
        for (int i = 0; i < 2; ++i) r.mutable_inputs(0)->mutable_contents()->add_fp64_contents(1);
      }},
