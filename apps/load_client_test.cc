@@ -17,8 +17,9 @@ class LoadClientTest : public testing::Test {
     file_ = Path(testing::TempDir()) / ("minim_load_" + std::to_string(::getpid())) / "m 1.onnx";
     std::filesystem::create_directories(file_.parent_path());
     std::ofstream(file_) << "x";
-    serve::ServerOptions options{.path = file_, .batching = "time-window"};
-    options.bounds = {.min_batch = 1, .max_batch = 16, .window = std::chrono::milliseconds(2)};
+    serve::ServerOptions options{.path = file_};
+    options.serving.policy = "time-window";
+    options.serving.bounds = {.min_batch = 1, .max_batch = 16, .window = std::chrono::milliseconds(2)};
     auto server = serve::Server::Start(options, [](const serve::TierSource&) {
       return Result<std::shared_ptr<serve::Model>>(std::make_shared<serve::FakeModel>());
     });

@@ -25,6 +25,8 @@ struct Flags {
   double drain_seconds = 30;
   double grace_seconds = 0;
   double timeout_seconds = 60;
+  double poll_seconds = 5;
+  std::string control = "none";
   std::string cache_bytes = "256MiB";
   std::string max_body = "64MiB";
   std::optional<uint16_t> grpc_port;
@@ -57,8 +59,8 @@ void Announce(const ServerOptions& options, const serve::Server& server) {
   if (server.grpc_port() != 0)
     fmt::print("gRPC on {}\n", AddressText(options.grpc->address, server.grpc_port()));
   fmt::print("listening on http://{} (batching {}, {} instance{} per model)\n",
-             AddressText(options.http.address, server.port()), options.batching, options.instances,
-             options.instances == 1 ? "" : "s");
+             AddressText(options.http.address, server.port()), options.serving.policy,
+             options.serving.instances, options.serving.instances == 1 ? "" : "s");
   std::fflush(stdout);
 }
 
@@ -74,13 +76,22 @@ Result<ServerOptions> ToOptions(const Flags& flags) {
   const auto milliseconds = [](serve::Duration time) {
     return std::chrono::duration_cast<std::chrono::milliseconds>(time);
   };
-  MINIM_TRY(options.bounds.window, ToDuration(flags.window_ms, 1e-3, "--window-ms"));
-  MINIM_TRY(options.bounds.max_wait, ToDuration(flags.max_wait_ms, 1e-3, "--max-wait-ms"));
-  MINIM_TRY(options.bounds.latency_target,
+  MINIM_TRY(options.serving.bounds.window, ToDuration(flags.window_ms, 1e-3, "--window-ms"));
+  MINIM_TRY(options.serving.bounds.max_wait, ToDuration(flags.max_wait_ms, 1e-3, "--max-wait-ms"));
+  MINIM_TRY(options.serving.bounds.latency_target,
             ToDuration(flags.latency_target_ms, 1e-3, "--latency-target-ms"));
-  MINIM_TRY(options.default_timeout, ToDuration(flags.timeout_seconds, 1, "--timeout-seconds"));
+  MINIM_TRY(options.serving.default_timeout,
+            ToDuration(flags.timeout_seconds, 1, "--timeout-seconds"));
   MINIM_TRY(const serve::Duration drain, ToDuration(flags.drain_seconds, 1, "--drain-seconds"));
   MINIM_TRY(const serve::Duration grace, ToDuration(flags.grace_seconds, 1, "--grace-seconds"));
+  MINIM_TRY(options.poll_interval, ToDuration(flags.poll_seconds, 1, "--poll-seconds"));
+  if (options.poll_interval == serve::Duration())
+    return InvalidArgument("--poll-seconds: found 0, expected more");
+  if (flags.control == "poll") options.control = serve::ModelControl::kPoll;
+  if (flags.control == "explicit") options.control = serve::ModelControl::kExplicit;
+  if (flags.control != "explicit" && !options.load_models.empty())
+    return InvalidArgument("--load-model needs --model-control explicit");
+  options.log = [](const std::string& line) { fmt::print(stderr, "minim: {}\n", line); };
   options.drain_limit = milliseconds(drain);
   options.grace = milliseconds(grace);
   MINIM_TRY(const uint64_t cache_bytes, serve::ParseByteCount(flags.cache_bytes));
@@ -100,8 +111,8 @@ void AddPolicyFlags(CLI::App& verb, Flags& flags) {
     names.emplace_back(policy.name);
     help += fmt::format(" {} ({});", policy.name, policy.summary);
   }
-  serve::BatchOptions& bounds = flags.server.bounds;
-  verb.add_option("--batching", flags.server.batching, help)
+  serve::BatchOptions& bounds = flags.server.serving.bounds;
+  verb.add_option("--batching", flags.server.serving.policy, help)
       ->check(CLI::IsMember(names))
       ->capture_default_str();
   verb.add_option("--max-batch", bounds.max_batch, "Rows per run at most")->capture_default_str();
@@ -126,7 +137,7 @@ void AddServerFlags(CLI::App& verb, Flags& flags) {
       "--grpc-port", flags.grpc_port,
       fmt::format("Port for gRPC, {} unless --port is 0; 0 takes a free one", kGrpcPort));
   verb.add_flag("--no-grpc", flags.no_grpc, "HTTP only");
-  verb.add_option("--instances", server.instances, "Runs at a time, per model and tier")
+  verb.add_option("--instances", server.serving.instances, "Runs at a time, per model and tier")
       ->capture_default_str();
   verb.add_option("--http-threads", server.http.threads, "Threads that serve sockets")
       ->capture_default_str();
@@ -140,6 +151,15 @@ void AddServerFlags(CLI::App& verb, Flags& flags) {
       ->capture_default_str();
   verb.add_option("--grace-seconds", flags.grace_seconds,
                   "On SIGTERM: go on this long after readiness has failed")
+      ->capture_default_str();
+  verb.add_option("--model-control", flags.control,
+                  "none: all models, at start-up; poll: and what changes on disk; explicit: by "
+                  "request, and those of --load-model")
+      ->check(CLI::IsMember({"none", "poll", "explicit"}))
+      ->capture_default_str();
+  verb.add_option("--load-model", server.load_models,
+                  "explicit: load at start-up; repeatable, '*': all");
+  verb.add_option("--poll-seconds", flags.poll_seconds, "poll: how often to look")
       ->capture_default_str();
   verb.add_flag("--bf16", server.offer_bf16, "Also offer the tier bf16, made from model.onnx");
 }
@@ -166,8 +186,8 @@ int RunServe(const ServerOptions& options) {
 void AddServeCommand(CLI::App& app, int& exit_code) {
   auto flags = std::make_shared<Flags>();
   flags->server.http.port = 8000;
-  flags->server.bounds.min_batch = 1;
-  flags->server.instances = std::max(1u, std::thread::hardware_concurrency());
+  flags->server.serving.bounds.min_batch = 1;
+  flags->server.serving.instances = std::max(1u, std::thread::hardware_concurrency());
   CLI::App* verb =
       AddVerb(app, "serve", "Serve models over HTTP and gRPC (Open Inference Protocol v2)",
               "minim serve models/ --port 8000 --batching time-window --window-ms 5\n"

@@ -23,6 +23,8 @@ struct SessionOptions {
   /// Concurrent callers that Warm makes room for; more are welcome, each allocates once.
   int contexts = 1;
   Precision precision = Precision::kFp32;
+  /// Only kernels without vector instructions: slow, and independent of all the fast ones.
+  bool portable_kernels = false;
   /// Passes to leave out, by name (see `minim explain`).
   std::vector<std::string> skip_passes;
 };
@@ -38,6 +40,17 @@ struct TensorInfo {
   bool ranked = true;
   /// Set unless this is a tensor: "seq(map(i64,f32))", "optional(f32[*])".
   std::string other_type = {};
+};
+
+/// Bytes a session holds. Packed weights that sessions share count in each.
+struct SessionMemory {
+  size_t weights = 0;
+  size_t packed = 0;
+  /// The largest arena, and how many contexts wait with one of about that size.
+  size_t arena = 0;
+  size_t contexts = 0;
+
+  size_t total() const { return weights + packed + arena * contexts; }
 };
 
 class Session {
@@ -72,6 +85,9 @@ class Session {
 
   /// Bytes of the largest arena planned so far.
   virtual size_t arena_bytes() const = 0;
+  virtual SessionMemory memory() const = 0;
+  /// Lets go of contexts that no Run uses now; the next runs make theirs anew.
+  virtual void Trim() const = 0;
   /// Passes run, kernels chosen with reasons, memory: what `minim explain` prints.
   virtual std::string Explain() const = 0;
   /// Runs the model `runs` times on these inputs and returns a table of its steps: median time,

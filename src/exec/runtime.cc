@@ -16,4 +16,14 @@ Result<std::shared_ptr<Runtime>> Runtime::Default() {
   return runtime;
 }
 
+std::shared_ptr<Runtime> Runtime::Portable() {
+  static std::mutex mutex;
+  static std::weak_ptr<Runtime> current;
+  std::lock_guard lock(mutex);
+  if (auto runtime = current.lock()) return runtime;
+  auto runtime = std::make_shared<Runtime>(Isa::kPortable, 0);
+  current = runtime;
+  return runtime;
+}
+
 }  // namespace minim

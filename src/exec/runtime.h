@@ -13,11 +13,16 @@ class Runtime {
  public:
   /// `workers` threads besides the callers.
   Runtime(Isa isa, int workers)
-      : isa_(isa), pool_(std::make_unique<ThreadPool>(workers)), packs_(MakePackStore()) {}
+      : isa_(isa), pool_(std::make_shared<ThreadPool>(workers)), packs_(MakePackStore()) {}
+  /// The same level and threads; packed weights go through `packs`.
+  Runtime(const Runtime& other, std::shared_ptr<PackStore> packs)
+      : isa_(other.isa_), pool_(other.pool_), packs_(std::move(packs)) {}
 
   /// The level of MINIM_ISA or the CPU, one worker less than there are cores. Made on first use;
   /// later calls return the same one while anyone holds it.
   static Result<std::shared_ptr<Runtime>> Default();
+  /// Portable kernels and no workers, for answers that must not depend on the fast rows.
+  static std::shared_ptr<Runtime> Portable();
 
   Isa isa() const { return isa_; }
   ThreadPool& pool() { return *pool_; }
@@ -25,8 +30,8 @@ class Runtime {
 
  private:
   Isa isa_;
-  std::unique_ptr<ThreadPool> pool_;
-  std::unique_ptr<PackStore> packs_;
+  std::shared_ptr<ThreadPool> pool_;
+  std::shared_ptr<PackStore> packs_;
 };
 
 }  // namespace minim

@@ -35,6 +35,8 @@ struct TierSource {
   Path path;
   /// Run matrix products of this file in BF16, although the file says FP32.
   bool bf16_arithmetic = false;
+  /// Run it by portable kernels only.
+  bool portable_kernels = false;
 };
 
 using ModelLoader = std::function<Result<std::shared_ptr<Model>>(const TierSource&)>;

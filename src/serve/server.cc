@@ -2,11 +2,13 @@
 
 #include <atomic>
 #include <future>
+#include <optional>
 #include <thread>
 
 #include "serve/cache/prediction_cache.h"
 #include "serve/metrics/metrics.h"
 #include "serve/protocol/service.h"
+#include "serve/repository/ticker.h"
 
 #ifndef MINIM_VERSION
 #define MINIM_VERSION "unknown"
@@ -16,24 +18,10 @@ namespace minim::serve {
 namespace {
 
 Status CheckOptions(const ServerOptions& options) {
-  if (options.bounds.max_batch < 1 || options.bounds.min_batch < 1 ||
-      options.bounds.min_batch > options.bounds.max_batch)
-    return InvalidArgument("batch bounds: found min {} and max {}, expected 1 <= min <= max",
-                           options.bounds.min_batch, options.bounds.max_batch);
-  if (options.instances < 1 || options.instances > 256)
-    return InvalidArgument("instances: found {}, expected 1 to 256", options.instances);
+  MINIM_TRY(CheckServingConfig(options.serving));
   if (options.http.threads < 1 || options.http.threads > 256)
     return InvalidArgument("threads: found {}, expected 1 to 256", options.http.threads);
   return {};
-}
-
-Result<RepositoryOptions> ToRepositoryOptions(const ServerOptions& options, ModelLoader loader) {
-  RepositoryOptions result{.loader = std::move(loader), .offer_bf16 = options.offer_bf16};
-  MINIM_TRY(result.batcher.policy, FindBatchPolicy(options.batching));
-  result.batcher.bounds = options.bounds;
-  result.batcher.instances = options.instances;
-  result.batcher.max_queue_rows = options.max_queue_rows;
-  return result;
 }
 
 }  // namespace
@@ -44,6 +32,7 @@ class Server::Impl {
 
   // The sockets go first, then what answers them; a batcher answers what still waits as it goes.
   ~Impl() {
+    poller_.reset();
     http_.reset();
     grpc_.reset();
     if (repository_) repository_->Close();
@@ -52,15 +41,19 @@ class Server::Impl {
 
   Status Start(ModelLoader loader) {
     MINIM_TRY(CheckOptions(options_));
-    MINIM_TRY(RepositoryOptions repository, ToRepositoryOptions(options_, std::move(loader)));
     const auto metrics = std::make_shared<Metrics>();
     MINIM_TRY(std::shared_ptr<Repository> opened,
-              Repository::Open(options_.path, std::move(repository), metrics));
+              Repository::Open(options_.path,
+                               {.control = options_.control,
+                                .loader = std::move(loader),
+                                .defaults = options_.serving,
+                                .offer_bf16 = options_.offer_bf16,
+                                .log = options_.log},
+                               metrics));
     repository_ = std::move(opened);
-    MINIM_TRY(repository_->LoadAll());
+    const bool chosen = options_.control == ModelControl::kExplicit;
+    MINIM_TRY(repository_->LoadAll(chosen ? options_.load_models : std::vector<std::string>{"*"}));
     ServiceOptions service{.server_version = MINIM_VERSION};
-    service.answering.ttl = options_.cache_ttl;
-    service.answering.default_timeout = options_.default_timeout;
     if (!options_.cache.empty()) {
       MINIM_TRY(service.answering.cache, OpenCache(options_.cache, Clock::now));
     }
@@ -75,6 +68,8 @@ class Server::Impl {
               }));
     listening_ = http_.get();
     MINIM_TRY(StartGrpc());
+    if (options_.control == ModelControl::kPoll)
+      poller_.emplace(options_.poll_interval, [this] { repository_->Poll(); });
     service_->SetReady(true);
     return {};
   }
@@ -108,6 +103,7 @@ class Server::Impl {
   std::unique_ptr<Service> service_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<GrpcServer> grpc_;
+  std::optional<Ticker> poller_;
   // What requests look at, which may come before Start has returned.
   std::atomic<const HttpServer*> listening_{nullptr};
 };

@@ -21,16 +21,16 @@ struct ServerOptions {
   HttpServerOptions http;
   /// Unset: no gRPC. Its version and readiness are the server's.
   std::optional<GrpcServerOptions> grpc;
-  /// A row of BatchPolicies().
-  std::string batching = "work-conserving";
-  BatchOptions bounds;
-  /// One-thread runs at a time, per model and tier.
-  int instances = 1;
-  int64_t max_queue_rows = 4096;
+  /// Of models whose folder says nothing else.
+  ServingConfig serving;
+  ModelControl control = ModelControl::kNone;
+  /// Models to load at start-up; "*": all. With kNone and kPoll all are.
+  std::vector<std::string> load_models;
+  Duration poll_interval = std::chrono::seconds(5);
+  /// Loads, demotions, rollouts: one line each.
+  LogFunction log = [](const std::string&) {};
   /// "memory://?bytes=256MiB"; empty: no cache.
   std::string cache = "memory://?bytes=256MiB";
-  Duration cache_ttl = std::chrono::seconds(300);
-  Duration default_timeout = std::chrono::seconds(60);
   /// Also offer a tier "bf16": model.onnx with products in BF16, where no such file exists.
   bool offer_bf16 = false;
   /// While draining: how long to go on after readiness has failed, and how long to wait then for

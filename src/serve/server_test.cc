@@ -28,6 +28,8 @@ class ServerTest : public testing::Test {
     Write("double/1/variants/int8.onnx", "3");
     Write("other model/4/model.onnx", "5");
     options_.path = root_;
+    options_.control = ModelControl::kExplicit;
+    options_.load_models = {"*"};
     options_.http.max_body_bytes = 1 << 20;
   }
   void TearDown() override {
@@ -210,8 +212,8 @@ TEST_F(ServerTest, IdenticalRequestsInFlightRunOnce) {
 }
 
 TEST_F(ServerTest, ConcurrentRequestsShareARun) {
-  options_.batching = "time-window";
-  options_.bounds = {.min_batch = 1, .max_batch = 8, .window = milliseconds(300)};
+  options_.serving.policy = "time-window";
+  options_.serving.bounds = {.min_batch = 1, .max_batch = 8, .window = milliseconds(300)};
   Start();
   std::vector<std::future<std::string>> answers;
   for (int i = 0; i < 4; ++i)
@@ -256,7 +258,7 @@ TEST_F(ServerTest, LoadsUnloadsAndSaysWhyNot) {
 
 TEST_F(ServerTest, LoadUnloadAndInferMayRace) {
   options_.http.threads = 2;
-  options_.instances = 2;
+  options_.serving.instances = 2;
   Start();
   std::atomic<bool> stop{false};
   std::vector<std::thread> clients;
@@ -342,19 +344,19 @@ TEST_F(ServerTest, WrongOptionsAreExplained) {
         .status()
         .message();
   };
-  options_.batching = "magic";
+  options_.serving.policy = "magic";
   EXPECT_NE(start().find("time-window"), std::string::npos);
-  options_.batching = "adaptive";
+  options_.serving.policy = "adaptive";
   options_.cache = "memory://?bytes=x";
   EXPECT_NE(start().find("bytes"), std::string::npos);
   options_.cache = "";
-  options_.instances = 0;
+  options_.serving.instances = 0;
   EXPECT_NE(start().find("instances"), std::string::npos);
-  options_.instances = 1;
-  options_.bounds.min_batch = 99;
+  options_.serving.instances = 1;
+  options_.serving.bounds.min_batch = 99;
   EXPECT_NE(start().find("min 99"), std::string::npos);
   options_.path = root_ / "absent";
-  options_.bounds.min_batch = 1;
+  options_.serving.bounds.min_batch = 1;
   EXPECT_NE(start().find("absent"), std::string::npos);
 }
 

@@ -70,6 +70,7 @@ std::shared_ptr<Model> WrapSession(std::shared_ptr<const Session> session) {
 Result<std::shared_ptr<Model>> LoadSessionModel(const TierSource& source) {
   SessionOptions options;
   if (source.bf16_arithmetic) options.precision = Precision::kBf16;
+  options.portable_kernels = source.portable_kernels;
   MINIM_TRY(std::shared_ptr<const Session> session, Session::Load(source.path.string(), options));
   MINIM_TRY(RefuseOtherTypes(session->inputs()));
   MINIM_TRY(RefuseOtherTypes(session->outputs()));

@@ -33,6 +33,16 @@ class ContextPool {
     std::unique_ptr<ExecContext> context_;
   };
 
+  /// Contexts that nobody uses now.
+  size_t idle() const {
+    size_t count = 0;
+    for (const auto& slot : slots_) count += slot.load(std::memory_order_relaxed) != nullptr;
+    return count;
+  }
+  void DropIdle() {
+    for (auto& slot : slots_) delete slot.exchange(nullptr, std::memory_order_acquire);
+  }
+
  private:
   std::unique_ptr<ExecContext> Take() {
     for (auto& slot : slots_) {

@@ -1,6 +1,8 @@
 #include "minim/session.h"
 
+#include <mutex>
 #include <new>
+#include <set>
 #include <stdexcept>
 
 #include "core/heap.h"
@@ -36,11 +38,43 @@ auto WithinMemory(F&& f) -> decltype(f()) {
   return ResourceExhausted("the model asks for more memory than this machine gives");
 }
 
+// Counts what one session asks of the packs that all share.
+class CountedPacks final : public PackStore {
+ public:
+  explicit CountedPacks(std::shared_ptr<Runtime> owner) : owner_(std::move(owner)) {}
+
+  std::shared_ptr<const std::byte> GetOrPack(const ConstView& source, std::string_view key,
+                                             size_t bytes,
+                                             FunctionRef<void(std::byte*)> pack) override {
+    auto blob = owner_->packs().GetOrPack(source, key, bytes, pack);
+    std::lock_guard lock(mutex_);
+    if (seen_.insert(blob.get()).second) bytes_ += bytes;
+    return blob;
+  }
+  size_t bytes() const {
+    std::lock_guard lock(mutex_);
+    return bytes_;
+  }
+
+ private:
+  const std::shared_ptr<Runtime> owner_;
+  mutable std::mutex mutex_;
+  std::set<const std::byte*> seen_;  // guarded by mutex_
+  size_t bytes_ = 0;                 // guarded by mutex_
+};
+
+size_t WeightBytes(const Graph& graph) {
+  size_t bytes = 0;
+  for (const auto& [id, tensor] : graph.constants) bytes += tensor.bytes();
+  return bytes;
+}
+
 class SessionImpl final : public Session {
  public:
   SessionImpl(Graph graph, std::vector<PassReport> reports, std::shared_ptr<Runtime> runtime,
               const SessionOptions& options)
-      : program_(std::move(graph), std::move(runtime),
+      : packs_(std::make_shared<CountedPacks>(runtime)),
+        program_(std::move(graph), std::make_shared<Runtime>(*runtime, packs_),
                  {.threads = options.threads, .skip_passes = options.skip_passes}),
         reports_(std::move(reports)),
         contexts_(options.contexts) {
@@ -80,6 +114,14 @@ class SessionImpl final : public Session {
 
   size_t arena_bytes() const override { return program_.arena_bytes(); }
 
+  SessionMemory memory() const override {
+    return {WeightBytes(program_.graph()), packs_->bytes(), arena_bytes(), pool_.idle()};
+  }
+  void Trim() const override {
+    pool_.DropIdle();
+    ReturnFreedPages();
+  }
+
   std::string Explain() const override {
     std::string text;
     for (const PassReport& report : reports_)
@@ -106,6 +148,7 @@ class SessionImpl final : public Session {
     return {};
   }
 
+  const std::shared_ptr<CountedPacks> packs_;
   mutable Program program_;
   std::vector<PassReport> reports_;
   std::vector<TensorInfo> inputs_;
@@ -123,6 +166,7 @@ Result<std::shared_ptr<Session>> MakeSession(Graph graph, const SessionOptions& 
     return InvalidArgument("a session needs at least 1 context, {} were asked for",
                            options.contexts);
   MINIM_TRY(std::shared_ptr<Runtime> runtime, Runtime::Default());
+  if (options.portable_kernels) runtime = Runtime::Portable();
   if (options.precision == Precision::kBf16) MINIM_TRY(Autocast(graph, {.precision = DType::bf16}));
   PassContext context;
   context.has_kernel = HasCpuKernel;

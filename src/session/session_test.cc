@@ -45,6 +45,39 @@ TEST(SessionTest, ProfilesEachStep) {
   EXPECT_FALSE(session->Profile(wrong, 3).ok());
 }
 
+TEST(SessionTest, SaysWhatItHoldsAndLetsGoOfIt) {
+  Graph graph = ParseText(R"(graph "g"(x: f32[N,64], w: f32[64,64]) -> (y) {
+                               y: f32[N,64] = MatMul(x, w) })").value();
+  graph.constants[graph.inputs[1]] = Tensor(DType::f32, {64, 64});
+  graph.inputs.pop_back();
+  for (float& v : graph.constants.begin()->second.as<float>()) v = 0.25f;
+  const std::string bytes = SerializeOnnx(graph).value();
+  const auto session = Session::FromBytes(bytes).value();
+  EXPECT_EQ(session->memory().contexts, 0u);
+  const Dims dims[] = {{8, 64}};
+  ASSERT_TRUE(session->Warm(dims).ok());
+  const SessionMemory memory = session->memory();
+  EXPECT_EQ(memory.weights, 64u * 64 * 4);
+  EXPECT_EQ(memory.contexts, 1u);
+  EXPECT_EQ(memory.arena, session->arena_bytes());
+  EXPECT_EQ(memory.total(), memory.weights + memory.packed + memory.arena);
+  session->Trim();
+  EXPECT_EQ(session->memory().contexts, 0u);
+  Tensor x(DType::f32, {8, 64});
+  for (float& v : x.as<float>()) v = 0.5f;
+  const ConstView views[] = {std::as_const(x).view()};
+  const auto y = session->Run(views);
+  ASSERT_TRUE(y.ok());
+  EXPECT_EQ(session->memory().contexts, 1u);
+
+  const auto portable = Session::FromBytes(bytes, {.portable_kernels = true}).value();
+  const auto same = portable->Run(views);
+  ASSERT_TRUE(same.ok());
+  for (size_t i = 0; i < 8 * 64; ++i)
+    EXPECT_NEAR((*same)[0].as<float>()[i], (*y)[0].as<float>()[i], 1e-4);
+  EXPECT_NE(portable->Explain().find("portable"), std::string::npos);
+}
+
 TEST(SessionTest, ConcurrentCallersAgree) {
   const auto session = Session::FromBytes(ReluBytes()).value();
   std::vector<std::thread> callers;

@@ -86,7 +86,9 @@ class Server:
     def __init__(self, *flags):
         self.root = tempfile.mkdtemp(prefix="minim-clients-")
         make_repository(self.root)
-        self.process = subprocess.Popen([MINIM, "serve", self.root, "--port", "0", *flags],
+        self.process = subprocess.Popen([MINIM, "serve", self.root, "--port", "0",
+                                         "--model-control", "explicit", "--load-model", "*",
+                                         *flags],
                                         stdout=subprocess.PIPE, text=True)
         started = ""
         for line in self.process.stdout:

@@ -39,20 +39,6 @@ std::vector<ConstView> ViewsOf(const std::vector<Tensor>& tensors) {
   return views;
 }
 
-// The model's input dims for n rows, or nothing if other dims are open too.
-std::optional<std::vector<Dims>> DimsFor(const Model& model, bool batchable, int64_t rows) {
-  std::vector<Dims> all;
-  for (const TensorInfo& info : model.inputs()) {
-    if (!info.ranked || info.dims.size() > static_cast<size_t>(kMaxRank)) return std::nullopt;
-    Dims dims(info.dims);
-    if (batchable) dims[0] = rows;
-    for (const int64_t size : dims)
-      if (size < 0) return std::nullopt;
-    all.push_back(dims);
-  }
-  return all;
-}
-
 std::vector<int64_t> Flat(const std::vector<Dims>& all) {
   std::vector<int64_t> flat;
   for (const Dims& dims : all) {
@@ -338,7 +324,7 @@ Result<std::vector<Tensor>> Batcher::Impl::RunModel(const std::vector<Tensor>& i
 Status Batcher::Impl::Warm() {
   const TimePoint start = Clock::now();
   const auto warm = [&](int64_t rows) -> Status {
-    const auto dims = DimsFor(*model_, batchable_, rows);
+    const auto dims = DimsForRows(*model_, rows);
     if (!dims || !FirstWith(Flat(*dims))) return {};
     return Annotate(model_->Warm(*dims), fmt::format("preparing a batch of {}", rows));
   };

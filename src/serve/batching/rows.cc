@@ -48,4 +48,18 @@ bool SameRowType(const ConstView& a, const ConstView& b) {
          std::equal(a.dims.begin() + 1, a.dims.end(), b.dims.begin() + 1);
 }
 
+std::optional<std::vector<Dims>> DimsForRows(const Model& model, int64_t rows) {
+  const bool batchable = IsBatchable(model);
+  std::vector<Dims> all;
+  for (const TensorInfo& info : model.inputs()) {
+    if (!info.ranked || info.dims.size() > static_cast<size_t>(kMaxRank)) return std::nullopt;
+    Dims dims(info.dims);
+    if (batchable) dims[0] = rows;
+    for (const int64_t size : dims)
+      if (size < 0) return std::nullopt;
+    all.push_back(dims);
+  }
+  return all;
+}
+
 }  // namespace minim::serve

@@ -42,6 +42,15 @@ Result<InferRequest> ReadWithinMemory(const ModelInferRequest& message) {
   return ResourceExhausted("the request asks for more memory than there is");
 }
 
+// A field of the call's metadata, whose names are in lower case; empty without one.
+std::string Field(const ::grpc::CallbackServerContext& context, std::string name) {
+  for (char& c : name)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
+  const auto& fields = context.client_metadata();
+  const auto it = fields.find(name);
+  return it == fields.end() ? "" : std::string(it->second.data(), it->second.size());
+}
+
 // A call's deadline counts as the request's timeout, if it comes sooner.
 void LimitTime(Calls::SystemTime deadline, InferRequest& request) {
   if (deadline == Calls::SystemTime::max()) return;
@@ -80,7 +89,8 @@ class UnaryInfer final : public ::grpc::ServerUnaryReactor {
 class StreamInfer final : public Calls::StreamReactor,
                           public std::enable_shared_from_this<StreamInfer> {
  public:
-  StreamInfer(Calls& calls, Calls::SystemTime deadline) : calls_(calls), deadline_(deadline) {
+  StreamInfer(Calls& calls, const ::grpc::CallbackServerContext& context)
+      : calls_(calls), context_(context) {
     calls_.Began();
   }
 
@@ -110,7 +120,7 @@ class StreamInfer final : public Calls::StreamReactor,
   void Proceed();
 
   Calls& calls_;
-  const Calls::SystemTime deadline_;
+  const ::grpc::CallbackServerContext& context_;
   const CancelFlag cancelled_ = std::make_shared<std::atomic<bool>>(false);
   ModelInferRequest incoming_;  // the read's, while reading_
   // Recursive: gRPC may call back from within what Proceed starts.
@@ -152,7 +162,7 @@ void StreamInfer::OnReadDone(bool ok) {
     }
     slot = &slots_.emplace_back();
   }
-  calls_.Answer(incoming_, deadline_, cancelled_,
+  calls_.Answer(incoming_, context_, cancelled_,
                 [self, slot](const InferReply& reply) { self->Answer(*slot, reply); });
   std::lock_guard lock(mutex_);
   reading_ = false;
@@ -182,9 +192,12 @@ void StreamInfer::OnWriteDone(bool /*ok*/) {  // a broken stream ends like any o
   Proceed();
 }
 
-void Calls::Answer(const ModelInferRequest& message, SystemTime deadline, CancelFlag cancelled,
-                   Inference::Done done) {
-  InferCall call{message.model_name(), message.model_version(), {}, std::move(cancelled)};
+void Calls::Answer(const ModelInferRequest& message, const ::grpc::CallbackServerContext& context,
+                   CancelFlag cancelled, Inference::Done done) {
+  InferCall call{.model = message.model_name(),
+                 .version = message.model_version(),
+                 .cancelled = std::move(cancelled),
+                 .header = [&context](const std::string& name) { return Field(context, name); }};
   const size_t bytes = message.ByteSizeLong();
   const size_t before = bytes_.fetch_add(bytes);
   const auto counted = [this, bytes, done = std::move(done)](InferReply reply) {
@@ -201,7 +214,7 @@ void Calls::Answer(const ModelInferRequest& message, SystemTime deadline, Cancel
     return counted({status, {}, message.id(), nullptr, {}});
   }
   call.request = std::move(*request);
-  LimitTime(deadline, call.request);
+  LimitTime(context.deadline(), call.request);
   inference_->Infer(std::move(call), counted);
 }
 
@@ -209,16 +222,15 @@ void Calls::Answer(const ModelInferRequest& message, SystemTime deadline, Cancel
                                          const ModelInferRequest* request,
                                          ModelInferResponse* response) {
   auto* reactor = new UnaryInfer(*this);  // its OnDone deletes it
-  Answer(*request, context->deadline(), reactor->cancelled(),
-         [reactor, response](const InferReply& reply) {
-           if (reply.outputs.ok()) WriteInferResponse(reply, *response);
-           reactor->Finish(ToGrpc(reply.outputs.status()));
-         });
+  Answer(*request, *context, reactor->cancelled(), [reactor, response](const InferReply& reply) {
+    if (reply.outputs.ok()) WriteInferResponse(reply, *response);
+    reactor->Finish(ToGrpc(reply.outputs.status()));
+  });
   return reactor;
 }
 
 Calls::StreamReactor* Calls::InferStream(::grpc::CallbackServerContext* context) {
-  const auto stream = std::make_shared<StreamInfer>(*this, context->deadline());
+  const auto stream = std::make_shared<StreamInfer>(*this, *context);
   bool draining = false;
   {
     std::lock_guard lock(mutex_);

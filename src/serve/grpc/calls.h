@@ -45,9 +45,11 @@ class Calls {
 
   // For the calls themselves.
 
-  /// Reads the message and answers it; `done` runs once, here or on another thread.
-  void Answer(const inference::ModelInferRequest& message, SystemTime deadline,
-              CancelFlag cancelled, Inference::Done done);
+  /// Reads the message and answers it; `done` runs once, here or on another thread. The context is
+  /// not looked at after Answer has returned.
+  void Answer(const inference::ModelInferRequest& message,
+              const ::grpc::CallbackServerContext& context, CancelFlag cancelled,
+              Inference::Done done);
   void Began() { ++in_progress_; }
   void Ended();
   void Ended(const std::shared_ptr<StreamInfer>& stream);

@@ -37,6 +37,16 @@ void ConfigureTensors(const std::vector<TensorInfo>& infos, bool batched, List& 
   }
 }
 
+void DescribeVersions(const VersionPolicy& policy, inference::ModelVersionPolicy& message) {
+  if (!policy.numbers.empty()) {
+    for (const int64_t number : policy.numbers) message.mutable_specific()->add_versions(number);
+  } else if (policy.latest == 0) {
+    message.mutable_all();
+  } else {
+    message.mutable_latest()->set_num_versions(static_cast<uint32_t>(policy.latest));
+  }
+}
+
 void DescribeDuration(const DurationStat& stat, inference::StatisticDuration& message) {
   message.set_count(stat.count);
   message.set_ns(stat.ns);
@@ -79,7 +89,15 @@ void DescribeConfig(const ServedVersion& version, inference::ModelConfig& messag
   message.set_max_batch_size(static_cast<int32_t>(version.max_batch));
   ConfigureTensors(version.reference().inputs(), batched, *message.mutable_input());
   ConfigureTensors(version.reference().outputs(), batched, *message.mutable_output());
-  message.mutable_version_policy()->mutable_all();
+  const std::shared_ptr<const ServingConfig> config = version.config->Get();
+  DescribeVersions(config->versions, *message.mutable_version_policy());
+  auto& group = *message.add_instance_group();
+  group.set_name(version.model + "_0");
+  group.set_kind(inference::ModelInstanceGroup::KIND_CPU);
+  group.set_count(config->instances);
+  message.mutable_dynamic_batching()->set_max_queue_delay_microseconds(
+      static_cast<uint64_t>(QueueDelayMicroseconds(*config)));
+  message.mutable_response_cache()->set_enable(config->cache);
 }
 
 void DescribeStats(const std::vector<std::shared_ptr<const ServedVersion>>& versions,

@@ -37,7 +37,10 @@ class GrpcServerTest : public testing::Test {
       std::ofstream(root_ / "double" / version / "model.onnx") << "2";
     }
     options_.path = root_;
-    options_.instances = 1;
+    options_.serving.instances = 1;
+    options_.serving.versions.latest = 0;
+    options_.control = ModelControl::kExplicit;
+    options_.load_models = {"*"};
     options_.grpc = GrpcServerOptions{.max_message_bytes = 1 << 20};
     Start();
   }
@@ -330,7 +333,7 @@ TEST_F(GrpcServerTest, OnlySoManyBytesInProgress) {
 }
 
 TEST_F(GrpcServerTest, DrainFinishesWhatIsInProgress) {
-  options_.instances = 2;
+  options_.serving.instances = 2;
   Start();
   ClientContext idle_context, busy_context;
   ModelStreamInferResponse answer;

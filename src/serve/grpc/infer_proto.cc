@@ -17,6 +17,7 @@ using InputTensor = ModelInferRequest::InferInputTensor;
 
 constexpr int kMaxTensors = 4096;
 constexpr size_t kMaxNameBytes = 1024;
+constexpr size_t kMaxKeyBytes = 256;
 
 Result<bool> ReadBool(const InferParameter& value, std::string_view where) {
   if (value.has_bool_param()) return value.bool_param();
@@ -42,6 +43,8 @@ Status ReadParameter(const std::string& key, const InferParameter& value, InferR
     MINIM_TRY(request.timeout_us, ReadCount(value, "parameters.timeout"));
   } else if (key == "sequence_id") {
     return Unsupported("parameters.sequence_id: sequences are not served; leave it out");
+  } else if (value.has_string_param()) {
+    request.texts.emplace_back(key.substr(0, kMaxKeyBytes), value.string_param());
   }
   return {};
 }
@@ -163,11 +166,14 @@ Status ReadOutputs(const ModelInferRequest& message, InferRequest& request) {
 void WriteNotes(const AnswerNotes& notes, inference::ModelInferResponse& message) {
   auto& parameters = *message.mutable_parameters();
   parameters["tier"].set_string_param(notes.tier);
+  parameters["optimizations"].set_string_param(OptimizationsOf(notes));
   parameters["batch_size"].set_int64_param(notes.batch_size);
   parameters["cache_hit"].set_bool_param(notes.cache_hit);
   parameters["queue_us"].set_int64_param(notes.queue_us);
   parameters["infer_us"].set_int64_param(notes.infer_us);
   parameters["total_us"].set_int64_param(notes.total_us);
+  parameters["inference_time_ms"].set_double_param(static_cast<double>(notes.total_us) / 1000);
+  if (!notes.fallback.empty()) parameters["fallback"].set_string_param(notes.fallback);
 }
 
 }  // namespace

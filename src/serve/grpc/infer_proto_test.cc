@@ -29,6 +29,7 @@ TEST(InferProtoTest, ReadsRawTensorsAndParameters) {
   parameters["use_cache"].set_bool_param(false);
   parameters["timeout"].set_int64_param(5000);
   parameters["other"].set_double_param(1);
+  parameters["user"].set_string_param("u1");
   const auto request = ReadInferRequest(message);
   ASSERT_TRUE(request.ok()) << request.status().message();
   EXPECT_EQ(request->id, "7");
@@ -39,6 +40,7 @@ TEST(InferProtoTest, ReadsRawTensorsAndParameters) {
   EXPECT_FALSE(request->use_cache);
   EXPECT_TRUE(request->use_batching);
   EXPECT_EQ(request->timeout_us, 5000u);
+  EXPECT_EQ(request->texts, (std::vector<std::pair<std::string, std::string>>{{"user", "u1"}}));
 }
 
 // Adds 0 and 1 to the list of the datatype.

@@ -33,6 +33,10 @@ class Metrics::Impl {
   Family<Counter>& cold = Counters("minim_cold_runs_total", "Runs with dims not prepared before.");
   Family<Counter>& failed = Counters("minim_failed_runs_total", "Runs that ended in an error.");
   Family<Counter>& rows = Counters("minim_inference_rows_total", "Rows run.");
+  Family<Counter>& fallbacks =
+      Counters("minim_fallbacks_total", "Requests that another tier answered instead, by reason.");
+  Family<Counter>& demotions = Counters("minim_tier_changes_total",
+                                        "Tiers that lost their place, or have it back, by change.");
   Family<Histogram>& stages = prometheus::BuildHistogram()
                                   .Name("minim_stage_seconds")
                                   .Help("Time of a request, by stage.")
@@ -95,6 +99,9 @@ class ModelCounters : public ModelMetrics {
     if (!ok) failed_.Increment();
   }
   void CountCache(bool hit) override { (hit ? hits_ : misses_).Increment(); }
+  void CountFallback(std::string_view reason) override {
+    impl_->fallbacks.Add(With("reason", std::string(reason))).Increment();
+  }
 
  private:
   Labels With(const char* name, std::string value) const {
@@ -119,6 +126,16 @@ std::shared_ptr<ModelMetrics> Metrics::ForModel(const std::string& model,
                                                 const std::string& tier) {
   return std::make_shared<ModelCounters<Impl>>(
       impl_, Labels{{"model", model}, {"version", version}, {"tier", tier}});
+}
+
+void Metrics::CountDemotion(const std::string& model, const std::string& version,
+                            const std::string& tier, bool restored) {
+  impl_->demotions
+      .Add({{"model", model},
+            {"version", version},
+            {"tier", tier},
+            {"change", restored ? "restored" : "demoted"}})
+      .Increment();
 }
 
 void Metrics::CountOther(int http_status) {

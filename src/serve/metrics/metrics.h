@@ -18,6 +18,8 @@ class ModelMetrics {
   virtual void ObserveStages(Duration queue, Duration infer, Duration output, Duration total) = 0;
   virtual void ObserveRun(int64_t rows, bool cold, bool ok) = 0;
   virtual void CountCache(bool hit) = 0;
+  /// The tier did not answer a request that another tier then answered.
+  virtual void CountFallback(std::string_view reason) = 0;
 };
 
 /// Readings taken when the text is written.
@@ -37,6 +39,9 @@ class Metrics {
 
   std::shared_ptr<ModelMetrics> ForModel(const std::string& model, const std::string& version,
                                          const std::string& tier);
+  /// A tier lost its place, or has it back.
+  void CountDemotion(const std::string& model, const std::string& version, const std::string& tier,
+                     bool restored);
   /// Requests that reached no model, by status.
   void CountOther(int http_status);
   /// Prometheus text format 0.0.4.

@@ -8,6 +8,7 @@ struct Answering::Call {
   Question question;
   Done done;
   TimePoint start;
+  std::shared_ptr<const ServingConfig> config;
   Digest128 key;
   bool cached = false;  // looks into the cache and fills it
   bool leads = false;   // others wait for this one's answer
@@ -28,11 +29,11 @@ bool CanBeCached(const Question& question) {
 Digest128 Answering::KeyOf(const Question& question) const {
   std::vector<std::string> names, outputs;
   std::vector<ConstView> views;
-  for (const NamedTensor& input : question.request.inputs) {
+  for (const NamedTensor& input : question.request->inputs) {
     names.push_back(input.name);
     views.push_back(input.tensor.view());
   }
-  for (const RequestedOutput& output : question.request.outputs) outputs.push_back(output.name);
+  for (const RequestedOutput& output : question.request->outputs) outputs.push_back(output.name);
   return RequestKey(secret_,
                     {question.version->model, question.version->version, question.tier->name,
                      question.tier->generation, names, views, outputs});
@@ -43,8 +44,9 @@ void Answering::Answer(Question question, Done done) {
   call->question = std::move(question);
   call->done = std::move(done);
   call->start = Clock::now();
-  call->cached =
-      options_.cache != nullptr && call->question.request.use_cache && CanBeCached(call->question);
+  call->config = call->question.version->config->Get();
+  call->cached = options_.cache != nullptr && call->config->cache && call->question.use_cache &&
+                 call->question.request->use_cache && CanBeCached(call->question);
   if (!call->cached) return Run(call);
   call->key = KeyOf(call->question);
   if (AnswerFromCache(*call)) return;
@@ -58,7 +60,7 @@ bool Answering::AnswerFromCache(Call& call) {
   const auto value = options_.cache->Get(call.key);
   if (!value.ok() || !value->has_value()) return false;  // a dead cache only costs speed
   auto outputs = codec_.Decode(**value);
-  if (!outputs.ok() || outputs->size() != call.question.request.outputs.size()) return false;
+  if (!outputs.ok() || outputs->size() != call.question.request->outputs.size()) return false;
   Answered answer{std::move(*outputs), true, {}};
   call.question.tier->metrics->CountCache(true);
   call.question.version->stats->cache_hit.Add(Clock::now() - call.start);
@@ -81,9 +83,9 @@ void Answering::Follow(const std::shared_ptr<Call>& call, const Answered& answer
 
 // A client may ask for less time than the server gives, not for more.
 TimePoint Answering::DeadlineOf(const Call& call) const {
-  const uint64_t asked_us = call.question.request.timeout_us.value_or(0);
+  const uint64_t asked_us = call.question.request->timeout_us.value_or(0);
   const auto most_us =
-      std::chrono::duration_cast<std::chrono::microseconds>(options_.default_timeout);
+      std::chrono::duration_cast<std::chrono::microseconds>(call.config->default_timeout);
   if (asked_us == 0 || asked_us >= static_cast<uint64_t>(most_us.count()))
     return call.start + most_us;
   return call.start + std::chrono::microseconds(asked_us);
@@ -92,8 +94,8 @@ TimePoint Answering::DeadlineOf(const Call& call) const {
 void Answering::Run(const std::shared_ptr<Call>& call) {
   Question& question = call->question;
   BatchJob job;
-  for (NamedTensor& input : question.request.inputs) job.inputs.push_back(input.tensor);
-  job.may_batch = question.request.use_batching;
+  for (const NamedTensor& input : question.request->inputs) job.inputs.push_back(input.tensor);
+  job.may_batch = question.request->use_batching && call->config->batching;
   job.cancelled = question.cancelled;
   job.deadline = DeadlineOf(*call);
   job.done = [self = shared_from_this(), call](BatchResult result) {
@@ -106,7 +108,7 @@ void Answering::Run(const std::shared_ptr<Call>& call) {
 std::vector<Tensor> Answering::Wanted(const Call& call, const std::vector<Tensor>& all) const {
   const std::vector<TensorInfo>& infos = call.question.tier->model->outputs();
   std::vector<Tensor> wanted;
-  for (const RequestedOutput& output : call.question.request.outputs)
+  for (const RequestedOutput& output : call.question.request->outputs)
     for (size_t i = 0; i < infos.size(); ++i)
       if (infos[i].name == output.name) wanted.push_back(all[i]);
   return wanted;
@@ -121,7 +123,7 @@ void Answering::Finish(const std::shared_ptr<Call>& call, BatchResult result) {
   }
   if (call->cached && answer.outputs.ok()) {
     // A value that cannot be kept is computed again: no reason to fail the request.
-    (void)options_.cache->Put(call->key, codec_.Encode(*answer.outputs), options_.ttl);
+    (void)options_.cache->Put(call->key, codec_.Encode(*answer.outputs), call->config->cache_ttl);
   }
   call->done(answer);
   if (call->leads) flights_.Land(call->key, answer);

@@ -20,9 +20,6 @@ namespace minim::serve {
 struct AnsweringOptions {
   /// Without one every request runs.
   std::shared_ptr<PredictionCache> cache;
-  Duration ttl = std::chrono::seconds(300);
-  /// For requests that set none.
-  Duration default_timeout = std::chrono::seconds(60);
 };
 
 /// The outputs in the order of request.outputs.
@@ -35,9 +32,11 @@ struct Answered {
 struct Question {
   std::shared_ptr<const ServedVersion> version;
   std::shared_ptr<ServedTier> tier;
-  /// Bound to the tier's model; its input tensors are taken.
-  InferRequest request;
+  /// Bound to the version's signature.
+  std::shared_ptr<const InferRequest> request;
   CancelFlag cancelled;
+  /// Whether the cache may answer, and remember, if the request and the model allow it too.
+  bool use_cache = true;
 };
 
 class Answering : public std::enable_shared_from_this<Answering> {

@@ -36,11 +36,29 @@ json ConfigOf(const std::vector<TensorInfo>& infos, bool batched) {
   return list;
 }
 
+json VersionPolicyOf(const VersionPolicy& policy) {
+  if (!policy.numbers.empty()) return {{"specific", {{"versions", policy.numbers}}}};
+  if (policy.latest == 0) return {{"all", json::object()}};
+  return {{"latest", {{"num_versions", policy.latest}}}};
+}
+
+json IntervalOf(const Interval& interval) { return {interval.low, interval.high}; }
+
+double Milliseconds(Duration time) {
+  return std::chrono::duration<double, std::milli>(time).count();
+}
+
 json StatOf(const DurationStat& stat) {
   return {{"count", stat.count.load()}, {"ns", stat.ns.load()}};
 }
 
 }  // namespace
+
+int64_t QueueDelayMicroseconds(const ServingConfig& config) {
+  const bool waits = config.policy == "time-window";
+  return waits ? std::chrono::duration_cast<std::chrono::microseconds>(config.bounds.window).count()
+               : 0;
+}
 
 std::span<const std::string_view> ServerExtensions() {
   static constexpr std::string_view kExtensions[] = {"binary_tensor_data",  "statistics",
@@ -62,18 +80,24 @@ std::string ModelMetadataJson(const ServedVersion& version,
                {"platform", kPlatform},
                {"inputs", MetadataOf(version.reference().inputs())},
                {"outputs", MetadataOf(version.reference().outputs())},
-               {"parameters", {{"tiers", tiers}, {"default_tier", version.default_tier}}}});
+               {"parameters", {{"tiers", tiers}, {"default_tier", version.chain->First()}}}});
 }
 
 std::string ModelConfigJson(const ServedVersion& version) {
   const bool batched = version.max_batch > 0;
-  return Text({{"name", version.model},
-               {"platform", kPlatform},
-               {"backend", "minim"},
-               {"max_batch_size", version.max_batch},
-               {"input", ConfigOf(version.reference().inputs(), batched)},
-               {"output", ConfigOf(version.reference().outputs(), batched)},
-               {"version_policy", {{"all", json::object()}}}});
+  const std::shared_ptr<const ServingConfig> config = version.config->Get();
+  return Text(
+      {{"name", version.model},
+       {"platform", kPlatform},
+       {"backend", "minim"},
+       {"max_batch_size", version.max_batch},
+       {"input", ConfigOf(version.reference().inputs(), batched)},
+       {"output", ConfigOf(version.reference().outputs(), batched)},
+       {"version_policy", VersionPolicyOf(config->versions)},
+       {"instance_group",
+        {{{"name", version.model + "_0"}, {"kind", "KIND_CPU"}, {"count", config->instances}}}},
+       {"dynamic_batching", {{"max_queue_delay_microseconds", QueueDelayMicroseconds(*config)}}},
+       {"response_cache", {{"enable", config->cache}}}});
 }
 
 std::string ModelStatsJson(const std::vector<std::shared_ptr<const ServedVersion>>& versions) {
@@ -97,6 +121,42 @@ std::string ModelStatsJson(const std::vector<std::shared_ptr<const ServedVersion
                     {"batch_stats", json::array()}});
   }
   return Text({{"model_stats", list}});
+}
+
+std::string TiersJson(const ServedVersion& version) {
+  json list = json::array();
+  for (const TierStatus& tier : version.chain->Describe())
+    list.push_back({{"tier", tier.candidate.name},
+                    {"state", tier.state},
+                    {"reason", tier.reason},
+                    {"speedup", tier.candidate.speedup},
+                    {"demotions", tier.demotions},
+                    {"compared_rows", tier.compared_rows},
+                    {"differing_rows", tier.differing_rows}});
+  return Text({{"model_name", version.model}, {"model_version", version.version}, {"tiers", list}});
+}
+
+std::string RolloutJson(const ServedVersion& version) {
+  const RolloutStatus status = version.rollout->Describe();
+  json list = json::array();
+  for (const VersionComparison& one : status.versions)
+    list.push_back({{"version", std::to_string(one.version)},
+                    {"share", one.share},
+                    {"requests", one.requests},
+                    {"failures", one.failures},
+                    {"p50_ms", Milliseconds(one.p50)},
+                    {"p99_ms", Milliseconds(one.p99)},
+                    {"compared_rows", one.compared_rows},
+                    {"differing_rows", one.differing_rows},
+                    {"score_difference", one.score_difference.mean},
+                    {"score_difference_interval_95", IntervalOf(one.score_difference)}});
+  return Text({{"model_name", version.model},
+               {"mode", RolloutModeName(status.mode)},
+               {"stage", status.stage + 1},
+               {"stages", status.stages},
+               {"state", status.state},
+               {"reason", status.reason},
+               {"versions", list}});
 }
 
 std::string IndexJson(const std::vector<IndexEntry>& entries) {

@@ -54,6 +54,7 @@ class Parser {
  private:
   Status ParseTop(std::string_view key, ondemand::value value);
   Status ParseParameter(std::string_view key, ondemand::value value);
+  Status ParseOtherParameter(std::string_view key, ondemand::value value);
   Status ParseInputs(ondemand::value value);
   Status ParseInput(ondemand::value value, size_t index);
   Status ParseInputField(std::string_view key, ondemand::value value, RawInput& input);
@@ -110,6 +111,16 @@ Status Parser::ParseTop(std::string_view key, ondemand::value value) {
   });
 }
 
+Status Parser::ParseOtherParameter(std::string_view key, ondemand::value value) {
+  ondemand::json_type type;
+  READ_JSON(type, value.type(), "parameters");
+  if (type != ondemand::json_type::string) return CheckIgnored(value, "parameters", 0);
+  std::string text;
+  MINIM_TRY(text, ReadString(value, "parameters"));
+  request_.texts.emplace_back(std::string(key.substr(0, 256)), std::move(text));
+  return {};
+}
+
 Status Parser::ParseParameter(std::string_view key, ondemand::value value) {
   if (key == "use_cache") {
     MINIM_TRY(request_.use_cache, ReadBool(value, "parameters.use_cache"));
@@ -124,7 +135,7 @@ Status Parser::ParseParameter(std::string_view key, ondemand::value value) {
   } else if (key == "sequence_id") {
     return Unsupported("parameters.sequence_id: sequences are not served; leave it out");
   } else {
-    return CheckIgnored(value, "parameters", 0);
+    return ParseOtherParameter(key, value);
   }
   return {};
 }

@@ -68,6 +68,19 @@ void WriteOutput(const AnsweredOutput& output, std::string& json) {
 
 }  // namespace
 
+// Tier names are plain.
+std::string OptimizationsOf(const AnswerNotes& notes) {
+  std::string list;
+  const auto add = [&](std::string_view item) {
+    if (!list.empty()) list += ',';
+    list += item;
+  };
+  if (notes.tier != "fp32" && notes.tier != "reference") add(notes.tier);
+  if (notes.batch_size > notes.rows) add("batch");
+  if (notes.cache_hit) add("cache");
+  return list;
+}
+
 HttpResponse InferResponse(std::string_view model, std::string_view version, std::string_view id,
                            const std::vector<AnsweredOutput>& outputs, const AnswerNotes& notes) {
   HttpResponse response;
@@ -76,10 +89,15 @@ HttpResponse InferResponse(std::string_view model, std::string_view version, std
                  JsonQuote(model), JsonQuote(version));
   if (!id.empty()) fmt::format_to(std::back_inserter(body), ",\"id\":{}", JsonQuote(id));
   fmt::format_to(std::back_inserter(body),
-                 ",\"parameters\":{{\"tier\":{},\"batch_size\":{},\"cache_hit\":{},\"queue_us\":{},"
-                 "\"infer_us\":{},\"total_us\":{}}},\"outputs\":[",
-                 JsonQuote(notes.tier), notes.batch_size, notes.cache_hit, notes.queue_us,
-                 notes.infer_us, notes.total_us);
+                 ",\"parameters\":{{\"tier\":{},\"optimizations\":\"{}\",\"batch_size\":{},"
+                 "\"cache_hit\":{},\"queue_us\":{},\"infer_us\":{},\"total_us\":{},"
+                 "\"inference_time_ms\":{:.3f}",
+                 JsonQuote(notes.tier), OptimizationsOf(notes), notes.batch_size, notes.cache_hit,
+                 notes.queue_us, notes.infer_us, notes.total_us,
+                 static_cast<double>(notes.total_us) / 1000);
+  if (!notes.fallback.empty())
+    fmt::format_to(std::back_inserter(body), ",\"fallback\":{}", JsonQuote(notes.fallback));
+  body += "},\"outputs\":[";
   bool any_binary = false;
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (i > 0) body += ',';

@@ -19,12 +19,18 @@ struct AnsweredOutput {
 /// How the answer came about; becomes the answer's "parameters".
 struct AnswerNotes {
   std::string tier;
-  int64_t batch_size = 0;
+  /// Why a tier before it did not answer; empty if none was tried.
+  std::string fallback;
+  int64_t rows = 1;        // of this request
+  int64_t batch_size = 0;  // of the run it was part of
   bool cache_hit = false;
   int64_t queue_us = 0;
   int64_t infer_us = 0;
   int64_t total_us = 0;
 };
+
+/// What made this answer cheaper: "int8,batch,cache".
+std::string OptimizationsOf(const AnswerNotes& notes);
 
 /// With a binary output the Inference-Header-Content-Length field is set. JSON has no NaN and no
 /// infinity: such values are written as null; ask for binary to see them.

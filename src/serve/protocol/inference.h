@@ -1,10 +1,11 @@
-// Inference: one infer request, whatever wire it came over: which model and tier, checked against
-// the signature, answered, counted.
-// Threads: every method may be called concurrently; `done` runs on the caller's thread or on a
-// batcher's, once for every call.
+// Inference: one infer request, whatever wire it came over: which version and tier, checked against
+// the signature, answered (by the next tier if one fails), compared, counted.
+// Threads: every method may be called concurrently; `done` runs on the caller's thread, on a
+// batcher's or on the repository's, once for every call.
 // Lifetime: answers may still come after the object's owner let go of it.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -23,6 +24,8 @@ struct InferCall {
   /// As the client sent it; not checked against any model.
   InferRequest request;
   CancelFlag cancelled;
+  /// A header or metadata field of the call; empty without one. Called before Infer returns.
+  std::function<std::string(const std::string& name)> header;
   TimePoint start = Clock::now();
 };
 
@@ -56,13 +59,29 @@ class Inference : public std::enable_shared_from_this<Inference> {
 
  private:
   struct Running;
+  using Flow = std::shared_ptr<Running>;
 
-  Status Ask(InferCall& call, Running& running, Question& question) const;
-  void Reply(const Running& running, const Answered& answer, const Done& done) const;
+  Status Ask(InferCall& call, Running& running);
+  void Launch(const Flow& flow);
+  void LaunchReference(const Flow& flow);
+  void Answered(const Flow& flow, const serve::Answered& answer);
+  /// Another tier takes the request over; false if there is none.
+  bool FallBack(const Flow& flow, const Status& failure);
+  void CheckNonFinite(const Flow& flow, const serve::Answered& answer);
+  void Reply(const Flow& flow, const serve::Answered& answer);
+  void RunBeside(const Flow& flow, const serve::Answered& answer);
+  void CompareTiers(const Flow& flow, const serve::Answered& answer, const std::string& other);
+  void CompareVersions(const Flow& flow, const serve::Answered& answer, int64_t other);
+  /// Runs the same request elsewhere; nobody waits for it, the cache does not see it.
+  bool AnswerElsewhere(const Flow& flow, const std::shared_ptr<const ServedVersion>& version,
+                       const std::shared_ptr<ServedTier>& tier, Answering::Done done);
+  double Draw();
 
   const std::shared_ptr<Answering> answering_;
   const std::shared_ptr<Repository> repository_;
   const std::shared_ptr<Metrics> metrics_;
+  std::atomic<uint64_t> drawn_{0};
+  std::atomic<int> beside_{0};
 };
 
 }  // namespace minim::serve

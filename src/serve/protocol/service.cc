@@ -58,6 +58,8 @@ class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
     if (route->endpoint == Endpoint::kRepositoryLoad ||
         route->endpoint == Endpoint::kRepositoryUnload)
       return LoadOrUnload(*route, counted);
+    if (route->endpoint == Endpoint::kChangeSettings || route->endpoint == Endpoint::kChangeRollout)
+      return counted(Change(*route, request.body));
     counted(Describe(*route));
   }
 
@@ -69,6 +71,7 @@ class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
  private:
   void Infer(const Route& route, HttpRequest request, ResponseCallback done);
   void LoadOrUnload(const Route& route, ResponseCallback done);
+  HttpResponse Change(const Route& route, const std::string& body);
   HttpResponse Describe(const Route& route) const;
   HttpResponse DescribeModel(const Route& route) const;
   HttpResponse MetricsText() const;
@@ -82,7 +85,12 @@ class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
 };
 
 void Service::Impl::Infer(const Route& route, HttpRequest request, ResponseCallback done) {
-  InferCall call{route.model, route.version, {}, request.cancelled};
+  InferCall call{.model = route.model,
+                 .version = route.version,
+                 .cancelled = request.cancelled,
+                 .header = [&request](const std::string& name) {
+                   return std::string(request.headers.Get(name));
+                 }};
   auto parsed =
       ParseInferRequest(request.body, request.headers.Get("Inference-Header-Content-Length"));
   if (!parsed.ok())
@@ -102,6 +110,17 @@ void Service::Impl::LoadOrUnload(const Route& route, ResponseCallback done) {
   } else {
     repository_->UnloadSoon(route.model, answer);
   }
+}
+
+HttpResponse Service::Impl::Change(const Route& route, const std::string& body) {
+  const Status status = route.endpoint == Endpoint::kChangeSettings
+                            ? repository_->Configure(route.model, body)
+                            : repository_->ChangeRollout(route.model, body);
+  if (!status.ok()) return ErrorResponse(status);
+  Route changed = route;
+  changed.endpoint = route.endpoint == Endpoint::kChangeSettings ? Endpoint::kModelSettings
+                                                                 : Endpoint::kModelRollout;
+  return DescribeModel(changed);
 }
 
 HttpResponse Service::Impl::MetricsText() const {
@@ -127,6 +146,9 @@ HttpResponse Service::Impl::DescribeModel(const Route& route) const {
   if (!version.ok()) return ErrorResponse(version.status());
   const ServedVersion& served = **version;
   if (route.endpoint == Endpoint::kModelConfig) return Json(ModelConfigJson(served));
+  if (route.endpoint == Endpoint::kModelSettings) return Json(SettingsJson(*served.config->Get()));
+  if (route.endpoint == Endpoint::kModelTiers) return Json(TiersJson(served));
+  if (route.endpoint == Endpoint::kModelRollout) return Json(RolloutJson(served));
   if (route.endpoint == Endpoint::kModelReady)
     return Json(fmt::format("{{\"name\":{},\"ready\":true}}", JsonQuote(served.model)));
   std::vector<std::shared_ptr<const ServedVersion>> of_model;

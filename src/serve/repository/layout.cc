@@ -45,14 +45,33 @@ bool IsTierName(const std::string& name) {
          name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos;
 }
 
-// report.json may name the tier that passed the accuracy gate and was measured faster.
-std::string PreferredTier(const Path& folder) {
-  const auto text = ReadFile(folder / "report.json", 16 << 20);
-  if (!text.ok()) return kReference;
+// What `minim shrink` wrote of its variants. A report that cannot be read says nothing.
+std::map<std::string, TierGate> ReadGates(const Path& report) {
+  std::map<std::string, TierGate> gates;
+  const auto text = ReadFile(report, 64 << 20);
+  if (!text.ok()) return gates;
   const auto json = nlohmann::json::parse(*text, nullptr, false);
-  if (!json.is_object() || !json.contains("preferred_tier")) return kReference;
-  const auto& tier = json["preferred_tier"];
-  return tier.is_string() ? tier.get<std::string>() : kReference;
+  if (!json.is_object() || !json.contains("variants") || !json["variants"].is_array()) return gates;
+  for (const auto& variant : json["variants"]) {
+    if (!variant.is_object() || !variant.contains("name") || !variant["name"].is_string()) continue;
+    const auto text_of = [&](const char* key) {
+      return variant.contains(key) && variant[key].is_string() ? variant[key].get<std::string>()
+                                                               : "";
+    };
+    TierGate gate{.passed = text_of("verdict") == "pass", .reason = text_of("reason")};
+    if (variant.contains("agreement") && variant["agreement"].is_number())
+      gate.disagreement = std::clamp(1 - variant["agreement"].get<double>(), 0.0, 1.0);
+    gates[variant["name"].get<std::string>()] = gate;
+  }
+  return gates;
+}
+
+void AddToSignature(const Path& file, std::string& signature) {
+  std::error_code error;
+  const auto size = fs::file_size(file, error);
+  if (error) return;
+  const auto time = fs::last_write_time(file, error);
+  signature += fmt::format("{} {} {}\n", file.string(), size, time.time_since_epoch().count());
 }
 
 }  // namespace
@@ -128,9 +147,33 @@ Result<VersionLayout> RepositoryLayout::ScanVersion(const Path& folder, int64_t 
                        [&](const TierSource& source) { return source.tier == tier; });
   };
   if (offer_bf16_ && !has(kBf16)) version.tiers.push_back({kBf16, reference, true});
-  if (const std::string preferred = PreferredTier(folder); !is_file_ && has(preferred))
-    version.default_tier = preferred;
+  if (!is_file_) version.gates = ReadGates(folder / "report.json");
   return version;
+}
+
+Path RepositoryLayout::FolderOf(const std::string& name) const {
+  return only_name_.empty() ? root_ / name : root_;
+}
+
+Result<std::string> RepositoryLayout::ReadConfig(const std::string& name,
+                                                 const std::string& file) const {
+  const Path path = FolderOf(name) / file;
+  if (is_file_ || !fs::exists(path)) return std::string();
+  MINIM_TRY(const Path real, Inside(path));
+  return ReadFile(real, 1 << 20);
+}
+
+std::string RepositoryLayout::Signature(const std::string& name) const {
+  std::string signature;
+  if (is_file_) return AddToSignature(root_, signature), signature;
+  const Path folder = FolderOf(name);
+  for (const char* file : {"config.pbtxt", "minim.toml"}) AddToSignature(folder / file, signature);
+  for (const Path& version : Entries(folder)) {
+    if (!VersionNumber(version.filename().string())) continue;
+    for (const Path& file : Entries(version)) AddToSignature(file, signature);
+    for (const Path& file : Entries(version / "variants")) AddToSignature(file, signature);
+  }
+  return signature;
 }
 
 Result<ModelLayout> RepositoryLayout::Scan(const std::string& name) const {
@@ -143,8 +186,7 @@ Result<ModelLayout> RepositoryLayout::Scan(const std::string& name) const {
     model.versions.push_back(std::move(version));
     return model;
   }
-  const Path folder = only_name_.empty() ? root_ / name : root_;
-  for (const Path& entry : Entries(folder)) {
+  for (const Path& entry : Entries(FolderOf(name))) {
     const auto number = VersionNumber(entry.filename().string());
     if (!number || !fs::exists(entry / "model.onnx")) continue;
     MINIM_TRY(VersionLayout version, ScanVersion(entry, *number));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -10,10 +11,20 @@
 
 namespace minim::serve {
 
+/// What report.json says of one variant.
+struct TierGate {
+  bool passed = false;
+  /// Why it did not pass.
+  std::string reason;
+  /// Share of rows that the gate saw differ from FP32.
+  double disagreement = 0;
+};
+
 struct VersionLayout {
   int64_t number = 1;
   std::vector<TierSource> tiers;  // "fp32" first
-  std::string default_tier = "fp32";
+  /// By tier; one that is not here was never judged.
+  std::map<std::string, TierGate> gates;
 };
 
 struct ModelLayout {
@@ -31,9 +42,14 @@ class RepositoryLayout {
   std::vector<std::string> ModelNames() const;
   /// Looks at the disk again. Errors: kInvalidArgument for a name no model may have, kNotFound.
   Result<ModelLayout> Scan(const std::string& name) const;
+  /// "config.pbtxt" or "minim.toml" of a model; empty if it has none.
+  Result<std::string> ReadConfig(const std::string& name, const std::string& file) const;
+  /// Names, sizes and times of everything a model consists of: differs when a file does.
+  std::string Signature(const std::string& name) const;
 
  private:
   Result<Path> Inside(const Path& path) const;
+  Path FolderOf(const std::string& name) const;
   Result<VersionLayout> ScanVersion(const Path& folder, int64_t number) const;
   void AddVariants(const Path& folder, VersionLayout& version) const;
 

@@ -20,7 +20,8 @@ class LayoutTest : public testing::Test {
     Write("repo/a/10/model.onnx");
     Write("repo/a/10/variants/int8.onnx");
     Write("repo/a/10/variants/notes.txt");
-    Write("repo/a/10/report.json", R"({"preferred_tier": "int8"})");
+    Write("repo/a/10/report.json",
+          R"({"variants": [{"name": "int8", "verdict": "pass", "agreement": 0.75}, 3]})");
     Write("repo/a/x/model.onnx");
     Write("repo/b b/1/model.onnx");
     Write("repo/empty/readme");
@@ -48,8 +49,9 @@ TEST_F(LayoutTest, ARepository) {
   EXPECT_EQ(model->versions[2].number, 10);
   ASSERT_EQ(model->versions[2].tiers.size(), 2u);
   EXPECT_EQ(model->versions[2].tiers[1].tier, "int8");
-  EXPECT_EQ(model->versions[2].default_tier, "int8");
-  EXPECT_EQ(model->versions[0].default_tier, "fp32");
+  EXPECT_TRUE(model->versions[2].gates.at("int8").passed);
+  EXPECT_EQ(model->versions[2].gates.at("int8").disagreement, 0.25);
+  EXPECT_TRUE(model->versions[0].gates.empty());
 }
 
 TEST_F(LayoutTest, OneModelAndOneFile) {

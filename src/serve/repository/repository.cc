@@ -1,40 +1,34 @@
 #include "serve/repository/repository.h"
 
 #include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "serve/repository/triton_config.h"
 
 namespace minim::serve {
 namespace {
 
-// All tiers of a version answer the same requests: they must look alike.
-Status CheckAlike(const Model& reference, const Model& variant) {
-  const auto alike = [](const std::vector<TensorInfo>& a, const std::vector<TensorInfo>& b) {
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
-      return x.name == y.name && x.dtype == y.dtype && x.dims == y.dims;
+// The versions that the policy serves; a rollout needs the one before the newest, too.
+std::vector<VersionLayout> Chosen(std::vector<VersionLayout> versions,
+                                  const ServingConfig& config) {
+  const VersionPolicy& policy = config.versions;
+  if (!policy.numbers.empty()) {
+    std::erase_if(versions, [&](const VersionLayout& version) {
+      return std::find(policy.numbers.begin(), policy.numbers.end(), version.number) ==
+             policy.numbers.end();
     });
-  };
-  if (alike(reference.inputs(), variant.inputs()) && alike(reference.outputs(), variant.outputs()))
-    return {};
-  return InvalidArgument("its inputs and outputs differ from those of model.onnx; make it again");
-}
-
-std::function<void(const RunReport&)> CountRuns(std::shared_ptr<ModelStats> stats,
-                                                std::shared_ptr<ModelMetrics> metrics) {
-  return [stats, metrics](const RunReport& report) {
-    metrics->ObserveRun(report.rows, report.cold, report.ok);
-    stats->execution_count += 1;
-    stats->inference_count += static_cast<uint64_t>(report.rows);
-  };
+    return versions;
+  }
+  const bool compares = config.rollout.mode != RolloutMode::kLatest;
+  const auto latest = static_cast<size_t>(policy.latest == 0 ? INT64_MAX : policy.latest);
+  const size_t keep = std::max<size_t>(latest, compares ? 2 : 1);
+  if (config.rollout.mode != RolloutMode::kSplit && versions.size() > keep)
+    versions.erase(versions.begin(), versions.end() - static_cast<ptrdiff_t>(keep));
+  return versions;
 }
 
 }  // namespace
-
-Result<std::shared_ptr<ServedTier>> ServedVersion::Tier(const std::string& name) const {
-  const auto it = tiers.find(name.empty() ? default_tier : name);
-  if (it != tiers.end()) return it->second;
-  std::string known;
-  for (const auto& [tier, served] : tiers) known += (known.empty() ? "'" : ", '") + tier + "'";
-  return InvalidArgument("parameters.tier '{}': model '{}' has {}", name, model, known);
-}
 
 Result<std::unique_ptr<Repository>> Repository::Open(const Path& path, RepositoryOptions options,
                                                      std::shared_ptr<Metrics> metrics) {
@@ -43,62 +37,71 @@ Result<std::unique_ptr<Repository>> Repository::Open(const Path& path, Repositor
       new Repository(std::move(layout), std::move(options), std::move(metrics)));
 }
 
-Status Repository::LoadAll() {
+Status Repository::LoadAll(const std::vector<std::string>& names) {
   Status first;
   bool any = false;
-  for (const std::string& name : layout_.ModelNames()) {
-    Status status = Load(name);
-    any |= status.ok();
-    if (!status.ok() && first.ok()) first = std::move(status);
+  for (const std::string& asked : names) {
+    for (const std::string& name : asked == "*" ? layout_.ModelNames() : std::vector{asked}) {
+      Status status = Load(name);
+      any |= status.ok();
+      if (!status.ok() && first.ok()) first = std::move(status);
+    }
   }
   return any ? Status() : first;
 }
 
-Result<std::shared_ptr<ServedTier>> Repository::LoadTier(const ServedVersion& version,
-                                                         const TierSource& source) {
-  auto tier = std::make_shared<ServedTier>();
-  tier->name = source.tier;
-  tier->generation = ++generation_;
-  MINIM_TRY(std::shared_ptr<Model> model, options_.loader(source));
-  if (version.tiers.contains("fp32"))
-    MINIM_TRY(CheckAlike(*version.tiers.at("fp32")->model, *model));
-  tier->model = model;
-  tier->metrics = metrics_->ForModel(version.model, version.version, source.tier);
-  BatcherOptions options = options_.batcher;
-  options.on_run = CountRuns(version.stats, tier->metrics);
-  tier->batcher = std::make_unique<Batcher>(model, std::move(options));
-  MINIM_TRY(tier->batcher->Warm());
-  return tier;
+Result<ServingConfig> Repository::ReadConfig(const std::string& name) const {
+  ServingConfig config = options_.defaults;
+  MINIM_TRY(const std::string triton, layout_.ReadConfig(name, "config.pbtxt"));
+  if (!triton.empty()) MINIM_TRY(Annotate(ReadTritonConfig(triton, name, config), "config.pbtxt"));
+  MINIM_TRY(const std::string toml, layout_.ReadConfig(name, "minim.toml"));
+  MINIM_TRY(Annotate(ReadServingToml(toml, config), "minim.toml"));
+  for (const std::string& warning : config.warnings)
+    options_.log(fmt::format("model '{}': {}", name, warning));
+  return config;
 }
 
-Result<Repository::Versions> Repository::LoadVersions(const std::string& name) {
+// A rollout that goes on is not begun anew by a reload.
+std::shared_ptr<Rollout> Repository::RolloutOf(const std::string& name,
+                                               const ServingConfig& config) {
+  std::lock_guard lock(mutex_);
+  const auto it = models_.find(name);
+  if (it != models_.end()) return it->second.rollout;
+  return std::make_shared<Rollout>(name, config.rollout,
+                                   [log = options_.log, name](const std::string& event) {
+                                     log(fmt::format("model '{}': {}", name, event));
+                                   });
+}
+
+Result<Repository::ServedModel> Repository::LoadModel(const std::string& name) {
   MINIM_TRY(const ModelLayout layout, layout_.Scan(name));
-  Versions versions;
-  for (const VersionLayout& found : layout.versions) {
-    auto version = std::make_shared<ServedVersion>();
-    version->model = name;
-    version->version = std::to_string(found.number);
-    version->default_tier = found.default_tier;
-    for (const TierSource& source : found.tiers) {
-      auto tier = LoadTier(*version, source);
-      if (!tier.ok())
-        return Annotate(tier.status(), fmt::format("model '{}' version {} tier '{}'", name,
-                                                   found.number, source.tier));
-      version->tiers[source.tier] = *tier;
-    }
-    const auto batchable = [](const auto& item) { return item.second->batcher->batchable(); };
-    if (std::all_of(version->tiers.begin(), version->tiers.end(), batchable))
-      version->max_batch = options_.batcher.bounds.max_batch;
-    versions[found.number] = std::move(version);
+  auto config = ReadConfig(name);
+  if (!config.ok()) return Annotate(config.status(), fmt::format("model '{}'", name));
+  ServedModel model{.config = std::make_shared<LiveConfig>(*config),
+                    .rollout = RolloutOf(name, *config)};
+  for (const VersionLayout& found : Chosen(layout.versions, *config)) {
+    auto version = loader_.LoadVersion(name, found, model.config, model.rollout);
+    if (!version.ok())
+      return Annotate(version.status(), fmt::format("model '{}' version {}", name, found.number));
+    model.versions[found.number] = std::move(*version);
   }
-  return versions;
+  if (model.versions.empty())
+    return NotFound("model '{}': none of the versions its configuration names is there", name);
+  return model;
 }
 
 Status Repository::LoadFrom(const std::string& name) {
-  MINIM_TRY(Versions versions, LoadVersions(name));
+  const std::string signature = layout_.Signature(name);
+  MINIM_TRY(ServedModel model, LoadModel(name));
+  if (layout_.Signature(name) != signature)
+    return Unavailable("model '{}': its files changed while they were read; load it again", name);
+  std::vector<int64_t> numbers;
+  for (const auto& [number, version] : model.versions) numbers.push_back(number);
+  model.rollout->Configure(model.config->Get()->rollout);
+  model.rollout->SetVersions(numbers);
   // Swapped out, the old ones leave after the lock: their threads end when their last request does.
   std::lock_guard lock(mutex_);
-  models_[name].swap(versions);
+  std::swap(models_[name], model);
   failures_.erase(name);
   return {};
 }
@@ -106,8 +109,10 @@ Status Repository::LoadFrom(const std::string& name) {
 Status Repository::Load(const std::string& name) {
   MINIM_TRY(CheckModelName(name));
   std::lock_guard load_lock(load_mutex_);
+  seen_[name].loaded = layout_.Signature(name);
   Status status = LoadFrom(name);
   if (!status.ok() && status.code() != StatusCode::kNotFound) {
+    options_.log(std::string(status.message()));
     std::lock_guard lock(mutex_);
     failures_[name] = status.message();
   }
@@ -116,7 +121,7 @@ Status Repository::Load(const std::string& name) {
 
 Status Repository::Unload(const std::string& name) {
   std::lock_guard load_lock(load_mutex_);
-  Versions leaving;
+  ServedModel leaving;
   {
     std::lock_guard lock(mutex_);
     const auto it = models_.find(name);
@@ -128,35 +133,142 @@ Status Repository::Unload(const std::string& name) {
   return {};
 }
 
-void Repository::LoadSoon(const std::string& name, std::function<void(const Status&)> done) {
-  if (!worker_->Post([this, name, done] { done(Load(name)); }))
+void Repository::OnWorker(std::function<Status()> task, std::function<void(const Status&)> done) {
+  if (options_.control != ModelControl::kExplicit)
+    return done(
+        Unsupported("models are loaded by the server alone: start it with "
+                    "--model-control explicit to load and unload them by request"));
+  if (!worker_->Post([task = std::move(task), done] { done(task()); }))
     done(Unavailable("too many loads are waiting; try again"));
+}
+
+void Repository::LoadSoon(const std::string& name, std::function<void(const Status&)> done) {
+  OnWorker([this, name] { return Load(name); }, std::move(done));
 }
 
 void Repository::UnloadSoon(const std::string& name, std::function<void(const Status&)> done) {
-  if (!worker_->Post([this, name, done] { done(Unload(name)); }))
-    done(Unavailable("too many loads are waiting; try again"));
+  OnWorker([this, name] { return Unload(name); }, std::move(done));
+}
+
+void Repository::Close() { worker_.reset(); }
+
+void Repository::Poll() {
+  std::vector<std::string> due, gone;
+  const std::vector<std::string> names = layout_.ModelNames();
+  {
+    std::lock_guard load_lock(load_mutex_);
+    for (const std::string& name : names) {
+      Seen& seen = seen_[name];
+      std::string now = layout_.Signature(name);
+      if (now != seen.loaded && now == seen.signature) due.push_back(name);
+      seen.signature = std::move(now);
+    }
+    for (const auto& [name, seen] : seen_)
+      if (!std::binary_search(names.begin(), names.end(), name)) gone.push_back(name);
+    for (const std::string& name : gone) seen_.erase(name);
+  }
+  for (const std::string& name : due)
+    if (Load(name).ok()) options_.log(fmt::format("model '{}': loaded, its files changed", name));
+  for (const std::string& name : gone)
+    if (Unload(name).ok())
+      options_.log(fmt::format("model '{}': unloaded, its files are gone", name));
 }
 
 Result<std::shared_ptr<const ServedVersion>> Repository::Find(const std::string& name,
-                                                              const std::string& version) const {
+                                                              const std::string& version,
+                                                              const RouteHints& hints) const {
   std::lock_guard lock(mutex_);
   const auto model = models_.find(name);
-  if (model == models_.end() || model->second.empty())
+  if (model == models_.end() || model->second.versions.empty())
     return NotFound("model '{}': not loaded; POST /v2/repository/index lists the models",
                     name.substr(0, 255));
-  if (version.empty()) return model->second.rbegin()->second;
-  for (const auto& [number, served] : model->second)
-    if (served->version == version) return served;
+  const Versions& versions = model->second.versions;
+  if (version.empty()) {
+    if (versions.size() == 1) return versions.begin()->second;
+    std::string key;
+    if (hints.sticky) key = hints.sticky(model->second.config->Get()->rollout.sticky);
+    return versions.at(model->second.rollout->Pick(key, hints.draw));
+  }
+  int64_t number = 0;
+  std::from_chars(version.data(), version.data() + version.size(), number);
+  const auto found = versions.find(number);
+  if (found != versions.end() && found->second->version == version) return found->second;
   return NotFound("model '{}': version '{}' is not there, the latest is {}", name,
-                  version.substr(0, 32), model->second.rbegin()->first);
+                  version.substr(0, 32), versions.rbegin()->first);
+}
+
+void Repository::WithReference(const std::shared_ptr<const ServedVersion>& version,
+                               std::function<void(Result<std::shared_ptr<ServedTier>>)> done) {
+  {
+    std::unique_lock lock(mutex_);
+    const auto it = references_.find(version);
+    if (it != references_.end()) {
+      const std::shared_ptr<ServedTier> tier = it->second;
+      lock.unlock();
+      return done(tier);
+    }
+  }
+  const bool posted = worker_->Post([this, version, done] {
+    const auto layout = layout_.Scan(version->model);
+    if (!layout.ok()) return done(layout.status());
+    for (const VersionLayout& found : layout->versions) {
+      if (found.number != version->number) continue;
+      TierSource source = found.tiers[0];
+      source.tier = kReferenceTier;
+      source.portable_kernels = true;
+      auto tier = loader_.LoadTier(*version, source);
+      if (tier.ok()) {
+        std::lock_guard lock(mutex_);
+        std::erase_if(references_, [](const auto& item) { return item.first.expired(); });
+        references_[version] = *tier;
+      }
+      return done(std::move(tier));
+    }
+    done(NotFound("model '{}' version {}: its file is gone", version->model, version->number));
+  });
+  if (!posted) done(Unavailable("too many loads are waiting; try again"));
+}
+
+Status Repository::Configure(const std::string& name, std::string_view json_text) {
+  std::lock_guard load_lock(load_mutex_);
+  std::shared_ptr<LiveConfig> live;
+  std::shared_ptr<Rollout> rollout;
+  Versions versions;
+  {
+    std::lock_guard lock(mutex_);
+    const auto it = models_.find(name);
+    if (it == models_.end()) return NotFound("model '{}': not loaded", name.substr(0, 255));
+    live = it->second.config;
+    rollout = it->second.rollout;
+    versions = it->second.versions;
+  }
+  ServingConfig config = *live->Get();
+  MINIM_TRY(ReadLiveSettings(json_text, config));
+  for (const auto& [number, version] : versions) {
+    version->chain->Configure(config.tiers);
+  }
+  rollout->Configure(config.rollout);
+  live->Set(std::move(config));
+  return {};
+}
+
+Status Repository::ChangeRollout(const std::string& name, std::string_view json_text) {
+  MINIM_TRY(const std::shared_ptr<const ServedVersion> version, Find(name, ""));
+  const auto json = nlohmann::json::parse(json_text, nullptr, false);
+  const std::string action = json.is_object() ? json.value("action", "") : "";
+  Rollout& rollout = *version->rollout;
+  if (action == "promote") return rollout.Promote(), Status();
+  if (action == "rollback") return rollout.RollBack("asked to"), Status();
+  if (action == "restart") return rollout.Restart(), Status();
+  return InvalidArgument(
+      "expected {{\"action\": ...}} with \"promote\", \"rollback\" or \"restart\"");
 }
 
 std::vector<std::shared_ptr<const ServedVersion>> Repository::All() const {
   std::lock_guard lock(mutex_);
   std::vector<std::shared_ptr<const ServedVersion>> all;
-  for (const auto& [name, versions] : models_)
-    for (const auto& [number, served] : versions) all.push_back(served);
+  for (const auto& [name, model] : models_)
+    for (const auto& [number, served] : model.versions) all.push_back(served);
   return all;
 }
 
@@ -164,9 +276,9 @@ std::vector<IndexEntry> Repository::Index() const {
   const std::vector<std::string> names = layout_.ModelNames();
   std::lock_guard lock(mutex_);
   std::vector<IndexEntry> entries;
-  for (const auto& [name, versions] : models_) {
+  for (const auto& [name, model] : models_) {
     const auto failure = failures_.find(name);
-    for (const auto& [number, served] : versions)
+    for (const auto& [number, served] : model.versions)
       entries.push_back({name, served->version, true,
                          failure == failures_.end() ? "" : "reload failed: " + failure->second});
   }

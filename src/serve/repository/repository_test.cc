@@ -26,6 +26,7 @@ class RepositoryTest : public testing::Test {
   void SetUp() override {
     root_ = Path(testing::TempDir()) / ("minim_repository_" + std::to_string(::getpid()));
     fs::remove_all(root_);
+    Write("a/minim.toml", "[serving]\nversions = \"all\"\n");
     Write("a/1/model.onnx", "2");
     Write("a/3/model.onnx", "3");
     Write("a/3/variants/int8.onnx", "4");
@@ -36,12 +37,15 @@ class RepositoryTest : public testing::Test {
     std::ofstream(root_ / path) << text;
   }
   Repository& Open() {
-    auto repository = Repository::Open(root_, {.loader = LoadFake}, std::make_shared<Metrics>());
+    RepositoryOptions options{.loader = LoadFake};
+    options.log = [this](const std::string& line) { log_ += line + "\n"; };
+    auto repository = Repository::Open(root_, options, std::make_shared<Metrics>());
     EXPECT_TRUE(repository.ok());
     repository_ = std::move(*repository);
     return *repository_;
   }
   Path root_;
+  std::string log_;
   std::unique_ptr<Repository> repository_;
 };
 
@@ -69,12 +73,16 @@ TEST_F(RepositoryTest, AFailedReloadKeepsTheOldAndSaysWhy) {
   Repository& repository = Open();
   ASSERT_TRUE(repository.LoadAll().ok());
   const uint64_t before = (*(*repository.Find("a", ""))->Tier(""))->generation;
-  Write("a/3/variants/int8.onnx", "bad");
+  Write("a/3/model.onnx", "bad");
   const Status status = repository.Load("a");
-  EXPECT_NE(status.message().find("tier 'int8'"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("version 3"), std::string::npos) << status.message();
   EXPECT_EQ((*(*repository.Find("a", ""))->Tier(""))->generation, before);
   EXPECT_NE(repository.Index()[0].reason.find("not a model"), std::string::npos);
-  Write("a/3/variants/int8.onnx", "5");
+  Write("a/3/model.onnx", "5");
+  Write("a/minim.toml", "[serving]\nversion = \"all\"\n");
+  EXPECT_NE(repository.Load("a").message().find("[serving] version: unknown key"),
+            std::string::npos);
+  Write("a/minim.toml", "");
   ASSERT_TRUE(repository.Load("a").ok());
   EXPECT_NE((*(*repository.Find("a", ""))->Tier(""))->generation, before);
   EXPECT_EQ(repository.Index()[0].reason, "");
@@ -103,9 +111,79 @@ TEST_F(RepositoryTest, OneBadModelDoesNotStopTheOthers) {
   EXPECT_FALSE(repository.Load("../a").ok());
 }
 
-TEST_F(RepositoryTest, VariantsMustLookLikeTheReference) {
-  Write("a/3/variants/int8.onnx", "wide");
-  EXPECT_NE(Open().LoadAll().message().find("differ"), std::string::npos);
+TEST_F(RepositoryTest, AVariantThatDoesNotLoadIsLeftOut) {
+  for (const auto& [text, reason] : {std::pair("wide", "differ"), {"bad", "not a model"}}) {
+    Write("a/3/variants/int8.onnx", text);
+    Repository& repository = Open();
+    ASSERT_TRUE(repository.LoadAll().ok());
+    const auto version = *repository.Find("a", "");
+    EXPECT_FALSE(version->Tier("int8").ok());
+    EXPECT_EQ((*version->Tier(""))->name, "fp32");
+    const TierStatus status = version->chain->Describe()[0];
+    EXPECT_EQ(status.state, "not offered");
+    EXPECT_NE(status.reason.find(reason), std::string::npos) << status.reason;
+    EXPECT_NE(log_.find("tier 'int8' is left out"), std::string::npos) << log_;
+  }
+}
+
+TEST_F(RepositoryTest, TheNewestIsServedUnlessTheConfigurationSaysMore) {
+  Write("a/minim.toml", "");
+  Repository& repository = Open();
+  const auto versions = [&] {
+    std::string list;
+    EXPECT_TRUE(repository.Load("a").ok());
+    for (const IndexEntry& entry : repository.Index()) list += entry.version + " ";
+    return list;
+  };
+  EXPECT_EQ(versions(), "3 ");
+  Write("a/minim.toml", "[rollout]\nmode = \"shadow\"\n");
+  EXPECT_EQ(versions(), "1 3 ");
+  Write("a/config.pbtxt", "max_batch_size: 8 version_policy { specific { versions: 1 } }");
+  EXPECT_EQ(versions(), "1 ");
+  EXPECT_EQ((*repository.Find("a", ""))->max_batch, 8);
+  Write("a/config.pbtxt", "version_policy { specific { versions: 9 } }");
+  EXPECT_EQ(repository.Load("a").code(), StatusCode::kNotFound);
+  Write("a/config.pbtxt", "max_batch_size: 8 input { name: \"x\" data_type: TYPE_INT8 dims: 2 }");
+  EXPECT_NE(repository.Load("a").message().find("the model has TYPE_FP32"), std::string::npos);
+}
+
+TEST_F(RepositoryTest, PollingLoadsWhatChangedOnceItIsWhole) {
+  Repository& repository = Open();
+  ASSERT_TRUE(repository.LoadAll().ok());
+  const auto generation = [&] { return (*(*repository.Find("a", ""))->Tier(""))->generation; };
+  const uint64_t first = generation();
+  repository.Poll();
+  repository.Poll();
+  EXPECT_EQ(generation(), first) << "nothing changed";
+  Write("a/3/model.onnx", "33");
+  repository.Poll();
+  EXPECT_EQ(generation(), first) << "seen once: it may still be being written";
+  Write("a/3/model.onnx", "333");
+  repository.Poll();
+  EXPECT_EQ(generation(), first) << "it was";
+  repository.Poll();
+  EXPECT_GT(generation(), first);
+  Write("b/1/model.onnx", "4");
+  repository.Poll();
+  repository.Poll();
+  EXPECT_TRUE(repository.Find("b", "").ok());
+  Write("b/1/model.onnx", "bad");
+  for (int i = 0; i < 4; ++i) repository.Poll();
+  EXPECT_TRUE(repository.Find("b", "").ok()) << "the old one stays";
+  EXPECT_EQ(log_.find("not a model"), log_.rfind("not a model")) << "tried once: " << log_;
+  fs::remove_all(root_ / "b");
+  repository.Poll();
+  EXPECT_FALSE(repository.Find("b", "").ok());
+}
+
+TEST_F(RepositoryTest, SettingsChangeWhileRunning) {
+  Repository& repository = Open();
+  ASSERT_TRUE(repository.LoadAll().ok());
+  EXPECT_TRUE(repository.Configure("a", R"({"serving":{"timeout_ms":70}})").ok());
+  EXPECT_EQ((*repository.Find("a", ""))->config->Get()->default_timeout,
+            std::chrono::milliseconds(70));
+  EXPECT_EQ(repository.Configure("a", "{").code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(repository.Configure("b", "{}").code(), StatusCode::kNotFound);
 }
 
 }  // namespace

@@ -187,7 +187,7 @@ Status ReadMode(ServingConfig& config, std::string_view text) {
 }
 
 std::string_view ShowMode(const ServingConfig& config) {
-  return kModes[static_cast<size_t>(config.rollout.mode)].first;
+  return RolloutModeName(config.rollout.mode);
 }
 
 Status ReadTiers(ServingConfig& config, std::string_view text) {
@@ -330,6 +330,10 @@ Result<SettingValue> ValueOf(const json& node) {
 
 }  // namespace
 
+std::string_view RolloutModeName(RolloutMode mode) {
+  return kModes[static_cast<size_t>(mode)].first;
+}
+
 std::span<const Setting> Settings() {
   static const std::vector<Setting> settings = AllSettings();
   return settings;
@@ -423,6 +427,8 @@ Status CheckServingConfig(const ServingConfig& config) {
   if (bounds.max_batch < 1 || bounds.min_batch < 1 || bounds.min_batch > bounds.max_batch)
     return InvalidArgument("batch bounds: found min {} and max {}, expected 1 <= min <= max",
                            bounds.min_batch, bounds.max_batch);
+  if (config.instances < 1 || config.instances > 256)
+    return InvalidArgument("instances: found {}, expected 1 to 256", config.instances);
   const RolloutConfig& rollout = config.rollout;
   double total = 0;
   for (const auto& [version, weight] : rollout.weights) total += weight;

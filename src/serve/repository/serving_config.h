@@ -114,6 +114,8 @@ std::string SettingsJson(const ServingConfig& config);
 /// The reference of minim.toml as Markdown, with the defaults.
 std::string SettingsMarkdown();
 
+std::string_view RolloutModeName(RolloutMode mode);
+
 /// Checks what no single key can: min <= max and the like.
 Status CheckServingConfig(const ServingConfig& config);
 

@@ -3,7 +3,9 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <limits>
 #include <mutex>
+#include <thread>
 
 #include "core/error.h"
 #include "serve/model.h"
@@ -27,10 +29,16 @@ class FakeModel : public Model {
     runs_ += 1;
     largest_ = std::max(largest_.load(), rows);
     Tensor y(DType::f32, x.dims), row(DType::i64, {rows});
+    if (fault_ == Fault::kFail) return Internal("made to fail");
+    if (fault_ == Fault::kSlow) std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    std::this_thread::sleep_for(run_time_);
     for (int64_t i = 0; i < x.size(); ++i) {
       if (x.as<float>()[i] == kPoison) return InvalidArgument("input 'x': poison at {}", i);
       y.as<float>()[i] = factor_ * x.as<float>()[i];
     }
+    if (fault_ == Fault::kNaN) y.as<float>()[0] = std::numeric_limits<float>::quiet_NaN();
+    if (fault_ == Fault::kDrift)
+      for (float& value : y.as<float>()) value = -value;
     for (int64_t i = 0; i < rows; ++i) row.as<int64_t>()[i] = i;
     return std::vector<Tensor>{y, row};
   }
@@ -53,6 +61,11 @@ class FakeModel : public Model {
     changed_.wait(lock, [&] { return entered_ >= runs; });
   }
 
+  /// What is wrong with every Run from now on.
+  enum class Fault { kNone, kFail, kNaN, kDrift, kSlow };
+  mutable std::atomic<Fault> fault_{Fault::kNone};
+  /// What a Run takes besides.
+  mutable std::chrono::microseconds run_time_{0};
   static constexpr float kPoison = -999;
   mutable std::atomic<int> runs_{0};
   mutable std::atomic<int> warmed_{0};
