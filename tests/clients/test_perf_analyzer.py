@@ -83,13 +83,14 @@ class Replay(Running):
         self.assertEqual(change("compute_infer") + change("cache_hit"), answers)
         for name in ("queue", "compute_input", "compute_output"):
             self.assertEqual(change(name), change("compute_infer"))
-        runs = int(after["execution_count"]) - int(before["execution_count"])
+        runs = int(after.get("execution_count", 0)) - int(before.get("execution_count", 0))
         self.assertTrue(1 <= runs <= answers)
 
     @staticmethod
     def inputs(api, i):
-        tensor = api.InferInput("x", [1, 1, 8, 8], "FP32")
-        return [tensor.set_data_from_numpy(np.full((1, 1, 8, 8), i % 40, np.float32))]
+        x = np.full((1, 1, 8, 8), i % 40, np.float32)
+        x[0, 0, 0, 0] = len(api.__name__)  # what one client asked is not in the cache for the other
+        return [api.InferInput("x", [1, 1, 8, 8], "FP32").set_data_from_numpy(x)]
 
     def test_http(self):
         with tritonclient.http.InferenceServerClient(self.server.http, concurrency=4) as client:
