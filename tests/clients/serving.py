@@ -32,7 +32,8 @@ NOT_AS_JSON = ("FP16", "BF16")
 def sample(datatype):
     """Two rows of three values that try the datatype's ends."""
     if datatype == "BYTES":
-        return np.array([[b"", b"one", b"x" * 70], [b"a\0b", "\u00e9".encode(), b"6"]], dtype=object)
+        return np.array([[b"", b"one", b"x" * 70], [b"a\0b", "\u00e9".encode(), b"6"]],
+                        dtype=object)
     if datatype == "BOOL":
         return np.array([[True, False, True], [False, False, True]])
     numpy_type = DTYPES[datatype][1]

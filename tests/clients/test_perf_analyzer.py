@@ -89,7 +89,8 @@ class Replay(Running):
     @staticmethod
     def inputs(api, i):
         x = np.full((1, 1, 8, 8), i % 40, np.float32)
-        x[0, 0, 0, 0] = api is tritonclient.http  # what one client asked is not in the cache for the other
+        # What one client asked is not in the cache for the other.
+        x[0, 0, 0, 0] = api is tritonclient.http
         return [api.InferInput("x", [1, 1, 8, 8], "FP32").set_data_from_numpy(x)]
 
     def test_http(self):

@@ -116,7 +116,8 @@ class Grpc(common.ClientChecks, unittest.TestCase):
         self.assertEqual(metadata["inputs"],
                          [{"name": "x", "datatype": "BYTES", "shape": ["-1", "3"]}])
         config = self.client.get_model_config("identity_BYTES", as_json=True)["config"]
-        self.assertEqual(config["input"], [{"name": "x", "data_type": "TYPE_STRING", "dims": ["3"]}])
+        self.assertEqual(config["input"],
+                         [{"name": "x", "data_type": "TYPE_STRING", "dims": ["3"]}])
         self.assertEqual(config["backend"], "minim")
         self.assertEqual(self.client.get_model_config("fixed").config.max_batch_size, 0)
         index = self.client.get_model_repository_index()
