@@ -1,10 +1,13 @@
 #include "serve/grpc/calls.h"
 
+#include <grpcpp/impl/codegen/proto_utils.h>
+
 #include <deque>
 #include <new>
 #include <stdexcept>
 
 #include "serve/grpc/infer_proto.h"
+#include "serve/http/encoding.h"
 
 namespace minim::serve {
 namespace {
@@ -33,9 +36,48 @@ constexpr size_t kMaxErrorBytes = 2000;
   return ::grpc::StatusCode::UNKNOWN;
 }
 
-Result<InferRequest> ReadWithinMemory(const ModelInferRequest& message) {
+// How the bytes are packed, by their first two: no ModelInferRequest begins like gzip (a wire type
+// that does not exist) or zlib (a field that it does not have).
+std::string_view CodingOf(const std::string& bytes) {
+  if (bytes.size() < 2) return "identity";
+  const auto first = static_cast<uint8_t>(bytes[0]), second = static_cast<uint8_t>(bytes[1]);
+  if (first == 0x1f && second == 0x8b) return "gzip";
+  return first == 0x78 && (first * 256 + second) % 31 == 0 ? "deflate" : "identity";
+}
+
+std::string BytesOf(const ::grpc::ByteBuffer& buffer) {
+  std::vector<::grpc::Slice> slices;
+  std::string bytes;
+  if (!buffer.Dump(&slices).ok()) return bytes;
+  bytes.reserve(buffer.Length());
+  for (const ::grpc::Slice& slice : slices)
+    bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  return bytes;
+}
+
+// gRPC itself would unpack whatever comes and look at its size afterwards.
+Status ReadMessage(const ::grpc::ByteBuffer& buffer, size_t max_bytes, ModelInferRequest& message) {
+  std::string packed = BytesOf(buffer);
+  const std::string_view coding = CodingOf(packed);
+  MINIM_TRY(const std::string bytes, DecodeContent(coding, std::move(packed), max_bytes));
+  if (message.ParseFromString(bytes)) return {};
+  message.Clear();
+  return InvalidArgument("the request is no ModelInferRequest");
+}
+
+template <typename Message>
+::grpc::ByteBuffer Written(const Message& message) {
+  ::grpc::ByteBuffer buffer;
+  bool own = false;
+  // Fails for messages over 2 GiB only; the client then gets an empty one, which it cannot read.
+  (void)::grpc::SerializationTraits<Message>::Serialize(message, &buffer, &own);
+  return buffer;
+}
+
+template <typename F>
+Status WithinMemory(F&& f) {
   try {
-    return ReadInferRequest(message);
+    return f();
   } catch (const std::bad_alloc&) {
   } catch (const std::length_error&) {
   }
@@ -113,7 +155,7 @@ class StreamInfer final : public Calls::StreamReactor,
  private:
   struct Slot {
     bool ready = false;
-    ModelStreamInferResponse answer;
+    ::grpc::ByteBuffer answer;
   };
 
   void Answer(Slot& slot, const InferReply& reply);
@@ -122,7 +164,7 @@ class StreamInfer final : public Calls::StreamReactor,
   Calls& calls_;
   const ::grpc::CallbackServerContext& context_;
   const CancelFlag cancelled_ = std::make_shared<std::atomic<bool>>(false);
-  ModelInferRequest incoming_;  // the read's, while reading_
+  ::grpc::ByteBuffer incoming_;  // the read's, while reading_
   // Recursive: gRPC may call back from within what Proceed starts.
   std::recursive_mutex mutex_;
   std::deque<Slot> slots_;  // guarded by mutex_, as all below; references into it stay valid
@@ -170,15 +212,17 @@ void StreamInfer::OnReadDone(bool ok) {
 }
 
 void StreamInfer::Answer(Slot& slot, const InferReply& reply) {
-  ModelInferResponse& response = *slot.answer.mutable_infer_response();
+  ModelStreamInferResponse answer;
+  ModelInferResponse& response = *answer.mutable_infer_response();
   if (reply.outputs.ok()) {
     WriteInferResponse(reply, response);
   } else {
     response.set_id(reply.id);
-    slot.answer.set_error_message(reply.outputs.status().message());
+    answer.set_error_message(reply.outputs.status().message());
   }
   // Triton's clients count answers by it.
   (*response.mutable_parameters())["triton_final_response"].set_bool_param(true);
+  slot.answer = Written(answer);
   std::lock_guard lock(mutex_);
   slot.ready = true;
   Proceed();
@@ -192,38 +236,47 @@ void StreamInfer::OnWriteDone(bool /*ok*/) {  // a broken stream ends like any o
   Proceed();
 }
 
-void Calls::Answer(const ModelInferRequest& message, const ::grpc::CallbackServerContext& context,
+void Calls::Answer(const ::grpc::ByteBuffer& buffer, const ::grpc::CallbackServerContext& context,
                    CancelFlag cancelled, Inference::Done done) {
-  InferCall call{.model = message.model_name(),
-                 .version = message.model_version(),
-                 .cancelled = std::move(cancelled),
-                 .header = [&context](const std::string& name) { return Field(context, name); }};
-  const size_t bytes = message.ByteSizeLong();
+  const size_t bytes = buffer.Length();
   const size_t before = bytes_.fetch_add(bytes);
   const auto counted = [this, bytes, done = std::move(done)](InferReply reply) {
     bytes_ -= bytes;
     done(std::move(reply));
   };
-  Result<InferRequest> request =
-      before + bytes > max_bytes_
-          ? ResourceExhausted("requests in progress hold {} bytes, {} at most; try again", before,
-                              max_bytes_)
-          : ReadWithinMemory(message);
-  if (!request.ok()) {
-    const Status status = inference_->Refuse(call.model, call.version, request.status());
-    return counted({status, {}, message.id(), nullptr, {}});
+  ModelInferRequest message;
+  InferCall call{.cancelled = std::move(cancelled),
+                 .header = [&context](const std::string& name) { return Field(context, name); }};
+  const Status status = WithinMemory([&]() -> Status {
+    if (before + bytes > max_bytes_)
+      return ResourceExhausted("requests in progress hold {} bytes, {} at most; try again", before,
+                               max_bytes_);
+    MINIM_TRY(ReadMessage(buffer, max_message_bytes_, message));
+    MINIM_TRY(call.request, ReadInferRequest(message));
+    return {};
+  });
+  call.model = message.model_name();
+  call.version = message.model_version();
+  if (!status.ok()) {
+    // Of what could not be read not even the model is known.
+    const Status refused =
+        call.model.empty() ? status : inference_->Refuse(call.model, call.version, status);
+    return counted({refused, {}, message.id(), nullptr, {}});
   }
-  call.request = std::move(*request);
   LimitTime(context.deadline(), call.request);
   inference_->Infer(std::move(call), counted);
 }
 
 ::grpc::ServerUnaryReactor* Calls::Infer(::grpc::CallbackServerContext* context,
-                                         const ModelInferRequest* request,
-                                         ModelInferResponse* response) {
+                                         const ::grpc::ByteBuffer* request,
+                                         ::grpc::ByteBuffer* response) {
   auto* reactor = new UnaryInfer(*this);  // its OnDone deletes it
   Answer(*request, *context, reactor->cancelled(), [reactor, response](const InferReply& reply) {
-    if (reply.outputs.ok()) WriteInferResponse(reply, *response);
+    ModelInferResponse message;
+    if (reply.outputs.ok()) {
+      WriteInferResponse(reply, message);
+      *response = Written(message);
+    }
     reactor->Finish(ToGrpc(reply.outputs.status()));
   });
   return reactor;

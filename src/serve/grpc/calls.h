@@ -25,17 +25,18 @@ class StreamInfer;
 class Calls {
  public:
   using SystemTime = std::chrono::system_clock::time_point;
-  using StreamReactor =
-      ::grpc::ServerBidiReactor<inference::ModelInferRequest, inference::ModelStreamInferResponse>;
+  // Raw: a compressed message is unpacked here, within a bound.
+  using StreamReactor = ::grpc::ServerBidiReactor<::grpc::ByteBuffer, ::grpc::ByteBuffer>;
 
   Calls(const GrpcServerOptions& options, std::shared_ptr<Inference> inference)
-      : max_bytes_(options.max_messages_bytes),
+      : max_message_bytes_(options.max_message_bytes),
+        max_bytes_(options.max_messages_bytes),
         max_stream_requests_(options.max_stream_requests),
         inference_(std::move(inference)) {}
 
   ::grpc::ServerUnaryReactor* Infer(::grpc::CallbackServerContext* context,
-                                    const inference::ModelInferRequest* request,
-                                    inference::ModelInferResponse* response);
+                                    const ::grpc::ByteBuffer* request,
+                                    ::grpc::ByteBuffer* response);
   StreamReactor* InferStream(::grpc::CallbackServerContext* context);
 
   /// Streams end when what they have sent is answered; new ones at once.
@@ -47,15 +48,15 @@ class Calls {
 
   /// Reads the message and answers it; `done` runs once, here or on another thread. The context is
   /// not looked at after Answer has returned.
-  void Answer(const inference::ModelInferRequest& message,
-              const ::grpc::CallbackServerContext& context, CancelFlag cancelled,
-              Inference::Done done);
+  void Answer(const ::grpc::ByteBuffer& buffer, const ::grpc::CallbackServerContext& context,
+              CancelFlag cancelled, Inference::Done done);
   void Began() { ++in_progress_; }
   void Ended();
   void Ended(const std::shared_ptr<StreamInfer>& stream);
   size_t max_stream_requests() const { return max_stream_requests_; }
 
  private:
+  const size_t max_message_bytes_;
   const size_t max_bytes_;
   const size_t max_stream_requests_;
   const std::shared_ptr<Inference> inference_;

@@ -25,7 +25,20 @@ Reactor* FinishNow(Context* context, const Status& status = {}) {
   return reactor;
 }
 
-class InferenceService final : public inference::GRPCInferenceService::CallbackService {
+using Protocol = inference::GRPCInferenceService;
+// The generated CallbackService, but that the two calls that carry tensors come as bytes.
+using MixedService =
+    Protocol::WithRawCallbackMethod_ModelInfer<Protocol::WithRawCallbackMethod_ModelStreamInfer<
+        Protocol::WithCallbackMethod_ServerLive<Protocol::WithCallbackMethod_ServerReady<
+            Protocol::WithCallbackMethod_ModelReady<Protocol::WithCallbackMethod_ServerMetadata<
+                Protocol::WithCallbackMethod_ModelMetadata<Protocol::WithCallbackMethod_ModelConfig<
+                    Protocol::WithCallbackMethod_ModelStatistics<
+                        Protocol::WithCallbackMethod_RepositoryIndex<
+                            Protocol::WithCallbackMethod_RepositoryModelLoad<
+                                Protocol::WithCallbackMethod_RepositoryModelUnload<
+                                    Protocol::Service>>>>>>>>>>>>;
+
+class InferenceService final : public MixedService {
  public:
   InferenceService(const GrpcServerOptions& options, Calls& calls,
                    std::shared_ptr<Repository> repository)
@@ -80,8 +93,8 @@ class InferenceService final : public inference::GRPCInferenceService::CallbackS
                                  const inference::RepositoryModelUnloadRequest* request,
                                  inference::RepositoryModelUnloadResponse*) override;
 
-  Reactor* ModelInfer(Context* context, const inference::ModelInferRequest* request,
-                      inference::ModelInferResponse* response) override {
+  Reactor* ModelInfer(Context* context, const ::grpc::ByteBuffer* request,
+                      ::grpc::ByteBuffer* response) override {
     return calls_.Infer(context, request, response);
   }
   Calls::StreamReactor* ModelStreamInfer(Context* context) override {
@@ -181,6 +194,7 @@ void Configure(const GrpcServerOptions& options, ::grpc::ServerBuilder& builder)
   // Beyond our own bounds: where those refuse, a full quota stalls.
   quota.Resize(kQuotaHeadroom + 2 * options.max_message_bytes + options.max_messages_bytes);
   builder.SetResourceQuota(quota);
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);  // see calls.cc
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_calls);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(options.keepalive));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,

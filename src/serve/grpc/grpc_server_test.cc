@@ -320,6 +320,21 @@ TEST_F(GrpcServerTest, LoadsUnloadsAndSaysWhyNot) {
   EXPECT_EQ(First(response), 10);
 }
 
+TEST_F(GrpcServerTest, CompressedRequestsAreUnpackedWithinTheLimit) {
+  for (const auto coding : {GRPC_COMPRESS_GZIP, GRPC_COMPRESS_DEFLATE}) {
+    const auto ask = [&](size_t filler_bytes) {
+      ClientContext context;
+      context.set_compression_algorithm(coding);
+      ModelInferRequest request = Request(1, 2);
+      (*request.mutable_parameters())["filler"].set_string_param(std::string(filler_bytes, 'a'));
+      ModelInferResponse response;
+      return stub_->ModelInfer(&context, request, &response).error_code();
+    };
+    EXPECT_EQ(ask(10000), StatusCode::OK);
+    EXPECT_EQ(ask(100 << 20), StatusCode::RESOURCE_EXHAUSTED) << "100 KiB on the wire";
+  }
+}
+
 TEST_F(GrpcServerTest, OnlySoManyBytesInProgress) {
   options_.grpc->max_messages_bytes = Request(1, 2).ByteSizeLong() * 3 / 2;
   Start();
