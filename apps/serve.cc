@@ -15,6 +15,8 @@ namespace {
 
 using serve::ServerOptions;
 
+constexpr uint16_t kGrpcPort = 8001;
+
 struct Flags {
   ServerOptions server;
   double window_ms = 10;
@@ -28,6 +30,8 @@ struct Flags {
   std::string control = "none";
   std::string cache_bytes;
   std::string max_body = "64MiB";
+  std::optional<uint16_t> grpc_port;
+  bool no_grpc = false;
 };
 
 // Signals wait to be fetched: a handler could do next to nothing safely.
@@ -41,8 +45,7 @@ sigset_t StopSignals() {
 
 std::string AddressText(const std::string& address, uint16_t port) {
   const bool is_v6 = address.find(':') != std::string::npos;
-  return is_v6 ? fmt::format("http://[{}]:{}", address, port)
-               : fmt::format("http://{}:{}", address, port);
+  return is_v6 ? fmt::format("[{}]:{}", address, port) : fmt::format("{}:{}", address, port);
 }
 
 // One line for scripts to wait for, and one for each model.
@@ -54,7 +57,9 @@ void Announce(const ServerOptions& options, const serve::Server& server) {
       fmt::print(stderr, "minim: model {} not served: {}\n", model.name, model.reason);
     }
   }
-  fmt::print("listening on {} (batching {}, {} instance{} per model)\n",
+  if (server.grpc_port() != 0)
+    fmt::print("gRPC on {}\n", AddressText(options.grpc->address, server.grpc_port()));
+  fmt::print("listening on http://{} (batching {}, {} instance{} per model)\n",
              AddressText(options.http.address, server.port()), options.serving.policy,
              options.serving.instances, options.serving.instances == 1 ? "" : "s");
   std::fflush(stdout);
@@ -99,6 +104,10 @@ Result<ServerOptions> ToOptions(const Flags& flags) {
   }
   if (options.cache == "none") options.cache.clear();
   MINIM_TRY(options.http.max_body_bytes, serve::ParseByteCount(flags.max_body));
+  if (flags.no_grpc) return options;
+  options.grpc = {.address = options.http.address,
+                  .port = flags.grpc_port.value_or(options.http.port == 0 ? 0 : kGrpcPort),
+                  .max_message_bytes = options.http.max_body_bytes};
   return options;
 }
 
@@ -131,6 +140,10 @@ void AddServerFlags(CLI::App& verb, Flags& flags) {
   verb.add_option("--address", server.http.address, "Address to listen on")->capture_default_str();
   verb.add_option("--port", server.http.port, "Port; 0 takes a free one and prints it")
       ->capture_default_str();
+  verb.add_option(
+      "--grpc-port", flags.grpc_port,
+      fmt::format("Port for gRPC, {} unless --port is 0; 0 takes a free one", kGrpcPort));
+  verb.add_flag("--no-grpc", flags.no_grpc, "HTTP only");
   verb.add_option("--instances", server.serving.instances, "Runs at a time, per model and tier")
       ->capture_default_str();
   verb.add_option("--http-threads", server.http.threads, "Threads that serve sockets")
@@ -190,13 +203,14 @@ void AddServeCommand(CLI::App& app, int& exit_code) {
   flags->server.http.port = 8000;
   flags->server.serving.bounds.min_batch = 1;
   flags->server.serving.instances = std::max(1u, std::thread::hardware_concurrency());
-  CLI::App* verb = AddVerb(app, "serve", "Serve models over HTTP (Open Inference Protocol v2)",
-                           "minim serve models/ --port 8000 --batching time-window --window-ms 5\n"
-                           "  curl localhost:8000/v2/models/NAME",
-                           exit_code, [flags] {
-                             const auto options = ToOptions(*flags);
-                             return options.ok() ? RunServe(*options) : Report(options.status());
-                           });
+  CLI::App* verb =
+      AddVerb(app, "serve", "Serve models over HTTP and gRPC (Open Inference Protocol v2)",
+              "minim serve models/ --port 8000 --batching time-window --window-ms 5\n"
+              "  curl localhost:8000/v2/models/NAME",
+              exit_code, [flags] {
+                const auto options = ToOptions(*flags);
+                return options.ok() ? RunServe(*options) : Report(options.status());
+              });
   AddServerFlags(*verb, *flags);
   AddPolicyFlags(*verb, *flags);
 }

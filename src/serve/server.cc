@@ -1,6 +1,7 @@
 #include "serve/server.h"
 
 #include <atomic>
+#include <future>
 #include <optional>
 #include <thread>
 
@@ -33,6 +34,7 @@ class Server::Impl {
   ~Impl() {
     poller_.reset();
     http_.reset();
+    grpc_.reset();
     if (repository_) repository_->Close();
     service_.reset();
   }
@@ -67,6 +69,7 @@ class Server::Impl {
                 service_->Handle(std::move(request), std::move(done));
               }));
     listening_ = http_.get();
+    MINIM_TRY(StartGrpc());
     if (options_.control == ModelControl::kPoll)
       poller_.emplace(options_.poll_interval, [this] { repository_->Poll(); });
     service_->SetReady(true);
@@ -74,19 +77,34 @@ class Server::Impl {
   }
 
   uint16_t port() const { return http_->port(); }
+  uint16_t grpc_port() const { return grpc_ ? grpc_->port() : 0; }
   std::vector<IndexEntry> models() const { return repository_->Index(); }
 
   bool Drain() {
     service_->SetReady(false);
     std::this_thread::sleep_for(options_.grace);
-    return http_->Drain(options_.drain_limit);
+    // Side by side: one limit for both.
+    auto grpc = std::async(std::launch::async,
+                           [this] { return !grpc_ || grpc_->Drain(options_.drain_limit); });
+    const bool http = http_->Drain(options_.drain_limit);
+    return grpc.get() && http;
   }
 
  private:
+  Status StartGrpc() {
+    if (!options_.grpc) return {};
+    GrpcServerOptions grpc = *options_.grpc;
+    grpc.server_version = MINIM_VERSION;
+    grpc.ready = [this] { return service_->ready(); };
+    MINIM_TRY(grpc_, GrpcServer::Start(std::move(grpc), service_->inference(), repository_));
+    return {};
+  }
+
   const ServerOptions options_;
   std::shared_ptr<Repository> repository_;
   std::unique_ptr<Service> service_;
   std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<GrpcServer> grpc_;
   std::optional<Ticker> poller_;
   // What requests look at, which may come before Start has returned.
   std::atomic<const HttpServer*> listening_{nullptr};
@@ -102,6 +120,7 @@ Result<std::unique_ptr<Server>> Server::Start(ServerOptions options, ModelLoader
 }
 
 uint16_t Server::port() const { return impl_->port(); }
+uint16_t Server::grpc_port() const { return impl_->grpc_port(); }
 std::vector<IndexEntry> Server::models() const { return impl_->models(); }
 bool Server::Drain() { return impl_->Drain(); }
 

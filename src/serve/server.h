@@ -1,12 +1,15 @@
-// Server: repository, batching, cache, metrics and protocol behind one HTTP port.
+// Server: repository, batching, cache, metrics and protocol behind an HTTP port and, if wanted, a
+// gRPC port.
 // Threads: start, drain and destroy it from one thread.
 // Lifetime: the destructor stops at once; call Drain first to let requests finish.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "serve/grpc/grpc_server.h"
 #include "serve/http/http_server.h"
 #include "serve/repository/repository.h"
 
@@ -16,6 +19,8 @@ struct ServerOptions {
   /// A repository, a model's folder, or an ONNX file.
   Path path;
   HttpServerOptions http;
+  /// Unset: no gRPC. Its version and readiness are the server's.
+  std::optional<GrpcServerOptions> grpc;
   /// Of models whose folder says nothing else.
   ServingConfig serving;
   ModelControl control = ModelControl::kNone;
@@ -39,11 +44,13 @@ struct ServerOptions {
 class Server {
  public:
   /// Loads the models, then listens. Errors: what is wrong with the options, no model could be
-  /// loaded, or the port is taken.
+  /// loaded, or a port is taken.
   static Result<std::unique_ptr<Server>> Start(ServerOptions options, ModelLoader loader);
   ~Server();
 
   uint16_t port() const;
+  /// 0 without gRPC.
+  uint16_t grpc_port() const;
   /// Every model with its state; those that failed to load say why.
   std::vector<IndexEntry> models() const;
 

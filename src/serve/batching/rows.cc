@@ -11,6 +11,14 @@ Dims WithRows(const Dims& dims, int64_t rows) {
   return result;
 }
 
+void CopyElements(const ConstView& src, std::byte* dst) {
+  if (src.dtype == DType::string) {
+    std::copy_n(src.as<std::string>().data(), src.size(), reinterpret_cast<std::string*>(dst));
+  } else if (src.bytes() > 0) {
+    std::memcpy(dst, src.data, src.bytes());
+  }
+}
+
 size_t RowBytes(DType dtype, const Dims& dims) {
   return static_cast<size_t>(dims.Elements(1, dims.rank())) * SizeOf(dtype);
 }
@@ -23,7 +31,7 @@ Tensor ConcatRows(std::span<const Tensor* const> parts) {
   Tensor joined(parts[0]->dtype(), WithRows(parts[0]->dims(), rows));
   auto* dst = static_cast<std::byte*>(joined.data());
   for (const Tensor* part : parts) {
-    if (part->bytes() > 0) std::memcpy(dst, part->data(), part->bytes());
+    CopyElements(part->view(), dst);
     dst += part->bytes();
   }
   return joined;

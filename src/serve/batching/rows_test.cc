@@ -18,6 +18,19 @@ TEST(RowsTest, JoinsAndCuts) {
   EXPECT_EQ(SliceRows(joined.view(), 3, 0).size(), 0);
 }
 
+TEST(RowsTest, StringsAreCopiedOneByOne) {
+  const std::string long_text(100, 'l');  // its bytes lie elsewhere
+  const Tensor a = Tensor::From<std::string>({1, 2}, {"", long_text});
+  const Tensor b = Tensor::From<std::string>({1, 2}, {"c", "d"});
+  const Tensor* parts[] = {&a, &b};
+  Tensor joined = ConcatRows(parts);
+  joined.as<std::string>()[3] = "e";
+  const Tensor first = SliceRows(joined.view(), 0, 1), last = SliceRows(joined.view(), 1, 1);
+  EXPECT_EQ(first.as<std::string>()[1], long_text);
+  EXPECT_EQ(last.as<std::string>()[1], "e");
+  EXPECT_EQ(b.as<std::string>()[1], "d");
+}
+
 TEST(RowsTest, OnlyEqualRowsMerge) {
   const Tensor a(DType::f32, {1, 2});
   EXPECT_TRUE(SameRowType(a.view(), Tensor(DType::f32, {9, 2}).view()));

@@ -53,6 +53,13 @@ void CompareFloats(const Tensor& a, const Tensor& b, std::vector<bool>& differs)
   }
 }
 
+void CompareStrings(const Tensor& a, const Tensor& b, std::vector<bool>& differs) {
+  const auto x = a.as<std::string>(), y = b.as<std::string>();
+  const size_t width = y.size() / differs.size();
+  for (size_t i = 0; i < y.size(); ++i)
+    if (x[i] != y[i]) differs[i / width] = true;
+}
+
 void CompareBytes(const Tensor& a, const Tensor& b, std::vector<bool>& differs) {
   const size_t width = b.bytes() / differs.size();
   const auto* x = static_cast<const char*>(a.data());
@@ -88,7 +95,9 @@ Agreement CompareAnswers(std::span<const Tensor> answer, std::span<const Tensor>
     if (a.dtype() != b.dtype() || a.dims() != b.dims()) return {all, all};
     if (b.size() == 0) continue;
     if (b.size() % all != 0) return {all, all};
-    if (!IsFloat(b.dtype())) {
+    if (b.dtype() == DType::string) {
+      CompareStrings(a, b, differs);
+    } else if (!IsFloat(b.dtype())) {
       CompareBytes(a, b, differs);
     } else if (b.dtype() == DType::f32) {
       CompareFloats(a, b, differs);

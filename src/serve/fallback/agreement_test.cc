@@ -31,6 +31,13 @@ TEST(Agreement, NumbersMayDifferByAFewPercent) {
   EXPECT_EQ(Differing(Tensor::From<float>({1, 2, 2}, {2, 2, 3, 4}), image, 1), 1);
 }
 
+TEST(Agreement, StringsAreEqualOrNot) {
+  const std::string long_text(50, 'a');  // its bytes lie elsewhere
+  const Tensor b = Tensor::From<std::string>({2, 2}, {"x", long_text, "y", "z"});
+  EXPECT_EQ(Differing(b.Clone(), b, 2), 0);
+  EXPECT_EQ(Differing(Tensor::From<std::string>({2, 2}, {"x", long_text, "y", "Z"}), b, 2), 1);
+}
+
 TEST(Agreement, IntegersAreEqualOrNot) {
   const Tensor b = Tensor::From<int64_t>({2}, {3, 4});
   EXPECT_EQ(Differing(Tensor::From<int64_t>({2}, {3, 5}), b, 2), 1);

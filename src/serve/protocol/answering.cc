@@ -26,6 +26,14 @@ bool Fits(const Tensor& tensor, const TensorInfo& info) {
   return true;
 }
 
+// Keys and stored answers are the tensors' own bytes, which strings keep elsewhere.
+bool CanBeCached(const Question& question) {
+  const auto is_string = [](const TensorInfo& info) { return info.dtype == DType::string; };
+  const Model& model = *question.tier->model;
+  return std::none_of(model.inputs().begin(), model.inputs().end(), is_string) &&
+         std::none_of(model.outputs().begin(), model.outputs().end(), is_string);
+}
+
 }  // namespace
 
 // The request's part of its batch's time.
@@ -70,7 +78,7 @@ void Answering::Answer(Question question, Done done) {
   call->start = Clock::now();
   call->config = call->question.version->config->Get();
   call->cached = options_.cache != nullptr && call->config->cache && call->question.use_cache &&
-                 call->question.request->use_cache;
+                 call->question.request->use_cache && CanBeCached(call->question);
   if (!call->cached) return Run(call);
   call->key = WithKeyParts(call->question,
                            [&](const KeyParts& parts) { return RequestKey(secret_, parts); });

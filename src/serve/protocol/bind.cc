@@ -58,20 +58,22 @@ Status OrderInputs(InferRequest& request, const std::vector<TensorInfo>& infos) 
 }
 
 Status CheckOutputs(InferRequest& request, const std::vector<TensorInfo>& infos) {
+  if (request.outputs.empty()) {
+    for (const TensorInfo& info : infos)
+      request.outputs.push_back({info.name, request.binary_outputs});
+  }
   std::set<std::string_view> seen;
   for (const RequestedOutput& output : request.outputs) {
-    const bool known = std::any_of(infos.begin(), infos.end(), [&](const TensorInfo& info) {
-      return info.name == output.name;
-    });
-    if (!known)
+    const auto it = std::find_if(infos.begin(), infos.end(),
+                                 [&](const TensorInfo& info) { return info.name == output.name; });
+    if (it == infos.end())
       return InvalidArgument("output '{}': the model has no such output; it has {}", output.name,
                              NamesOf(infos));
     if (!seen.insert(output.name).second)
       return InvalidArgument("output '{}': asked for twice", output.name);
+    if (!output.binary)
+      MINIM_TRY(Annotate(CheckTravelsAsJson(it->dtype), fmt::format("output '{}'", output.name)));
   }
-  if (!request.outputs.empty()) return {};
-  for (const TensorInfo& info : infos)
-    request.outputs.push_back({info.name, request.binary_outputs});
   return {};
 }
 

@@ -64,6 +64,17 @@ TEST(BindRequestTest, MessagesNameTheField) {
   }
 }
 
+TEST(BindRequestTest, TwoByteFloatsAreAskedForAsBinary) {
+  const std::vector<TensorInfo> outputs = {{"y", DType::f32, {-1}, {"N"}},
+                                           {"h", DType::f16, {-1}, {"N"}}};
+  InferRequest request = Good();
+  EXPECT_NE(BindRequest(request, kInputs, outputs, true).message().find("output 'h': FP16"),
+            std::string::npos);
+  request = Good();
+  request.outputs = {{"h", true}, {"y", false}};
+  EXPECT_TRUE(BindRequest(request, kInputs, outputs, true).ok());
+}
+
 TEST(BindRequestTest, UnrankedAndSymbolicInputsTakeAnyShape) {
   const std::vector<TensorInfo> any = {{.name = "x", .ranked = false}};
   InferRequest request;

@@ -31,7 +31,7 @@ json ConfigOf(const std::vector<TensorInfo>& infos, bool batched) {
     for (size_t i = batched ? 1 : 0; i < info.dims.size(); ++i)
       dims.push_back(info.dims[i] < 0 ? -1 : info.dims[i]);
     list.push_back(
-        {{"name", info.name}, {"data_type", "TYPE_" + DatatypeName(info.dtype)}, {"dims", dims}});
+        {{"name", info.name}, {"data_type", ConfigTypeName(info.dtype)}, {"dims", dims}});
   }
   return list;
 }
@@ -40,12 +40,6 @@ json VersionPolicyOf(const VersionPolicy& policy) {
   if (!policy.numbers.empty()) return {{"specific", {{"versions", policy.numbers}}}};
   if (policy.latest == 0) return {{"all", json::object()}};
   return {{"latest", {{"num_versions", policy.latest}}}};
-}
-
-int64_t DelayMicroseconds(const ServingConfig& config) {
-  const bool waits = config.policy == "time-window";
-  return waits ? std::chrono::duration_cast<std::chrono::microseconds>(config.bounds.window).count()
-               : 0;
 }
 
 // What the protocol's sums cannot say: quantiles, hit rate and batches, by tier. Microseconds.
@@ -91,12 +85,21 @@ json StatOf(const DurationStat& stat) {
 
 }  // namespace
 
+int64_t QueueDelayMicroseconds(const ServingConfig& config) {
+  const bool waits = config.policy == "time-window";
+  return waits ? std::chrono::duration_cast<std::chrono::microseconds>(config.bounds.window).count()
+               : 0;
+}
+
+std::span<const std::string_view> ServerExtensions() {
+  static constexpr std::string_view kExtensions[] = {"binary_tensor_data",  "statistics",
+                                                     "model_configuration", "model_repository",
+                                                     "schedule_policy",     "parameters"};
+  return kExtensions;
+}
+
 std::string ServerMetadataJson(std::string_view server_version) {
-  return Text({{"name", "minim"},
-               {"version", server_version},
-               {"extensions",
-                {"binary_tensor_data", "statistics", "model_configuration", "model_repository",
-                 "schedule_policy", "parameters"}}});
+  return Text({{"name", "minim"}, {"version", server_version}, {"extensions", ServerExtensions()}});
 }
 
 std::string ModelMetadataJson(const ServedVersion& version,
@@ -105,7 +108,7 @@ std::string ModelMetadataJson(const ServedVersion& version,
   for (const auto& [name, tier] : version.tiers) tiers.push_back(name);
   return Text({{"name", version.model},
                {"versions", all_versions},
-               {"platform", "onnx_minim"},
+               {"platform", kPlatform},
                {"inputs", MetadataOf(version.reference().inputs())},
                {"outputs", MetadataOf(version.reference().outputs())},
                {"parameters", {{"tiers", tiers}, {"default_tier", version.chain->First()}}}});
@@ -116,7 +119,7 @@ std::string ModelConfigJson(const ServedVersion& version) {
   const std::shared_ptr<const ServingConfig> config = version.config->Get();
   return Text(
       {{"name", version.model},
-       {"platform", "onnx_minim"},
+       {"platform", kPlatform},
        {"backend", "minim"},
        {"max_batch_size", version.max_batch},
        {"input", ConfigOf(version.reference().inputs(), batched)},
@@ -124,7 +127,7 @@ std::string ModelConfigJson(const ServedVersion& version) {
        {"version_policy", VersionPolicyOf(config->versions)},
        {"instance_group",
         {{{"name", version.model + "_0"}, {"kind", "KIND_CPU"}, {"count", config->instances}}}},
-       {"dynamic_batching", {{"max_queue_delay_microseconds", DelayMicroseconds(*config)}}},
+       {"dynamic_batching", {{"max_queue_delay_microseconds", QueueDelayMicroseconds(*config)}}},
        {"response_cache", {{"enable", config->cache}}}});
 }
 

@@ -1,12 +1,21 @@
 // The small JSON documents of the protocol: metadata, configuration, statistics, index.
 #pragma once
 
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "serve/repository/repository.h"
 
 namespace minim::serve {
+
+/// How long a request may wait for others, as model configurations say it.
+int64_t QueueDelayMicroseconds(const ServingConfig& config);
+
+inline constexpr std::string_view kPlatform = "onnx_minim";
+/// The parts of the protocol beyond its core that are offered.
+std::span<const std::string_view> ServerExtensions();
 
 std::string ServerMetadataJson(std::string_view server_version);
 std::string ModelMetadataJson(const ServedVersion& version,

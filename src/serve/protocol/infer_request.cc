@@ -4,6 +4,7 @@
 
 #include "serve/protocol/datatypes.h"
 #include "serve/protocol/json_reader.h"
+#include "serve/protocol/tensor_bytes.h"
 
 namespace minim::serve {
 namespace {
@@ -63,7 +64,7 @@ class Parser {
   Status TakeBinary(RawInput& input);
   Status ParseOutputs(ondemand::value value);
   Status ParseOutput(ondemand::value value);
-  Result<Tensor> Allocate(const RawInput& input, size_t paid_bytes, size_t bytes_per_element);
+  Result<Tensor> AllocateForJson(const RawInput& input, size_t paid_bytes);
 
   const std::string_view json_;
   const size_t capacity_;  // readable bytes from the start of json_
@@ -178,8 +179,6 @@ Status Parser::ParseInputField(std::string_view key, ondemand::value value, RawI
   }
   if (key == "datatype") {
     MINIM_TRY(input.datatype, ReadString(value, "datatype"));
-    if (input.datatype == "BYTES")
-      return Unsupported("BYTES: string tensors are not served yet; send {}", KnownDatatypes());
     if (DTypeFromDatatype(input.datatype)) return {};
     return InvalidArgument("'{}' is unknown; expected one of {}", input.datatype, KnownDatatypes());
   }
@@ -222,20 +221,15 @@ Status Parser::ParseData(ondemand::value value, RawInput& input) {
     input.late_data = raw;
     return {};
   }
-  MINIM_TRY(input.tensor, Allocate(input, json_.size(), 2));
+  MINIM_TRY(input.tensor, AllocateForJson(input, json_.size()));
   return FillTensor(array, *input.tensor);
 }
 
-// Needs shape and datatype. An element costs the sender at least `bytes_per_element`.
-Result<Tensor> Parser::Allocate(const RawInput& input, size_t paid_bytes,
-                                size_t bytes_per_element) {
-  uint64_t elements = 1;
-  bool too_many = false;
-  for (const int64_t size : *input.shape)
-    too_many |= __builtin_mul_overflow(elements, static_cast<uint64_t>(size), &elements);
-  if (too_many || elements > paid_bytes / bytes_per_element + 1)
-    return InvalidArgument("shape {} has more elements than the data", input.shape->ToString());
-  return Tensor(*DTypeFromDatatype(input.datatype), *input.shape);
+// Needs shape and datatype. An element costs the sender a character and a comma.
+Result<Tensor> Parser::AllocateForJson(const RawInput& input, size_t paid_bytes) {
+  const DType dtype = *DTypeFromDatatype(input.datatype);
+  MINIM_TRY(CheckTravelsAsJson(dtype));
+  return AllocatePaid(dtype, input.shape->span(), paid_bytes, 2);
 }
 
 Status Parser::FinishInput(RawInput& input) {
@@ -249,7 +243,7 @@ Status Parser::FinishInput(RawInput& input) {
   }
   if (input.tensor) return {};
   if (!input.late_data) return InvalidArgument("data: missing, and no binary_data_size");
-  MINIM_TRY(input.tensor, Allocate(input, input.late_data->size(), 2));
+  MINIM_TRY(input.tensor, AllocateForJson(input, input.late_data->size()));
   const size_t offset = static_cast<size_t>(input.late_data->data() - json_.data());
   ondemand::parser parser;
   ondemand::document document;
@@ -267,18 +261,11 @@ Status Parser::TakeBinary(RawInput& input) {
   if (size > binary_.size())
     return InvalidArgument("parameters.binary_data_size: {} bytes, only {} follow the JSON", size,
                            binary_.size());
-  const size_t element_bytes = SizeOf(*DTypeFromDatatype(input.datatype));
-  MINIM_TRY(input.tensor, Allocate(input, size, element_bytes));
-  if (input.tensor->bytes() != size)
-    return InvalidArgument("parameters.binary_data_size: {} bytes, shape {} of {} needs {}", size,
-                           input.shape->ToString(), input.datatype, input.tensor->bytes());
-  if (size > 0) std::memcpy(input.tensor->data(), binary_.data(), size);
+  auto tensor = TensorFromBytes(*DTypeFromDatatype(input.datatype), input.shape->span(),
+                                binary_.substr(0, size));
+  MINIM_TRY(Annotate(tensor.status(), "parameters.binary_data_size"));
+  input.tensor = std::move(*tensor);
   binary_.remove_prefix(size);
-  if (input.tensor->dtype() == DType::bool_) {
-    // A bool of any other value would be undefined in every kernel.
-    for (const uint8_t byte : std::span(static_cast<const uint8_t*>(input.tensor->data()), size))
-      if (byte > 1) return InvalidArgument("data: a BOOL byte is {}, expected 0 or 1", byte);
-  }
   return {};
 }
 

@@ -19,6 +19,7 @@ struct NamedTensor {
 
 struct RequestedOutput {
   std::string name;
+  /// False: as JSON, which cannot carry every datatype.
   bool binary = false;
 };
 

@@ -35,8 +35,8 @@ TEST(InferRequestTest, ReadsJsonTensors) {
 }
 
 TEST(InferRequestTest, ReadsEveryDatatype) {
-  for (const char* type : {"FP64", "FP32", "FP16", "BF16", "INT64", "INT32", "INT16", "INT8",
-                           "UINT64", "UINT32", "UINT16", "UINT8"}) {
+  for (const char* type :
+       {"FP64", "FP32", "INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8"}) {
     const auto request = Parse(Input(std::string(R"("name":"x","shape":[3],"datatype":")") + type +
                                      R"(","data":[0,1,100])"));
     EXPECT_TRUE(request.ok()) << type << request.status().message();
@@ -56,6 +56,21 @@ TEST(InferRequestTest, ReadsBinaryTensors) {
   EXPECT_FALSE(Parse(body + "x", length).ok()) << "left over";
   EXPECT_FALSE(Parse(body.substr(0, body.size() - 1), length).ok()) << "cut off";
   EXPECT_FALSE(Parse(body).ok()) << "no length: the bytes are no JSON";
+}
+
+TEST(InferRequestTest, ReadsStrings) {
+  std::string json = R"({"inputs":[{"name":"a","shape":[3],"datatype":"BYTES",)"
+                     R"("data":["x\u00e9",["","long enough to lie elsewhere"]]},)"
+                     R"({"name":"b","shape":[2],"datatype":"BYTES",)"
+                     R"("parameters":{"binary_data_size":10}}]})";
+  const auto request =
+      Parse(json + std::string("\x02\0\0\0q\0\0\0\0\0", 10), std::to_string(json.size()));
+  ASSERT_TRUE(request.ok()) << request.status().message();
+  const auto a = request->inputs[0].tensor.as<std::string>();
+  EXPECT_EQ(a[0], "xé");
+  EXPECT_EQ(a[2], "long enough to lie elsewhere");
+  EXPECT_EQ(request->inputs[1].tensor.as<std::string>()[0], std::string("q\0", 2));
+  EXPECT_EQ(request->inputs[1].tensor.as<std::string>()[1], "");
 }
 
 struct Row {
@@ -93,7 +108,9 @@ const Row kRows[] = {
     {Input(R"("name":"x","shape":[1],"data":[1])"), "datatype: missing"},
     {Input(R"("name":"x","shape":[1],"datatype":"FP32")"), "data: missing"},
     {Input(R"("name":"x","shape":[1],"datatype":"FP33","data":[1])"), "'FP33' is unknown"},
-    {Input(R"("name":"x","shape":[1],"datatype":"BYTES","data":["a"])"), "string tensors"},
+    {Input(R"("name":"x","shape":[1],"datatype":"BYTES","data":[1])"), "element 0"},
+    {Input(R"("name":"x","shape":[1],"datatype":"FP16","data":[1])"), "FP16 does not travel"},
+    {Input(R"("data":[1],"name":"x","shape":[1],"datatype":"BF16")"), "BF16 does not travel"},
     {Input(R"("name":"x","shape":[-1],"datatype":"FP32","data":[1])"), "input 'x': shape"},
     {Input(R"("name":"x","shape":[1.0],"datatype":"FP32","data":[1])"), "shape"},
     {Input(R"("name":"x","shape":[1,1,1,1,1,1,1,1,1],"datatype":"FP32","data":[1])"),

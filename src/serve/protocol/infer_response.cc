@@ -7,6 +7,7 @@
 #include "core/dtype.h"
 #include "core/error.h"
 #include "serve/protocol/datatypes.h"
+#include "serve/protocol/tensor_bytes.h"
 
 namespace minim::serve {
 namespace {
@@ -31,7 +32,15 @@ char* WriteNumber(char* at, char* end, T value) {
   }
 }
 
+void WriteStrings(std::span<const std::string> strings, std::string& json) {
+  for (const std::string& text : strings) {
+    if (json.back() != '[') json += ',';
+    json += JsonQuote(text);
+  }
+}
+
 void WriteData(const Tensor& tensor, std::string& json) {
+  if (tensor.dtype() == DType::string) return WriteStrings(tensor.as<std::string>(), json);
   Visit(tensor.dtype(), [&]<typename T>() {
     for (const T value : tensor.as<T>()) {
       char text[kNumberBytes];
@@ -49,7 +58,7 @@ void WriteOutput(const AnsweredOutput& output, std::string& json) {
                  output.tensor.dims().ToString());
   if (output.binary) {
     fmt::format_to(std::back_inserter(json), ",\"parameters\":{{\"binary_data_size\":{}}}}}",
-                   output.tensor.bytes());
+                   BinarySize(output.tensor));
     return;
   }
   json += ",\"data\":[";
@@ -57,7 +66,9 @@ void WriteOutput(const AnsweredOutput& output, std::string& json) {
   json += "]}";
 }
 
-// What made this answer cheaper: "int8,batch,cache". Tier names are plain.
+}  // namespace
+
+// Tier names are plain.
 std::string OptimizationsOf(const AnswerNotes& notes) {
   std::string list;
   const auto add = [&](std::string_view item) {
@@ -69,8 +80,6 @@ std::string OptimizationsOf(const AnswerNotes& notes) {
   if (notes.cache_hit) add("cache");
   return list;
 }
-
-}  // namespace
 
 HttpResponse InferResponse(std::string_view model, std::string_view version, std::string_view id,
                            const std::vector<AnsweredOutput>& outputs, const AnswerNotes& notes) {
@@ -100,8 +109,7 @@ HttpResponse InferResponse(std::string_view model, std::string_view version, std
   response.content_type = "application/octet-stream";
   response.headers.Add("Inference-Header-Content-Length", std::to_string(body.size()));
   for (const AnsweredOutput& output : outputs)
-    if (output.binary)
-      body.append(static_cast<const char*>(output.tensor.data()), output.tensor.bytes());
+    if (output.binary) AppendBinary(output.tensor, body);
   return response;
 }
 

@@ -29,6 +29,9 @@ struct AnswerNotes {
   int64_t total_us = 0;
 };
 
+/// What made this answer cheaper: "int8,batch,cache".
+std::string OptimizationsOf(const AnswerNotes& notes);
+
 /// With a binary output the Inference-Header-Content-Length field is set. JSON has no NaN and no
 /// infinity: such values are written as null; ask for binary to see them.
 HttpResponse InferResponse(std::string_view model, std::string_view version, std::string_view id,

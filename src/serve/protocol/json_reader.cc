@@ -11,9 +11,14 @@ namespace {
 constexpr int kMaxDepth = 16;
 
 template <typename T>
-bool ReadNumber(ondemand::value value, T& out) {
+bool ReadElement(ondemand::value value, T& out) {
   if constexpr (std::is_same_v<T, bool>) {
     return value.get_bool().get(out) == simdjson::SUCCESS;
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    std::string_view text;
+    if (value.get_string().get(text)) return false;
+    out = text;
+    return true;
   } else if constexpr (kIsFloatType<T>) {
     double number = 0;
     if (value.get_double().get(number)) return false;
@@ -48,7 +53,7 @@ Status FillFrom(ondemand::array array, std::span<T> dst, size_t& filled, int dep
       continue;
     }
     if (filled == dst.size()) return InvalidArgument("more than {} elements", dst.size());
-    if (!ReadNumber(value, dst[filled]))
+    if (!ReadElement(value, dst[filled]))
       return InvalidArgument("element {} is no value of {}", filled, DatatypeName(kDTypeOf<T>));
     ++filled;
   }
@@ -108,13 +113,15 @@ Status CheckIgnored(ondemand::value value, std::string_view where, int depth) {
 }
 
 Status FillTensor(ondemand::array array, Tensor& tensor) {
-  return Visit(tensor.dtype(), [&]<typename T>() -> Status {
+  const auto fill = [&]<typename T>() -> Status {
     size_t filled = 0;
     MINIM_TRY(FillFrom<T>(array, tensor.as<T>(), filled, 0));
     if (filled == static_cast<size_t>(tensor.size())) return {};
     return InvalidArgument("{} elements, the shape {} needs {}", filled, tensor.dims().ToString(),
                            tensor.size());
-  });
+  };
+  if (tensor.dtype() == DType::string) return fill.template operator()<std::string>();
+  return Visit(tensor.dtype(), fill);
 }
 
 }  // namespace minim::serve

@@ -68,6 +68,8 @@ class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
   }
 
   void SetReady(bool ready) { ready_ = ready; }
+  bool ready() const { return ready_; }
+  const std::shared_ptr<Inference>& inference() const { return inference_; }
   int64_t in_flight() const { return in_flight_; }
 
  private:
@@ -185,6 +187,8 @@ void Service::Handle(HttpRequest request, ResponseCallback done) {
   impl_->Handle(std::move(request), std::move(done));
 }
 void Service::SetReady(bool ready) { impl_->SetReady(ready); }
+bool Service::ready() const { return impl_->ready(); }
+const std::shared_ptr<Inference>& Service::inference() const { return impl_->inference(); }
 int64_t Service::in_flight() const { return impl_->in_flight(); }
 
 }  // namespace minim::serve

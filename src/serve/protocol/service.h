@@ -23,6 +23,8 @@ struct ServiceOptions {
   std::function<double()> connections;
 };
 
+class Inference;
+
 class Service {
  public:
   Service(ServiceOptions options, std::shared_ptr<Repository> repository,
@@ -32,6 +34,9 @@ class Service {
   void Handle(HttpRequest request, ResponseCallback done);
   /// Readiness, as the load balancer sees it. Requests are answered either way.
   void SetReady(bool ready);
+  bool ready() const;
+  /// What other wires ask too.
+  const std::shared_ptr<Inference>& inference() const;
   /// Requests that have a handler but no answer yet.
   int64_t in_flight() const;
 
