@@ -47,9 +47,9 @@ constexpr Row kTable[] = {
 // 8 ms for up to 8 rows, then a millisecond for each.
 LatencyModel Latency() {
   LatencyModel latency;
-  for (int64_t rows : {1, 2, 4, 8}) latency.Observe(rows, milliseconds(8));
   for (int i = 0; i < 30; ++i)
-    for (int64_t rows : {16, 32, 50}) latency.Observe(rows, milliseconds(rows));
+    for (int64_t rows : {1, 2, 4, 8, 16, 32, 50})
+      latency.Observe(rows, milliseconds(std::max<int64_t>(rows, 8)));
   return latency;
 }
 
@@ -127,8 +127,8 @@ TEST(BatchPoliciesTest, AdaptiveTable) {
 TEST(BatchPoliciesTest, AdaptiveTakesFewerRowsWhereMoreAreNotWorthTheirTime) {
   const TimePoint now = TimePoint() + std::chrono::hours(1);
   LatencyModel latency;
-  for (int64_t rows : {1, 2, 4}) latency.Observe(rows, milliseconds(2));
-  for (int i = 0; i < 30; ++i) latency.Observe(8, milliseconds(10));
+  for (int i = 0; i < 30; ++i)
+    for (int64_t rows : {1, 2, 4, 8}) latency.Observe(rows, milliseconds(rows > 4 ? 10 : 2));
   const std::vector<Waiting> head(8, {1, now + milliseconds(50)});
   const BatchDecision decision =
       Adaptive({.max_batch = 8},
