@@ -33,6 +33,7 @@ Result<Rows> ReadRows(const ServerBenchOptions& options) {
     rows.samples.push_back(GatherBatch(data, order).samples);
     if (!options.labels.empty()) rows.labels.push_back(data.labels.as<int64_t>()[i]);
   }
+  if (rows.samples.empty()) return InvalidArgument("{}: holds no samples", options.samples);
   return rows;
 }
 

@@ -49,5 +49,7 @@ void AddBenchCommand(CLI::App& app, int& exit_code);
 void AddInspectCommand(CLI::App& app, int& exit_code);
 void AddExplainCommand(CLI::App& app, int& exit_code);
 void AddDoctorCommand(CLI::App& app, int& exit_code);
+void AddLoadCommand(CLI::App& app, int& exit_code);
+void AddWatchCommands(CLI::App& app, int& exit_code);  // stats, top
 
 }  // namespace minim

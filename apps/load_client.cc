@@ -11,10 +11,12 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <charconv>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>  // Boost 1.74 uses std::exchange without including it
 
 #include "core/dtype.h"
+#include "core/philox.h"
 #include "core/stats.h"
 #include "serve/http/message.h"
 #include "serve/protocol/datatypes.h"
@@ -27,6 +29,8 @@ using asio::ip::tcp;
 using boost::system::error_code;
 using nlohmann::json;
 using Clock = std::chrono::steady_clock;
+
+constexpr int kRandomRows = 64;
 
 struct Endpoint {
   std::string host;
@@ -169,26 +173,51 @@ std::string EncodeName(std::string_view name) {
   return encoded;
 }
 
-std::string InferWire(const LoadOptions& options, const Endpoint& endpoint, const Tensor& row) {
+struct NamedRow {
+  std::string name;
+  Tensor row;
+};
+
+std::string InferWire(const LoadOptions& options, const Endpoint& endpoint,
+                      const std::vector<NamedRow>& inputs) {
   json parameters = {{"binary_data_output", true},
                      {"use_cache", options.use_cache},
                      {"use_batching", options.use_batching}};
   if (!options.tier.empty()) parameters["tier"] = options.tier;
-  const json head = {{"inputs",
-                      {{{"name", options.input},
-                        {"shape", std::vector<int64_t>(row.dims().begin(), row.dims().end())},
-                        {"datatype", serve::DatatypeName(row.dtype())},
-                        {"parameters", {{"binary_data_size", row.bytes()}}}}}},
-                     {"parameters", parameters}};
-  const std::string text = head.dump();
-  std::string wire = fmt::format(
-      "POST /v2/models/{}/infer HTTP/1.1\r\nHost: {}:{}\r\nContent-Length: {}\r\n"
-      "Inference-Header-Content-Length: {}\r\n\r\n",
-      EncodeName(options.model), endpoint.host, endpoint.port, text.size() + row.bytes(),
-      text.size());
-  wire += text;
-  wire.append(static_cast<const char*>(row.data()), row.bytes());
-  return wire;
+  json list = json::array();
+  std::string binary;
+  for (const auto& [name, row] : inputs) {
+    list.push_back({{"name", name},
+                    {"shape", std::vector<int64_t>(row.dims().begin(), row.dims().end())},
+                    {"datatype", serve::DatatypeName(row.dtype())},
+                    {"parameters", {{"binary_data_size", row.bytes()}}}});
+    binary.append(static_cast<const char*>(row.data()), row.bytes());
+  }
+  const std::string text = json{{"inputs", list}, {"parameters", parameters}}.dump();
+  return fmt::format(
+             "POST /v2/models/{}/infer HTTP/1.1\r\nHost: {}:{}\r\nContent-Length: {}\r\n"
+             "Inference-Header-Content-Length: {}\r\n\r\n",
+             EncodeName(options.model), endpoint.host, endpoint.port, text.size() + binary.size(),
+             text.size()) +
+         text + binary;
+}
+
+// One row for an input as the model's metadata describes it: floats in [0, 1), integers 0 or 1.
+Result<NamedRow> RandomRow(const json& input, const Philox& rng, uint64_t& drawn) {
+  const std::string name = input.value("name", "");
+  const auto dtype = serve::DTypeFromDatatype(input.value("datatype", ""));
+  if (!dtype || *dtype == DType::string)
+    return Unsupported("input '{}' is {}: give samples, it cannot be made up", name,
+                       input.value("datatype", "untyped"));
+  std::vector<int64_t> shape;
+  for (const json& size : input.value("shape", json::array()))
+    shape.push_back(size.is_number_integer() && size.get<int64_t>() >= 0 ? size.get<int64_t>() : 1);
+  Tensor values(DType::f32, Dims(shape));
+  for (float& value : values.as<float>()) {
+    value = rng.Uniform(drawn++);
+    if (!IsFloat(*dtype)) value = std::round(value);
+  }
+  return NamedRow{name, Converted(values.view(), *dtype)};
 }
 
 // The index of the largest value of the first output's first row.
@@ -218,10 +247,17 @@ class Load {
   Status Prepare();
   asio::awaitable<void> Describe(Line& line, Status& status);
   asio::awaitable<void> Drive();
+  Status MakeWires();
   void Note(size_t index, double us, const Answer& answer);
   void Fail(std::string problem);
+  // When the request is to leave.
+  Clock::time_point DueAt(int64_t index) const {
+    return start_ + std::chrono::round<Clock::duration>(
+                        std::chrono::duration<double>(static_cast<double>(index) / options_.rate));
+  }
   bool More() const {
-    return options_.requests > 0 ? next_ < options_.requests : Clock::now() < end_;
+    if (options_.requests > 0) return next_ < options_.requests;
+    return (options_.rate > 0 ? DueAt(next_) : Clock::now()) < end_;
   }
   void Summarize(double seconds);
 
@@ -231,7 +267,8 @@ class Load {
   asio::io_context context_{1};
   tcp::resolver::results_type where_;
   std::vector<std::string> wires_;
-  Clock::time_point end_;
+  json inputs_;
+  Clock::time_point start_, end_;
   int64_t next_ = 0;
   double batch_rows_ = 0;
   LoadReport report_;
@@ -260,6 +297,7 @@ void Load::Note(size_t index, double us, const Answer& answer) {
 
 asio::awaitable<void> Load::Drive() {
   Line line(context_, where_);
+  asio::steady_timer pace(context_);
   while (More()) {
     const size_t index = static_cast<size_t>(next_++);
     report_.latencies_us.resize(std::max(report_.latencies_us.size(), index + 1));
@@ -267,7 +305,13 @@ asio::awaitable<void> Load::Drive() {
     Answer answer;
     std::string problem;
     const std::string& wire = wires_[index % wires_.size()];
-    const auto start = Clock::now();
+    auto start = Clock::now();
+    if (options_.rate > 0) {
+      start = DueAt(static_cast<int64_t>(index));
+      error_code ignored;
+      pace.expires_at(start);
+      if (start > Clock::now()) co_await pace.async_wait(WithError(ignored));
+    }
     const bool answered = co_await line.Ask(wire, options_.request_timeout, answer, problem);
     const double us = std::chrono::duration<double, std::micro>(Clock::now() - start).count();
     if (answered) {
@@ -295,6 +339,8 @@ asio::awaitable<void> Load::Describe(Line& line, Status& status) {
   if (answer.status != 200 || !inputs.is_array() || inputs.empty()) {
     status = NotFound("{}: model '{}': HTTP {}: {}", options_.url, options_.model, answer.status,
                       answer.body.substr(0, 300));
+  } else if (rows_.empty()) {
+    inputs_ = inputs;
   } else if (options_.input.empty() && inputs.size() != 1) {
     status = InvalidArgument("model '{}' has {} inputs; say which one the rows are for",
                              options_.model, inputs.size());
@@ -314,7 +360,22 @@ Status Load::Prepare() {
   context_.run();
   context_.restart();
   MINIM_TRY(std::move(status));
-  for (const Tensor& row : rows_) wires_.push_back(InferWire(options_, endpoint_, row));
+  return MakeWires();
+}
+
+Status Load::MakeWires() {
+  for (const Tensor& row : rows_)
+    wires_.push_back(InferWire(options_, endpoint_, {{options_.input, row}}));
+  const Philox rng(1);
+  uint64_t drawn = 0;
+  for (int i = 0; i < kRandomRows && rows_.empty(); ++i) {
+    std::vector<NamedRow> inputs;
+    for (const json& input : inputs_) {
+      MINIM_TRY(NamedRow row, RandomRow(input, rng, drawn));
+      inputs.push_back(std::move(row));
+    }
+    wires_.push_back(InferWire(options_, endpoint_, inputs));
+  }
   return {};
 }
 
@@ -332,24 +393,51 @@ void Load::Summarize(double seconds) {
 
 Result<LoadReport> Load::Run() {
   MINIM_TRY(Prepare());
-  const auto start = Clock::now();
-  end_ = start + options_.duration;
+  start_ = Clock::now();
+  end_ = start_ + options_.duration;
   for (int i = 0; i < options_.concurrency; ++i) asio::co_spawn(context_, Drive(), asio::detached);
   context_.run();
-  Summarize(std::chrono::duration<double>(Clock::now() - start).count());
+  Summarize(std::chrono::duration<double>(Clock::now() - start_).count());
   return std::move(report_);
 }
 
 }  // namespace
 
 Result<LoadReport> RunLoad(const LoadOptions& options, std::span<const Tensor> rows) {
-  if (rows.empty()) return InvalidArgument("load: no rows to send");
+  if (!(options.rate >= 0 && options.rate <= 1e7))
+    return InvalidArgument("load: rate {}, expected 0 to 1e7 requests a second", options.rate);
   if (options.concurrency < 1 || options.concurrency > 10000)
     return InvalidArgument("load: concurrency {}, expected 1 to 10000", options.concurrency);
   if (options.requests <= 0 && options.duration.count() <= 0)
     return InvalidArgument("load: give a number of requests or a duration");
   MINIM_TRY(const Endpoint endpoint, ParseUrl(options.url));
   return Load(options, endpoint, rows).Run();
+}
+
+Result<std::string> Fetch(const std::string& url, const std::string& target) {
+  MINIM_TRY(const Endpoint endpoint, ParseUrl(url));
+  asio::io_context context{1};
+  error_code error;
+  tcp::resolver resolver(context);
+  const auto where = resolver.resolve(endpoint.host, endpoint.port, error);
+  if (error) return Unavailable("{}: {}", url, error.message());
+  Line line(context, where);
+  const std::string request =
+      fmt::format("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", target, endpoint.host);
+  Answer answer;
+  std::string problem;
+  bool answered = false;
+  asio::co_spawn(
+      context,
+      [&]() -> asio::awaitable<void> {
+        answered = co_await line.Ask(request, std::chrono::seconds(10), answer, problem);
+      },
+      asio::detached);
+  context.run();
+  if (!answered) return Unavailable("{}: {}; is 'minim serve' running there?", url, problem);
+  if (answer.status != 200)
+    return NotFound("{}{}: HTTP {}: {}", url, target, answer.status, answer.body.substr(0, 300));
+  return std::move(answer.body);
 }
 
 }  // namespace minim

@@ -26,6 +26,10 @@ struct LoadOptions {
   /// Requests in all; row i % rows.size() is sent as request i. 0: until `duration` is over.
   int64_t requests = 0;
   std::chrono::milliseconds duration{0};
+  /// Requests a second, evenly spaced, whatever becomes of the ones before; a latency counts from
+  /// the moment its request was due, so that a server that stalls is not asked less (no coordinated
+  /// omission). 0: each connection sends when its last answer has come.
+  double rate = 0;
   bool use_cache = false;
   bool use_batching = true;
   std::chrono::milliseconds request_timeout{30000};
@@ -49,8 +53,13 @@ struct LoadReport {
   double p50_us = 0, p90_us = 0, p99_us = 0;
 };
 
-/// Sends single rows (dims [1,...]) of a fixed dtype. A request that fails is counted, the others
-/// go on. Errors: kInvalidArgument for wrong options, kUnavailable when nothing answers there.
+/// Sends single rows (dims [1,...]) of a fixed dtype; without any, 64 random ones that fit what the
+/// model says of its inputs, open dims being 1. A request that fails is counted, the others go on.
+/// Errors: kInvalidArgument for wrong options, kUnavailable when nothing answers there.
 Result<LoadReport> RunLoad(const LoadOptions& options, std::span<const Tensor> rows);
+
+/// GET: the body of a 200. Errors: kUnavailable when nothing answers, kNotFound with what was
+/// answered instead.
+Result<std::string> Fetch(const std::string& url, const std::string& target);
 
 }  // namespace minim

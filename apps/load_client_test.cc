@@ -19,7 +19,8 @@ class LoadClientTest : public testing::Test {
     std::ofstream(file_) << "x";
     serve::ServerOptions options{.path = file_};
     options.serving.policy = "time-window";
-    options.serving.bounds = {.min_batch = 1, .max_batch = 16, .window = std::chrono::milliseconds(2)};
+    options.serving.bounds = {
+        .min_batch = 1, .max_batch = 16, .window = std::chrono::milliseconds(2)};
     auto server = serve::Server::Start(options, [](const serve::TierSource&) {
       return Result<std::shared_ptr<serve::Model>>(std::make_shared<serve::FakeModel>());
     });
@@ -80,6 +81,23 @@ TEST_F(LoadClientTest, RunsForADuration) {
   EXPECT_GT(report->requests_per_second, 10);
 }
 
+TEST_F(LoadClientTest, AtARateLatencyCountsFromWhenItWasDue) {
+  load_.requests = 30;
+  load_.rate = 1000;
+  load_.concurrency = 1;
+  load_.use_batching = false;
+  const auto report = RunLoad(load_, {});  // random rows, by the model's metadata
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_EQ(report->failed, 0) << report->first_failure;
+  EXPECT_GE(report->seconds, 0.029);
+}
+
+TEST_F(LoadClientTest, FetchesAndSaysWhatCameInstead) {
+  EXPECT_NE(Fetch(load_.url, "/v2")->find("minim"), std::string::npos);
+  EXPECT_EQ(Fetch(load_.url, "/absent").status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(Fetch("http://127.0.0.1:1", "/v2").status().code(), StatusCode::kUnavailable);
+}
+
 TEST_F(LoadClientTest, FailuresAreCountedAndExplained) {
   load_.requests = 4;
   const auto rows = std::vector<Tensor>{Tensor::From<float>({1, 2}, {1, 2}),
@@ -94,7 +112,9 @@ TEST_F(LoadClientTest, FailuresAreCountedAndExplained) {
 TEST_F(LoadClientTest, WrongOptionsAreExplained) {
   EXPECT_FALSE(RunLoad(load_, Rows(1)).ok()) << "neither requests nor duration";
   load_.requests = 1;
-  EXPECT_FALSE(RunLoad(load_, {}).ok());
+  load_.rate = -1;
+  EXPECT_FALSE(RunLoad(load_, Rows(1)).ok());
+  load_.rate = 0;
   load_.model = "absent";
   EXPECT_EQ(RunLoad(load_, Rows(1)).status().code(), StatusCode::kNotFound);
   load_.url = "ftp://x";

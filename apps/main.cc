@@ -12,6 +12,8 @@ int main(int argc, char** argv) {
   minim::AddTrainCommand(app, exit_code);
   minim::AddShrinkCommand(app, exit_code);
   minim::AddServeCommand(app, exit_code);
+  minim::AddLoadCommand(app, exit_code);
+  minim::AddWatchCommands(app, exit_code);
   minim::AddReportCommand(app, exit_code);
   minim::AddRunCommand(app, exit_code);
   minim::AddCompareCommand(app, exit_code);

@@ -26,8 +26,9 @@ struct Flags {
   double grace_seconds = 0;
   double timeout_seconds = 60;
   double poll_seconds = 5;
+  double slow_ms = -1;
   std::string control = "none";
-  std::string cache_bytes = "256MiB";
+  std::string cache_bytes;
   std::string max_body = "64MiB";
   std::optional<uint16_t> grpc_port;
   bool no_grpc = false;
@@ -87,6 +88,9 @@ Result<ServerOptions> ToOptions(const Flags& flags) {
   MINIM_TRY(options.poll_interval, ToDuration(flags.poll_seconds, 1, "--poll-seconds"));
   if (options.poll_interval == serve::Duration())
     return InvalidArgument("--poll-seconds: found 0, expected more");
+  if (flags.slow_ms >= 0) {
+    MINIM_TRY(options.slow_log, ToDuration(flags.slow_ms, 1e-3, "--slow-log-ms"));
+  }
   if (flags.control == "poll") options.control = serve::ModelControl::kPoll;
   if (flags.control == "explicit") options.control = serve::ModelControl::kExplicit;
   if (flags.control != "explicit" && !options.load_models.empty())
@@ -94,8 +98,11 @@ Result<ServerOptions> ToOptions(const Flags& flags) {
   options.log = [](const std::string& line) { fmt::print(stderr, "minim: {}\n", line); };
   options.drain_limit = milliseconds(drain);
   options.grace = milliseconds(grace);
-  MINIM_TRY(const uint64_t cache_bytes, serve::ParseByteCount(flags.cache_bytes));
-  options.cache = cache_bytes == 0 ? "" : fmt::format("memory://?bytes={}", cache_bytes);
+  if (!flags.cache_bytes.empty()) {
+    MINIM_TRY(const uint64_t cache_bytes, serve::ParseByteCount(flags.cache_bytes));
+    options.cache = cache_bytes == 0 ? "" : fmt::format("memory://?bytes={}", cache_bytes);
+  }
+  if (options.cache == "none") options.cache.clear();
   MINIM_TRY(options.http.max_body_bytes, serve::ParseByteCount(flags.max_body));
   if (flags.no_grpc) return options;
   options.grpc = {.address = options.http.address,
@@ -141,8 +148,14 @@ void AddServerFlags(CLI::App& verb, Flags& flags) {
       ->capture_default_str();
   verb.add_option("--http-threads", server.http.threads, "Threads that serve sockets")
       ->capture_default_str();
-  verb.add_option("--cache-bytes", flags.cache_bytes, "Prediction cache, e.g. 256MiB; 0: none")
-      ->capture_default_str();
+  CLI::Option* cache =
+      verb.add_option("--cache", server.cache,
+                      "Prediction cache: memory://?bytes=256MiB, redis://HOST:PORT/DB?deadline=5ms "
+                      "that servers share, both with a comma between, or none")
+          ->capture_default_str();
+  verb.add_option("--cache-bytes", flags.cache_bytes,
+                  "Short for --cache memory://?bytes=BYTES; 0: none")
+      ->excludes(cache);
   verb.add_option("--max-body", flags.max_body, "Largest request body")->capture_default_str();
   verb.add_option("--timeout-seconds", flags.timeout_seconds, "A request's longest stay")
       ->capture_default_str();
@@ -159,6 +172,8 @@ void AddServerFlags(CLI::App& verb, Flags& flags) {
       ->capture_default_str();
   verb.add_option("--load-model", server.load_models,
                   "explicit: load at start-up; repeatable, '*': all");
+  verb.add_option("--slow-log-ms", flags.slow_ms,
+                  "Log requests that take at least so long, with their phases");
   verb.add_option("--poll-seconds", flags.poll_seconds, "poll: how often to look")
       ->capture_default_str();
   verb.add_flag("--bf16", server.offer_bf16, "Also offer the tier bf16, made from model.onnx");

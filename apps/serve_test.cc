@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 
 #include "apps/load_client.h"
 #include "apps/testing/child.h"
@@ -26,7 +27,8 @@ class ServeCommandTest : public testing::Test {
 };
 
 TEST_F(ServeCommandTest, ServesUntilSigterm) {
-  Child server({"serve", root_.string(), "--port", "0", "--bf16", "--drain-seconds", "5"});
+  Child server({"serve", root_.string(), "--port", "0", "--bf16", "--drain-seconds", "5", "--cache",
+                "memory://?bytes=1MiB,redis://127.0.0.1:1/0"});
   const std::string line = server.LineWith("listening on ");
   ASSERT_FALSE(line.empty());
   const size_t url = line.find("http://");
@@ -50,6 +52,37 @@ TEST_F(ServeCommandTest, ServesUntilSigterm) {
   EXPECT_EQ(server.ExitCode(), 0);
 }
 
+TEST_F(ServeCommandTest, IsDrivenAndWatchedFromOutside) {
+  Child server({"serve", root_.string(), "--port", "0", "--slow-log-ms", "0"});
+  const std::string line = server.LineWith("listening on ");
+  const size_t at = line.find("http://");
+  const std::string url = line.substr(at, line.find(' ', at) - at);
+  Child load({"load", url, "--model", "double", "--rate", "200", "--requests", "40", "--json"});
+  const auto report = nlohmann::json::parse(load.LineWith("{"), nullptr, false);
+  EXPECT_EQ(report["requests"], 40);
+  EXPECT_EQ(report["failed"], 0);
+  EXPECT_GE(report["latency_us"]["max"], report["latency_us"]["p50"]);
+  EXPECT_EQ(load.ExitCode(), 0);
+  EXPECT_NE(server.LineWith("slow: model 'double'"), "");
+  for (const char* verb : {"stats", "top"}) {
+    std::vector<std::string> arguments = {verb, url};
+    if (verb == std::string("top")) arguments.insert(arguments.end(), {"--times", "1"});
+    Child watch(arguments);
+    EXPECT_NE(watch.LineWith("double/1 fp32").find(" 40 "), std::string::npos);
+    EXPECT_EQ(watch.ExitCode(), 0);
+  }
+  for (const std::vector<std::string>& wrong :
+       std::vector<std::vector<std::string>>{{"load", url, "--model", "absent"},
+                                             {"load", url, "--model", "double", "--seconds", "0"},
+                                             {"stats", "http://127.0.0.1:1"},
+                                             {"stats", "nowhere"},
+                                             {"top", url, "--interval", "0"}}) {
+    Child child(wrong);
+    EXPECT_NE(child.LineWith("minim: "), "") << wrong[1];
+    EXPECT_NE(child.ExitCode(), 0);
+  }
+}
+
 TEST_F(ServeCommandTest, MistakesGetOneLineAndExitCodeTwo) {
   const std::string repo = root_.string();
   const std::vector<std::vector<std::string>> wrong = {
@@ -58,6 +91,8 @@ TEST_F(ServeCommandTest, MistakesGetOneLineAndExitCodeTwo) {
       {"serve", repo, "--batching", "magic"},
       {"serve", repo, "--port", "99999"},
       {"serve", repo, "--cache-bytes", "lots"},
+      {"serve", repo, "--cache", "redis://h:99999/0"},
+      {"serve", repo, "--cache", "none", "--cache-bytes", "1MiB"},
       {"serve", repo, "--instances", "0"},
       {"serve", repo, "--address", "nowhere"},
       {"serve", repo, "--min-batch", "99"},

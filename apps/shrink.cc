@@ -16,6 +16,7 @@ struct Options {
   RepositoryOptions repository;
   ShrinkOptions shrink;
   std::string goal = "latency", recipe, calibrator;
+  std::vector<std::string> states;
   int64_t time_budget = 600;
 };
 
@@ -57,6 +58,24 @@ int RunOne(const ShrinkOptions& options) {
   return 0;
 }
 
+Status ParseStates(const std::vector<std::string>& texts,
+                   std::map<std::string, std::string>& states) {
+  for (const std::string& text : texts) {
+    const size_t equals = text.find('=');
+    if (equals == 0 || equals == std::string::npos || equals + 1 == text.size())
+      return InvalidArgument("--state {}: expected INPUT=OUTPUT", text);
+    if (!states.emplace(text.substr(0, equals), text.substr(equals + 1)).second)
+      return InvalidArgument("--state {}: this input was given before", text);
+  }
+  return {};
+}
+
+// Repeatable, one value each time: what follows may be another option's or the model.
+CLI::Option* AddFiles(CLI::App& verb, const std::string& name, std::vector<std::string>& files,
+                      const std::string& help) {
+  return verb.add_option(name, files, help)->allow_extra_args(false);
+}
+
 int Run(Options& o) {
   const auto goal = ParseShrinkGoal(o.goal);
   if (!goal.ok()) return Report(goal.status());
@@ -65,6 +84,8 @@ int Run(Options& o) {
   o.shrink.goal = *goal;
   o.shrink.recipe = *recipe;
   o.shrink.time_budget = std::chrono::seconds(o.time_budget);
+  const Status states = ParseStates(o.states, o.shrink.states);
+  if (!states.ok()) return Report(states);
   if (!o.calibrator.empty()) {
     const auto calibrator = ParseCalibrator(o.calibrator);
     if (!calibrator.ok()) return Report(calibrator.status());
@@ -81,18 +102,26 @@ int Run(Options& o) {
   return *failed == 0 ? 0 : kExitFailed;
 }
 
-void AddData(CLI::App& verb, ShrinkOptions& s) {
-  verb.add_option("--data", s.data,
-                  "Samples that variants are judged on: .npy, .npz:NAME, IDX, or a table of the "
-                  "columns that the model was trained on");
+void AddData(CLI::App& verb, Options& o) {
+  ShrinkOptions& s = o.shrink;
+  AddFiles(verb, "--data", s.data,
+           "Samples that variants are judged on: .npy, .npz:NAME, IDX, or a table of the columns "
+           "that the model was trained on; of several inputs NAME=FILE for each, or one .npz with "
+           "arrays of their names");
   verb.add_option("--labels", s.labels, "Their class ids or targets; without: agreement with FP32");
-  verb.add_option("--calibration", s.calibration,
-                  "Samples that ranges are taken from; without: a fifth of the data");
+  AddFiles(verb, "--calibration", s.calibration,
+           "Samples that ranges are taken from; without: a fifth of the data");
   verb.add_option("--calibration-count", s.calibration_count, "At most so many of them")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  verb.add_option("--train-data", s.train_data, "Samples that recipes train on");
+  AddFiles(verb, "--train-data", s.train_data, "Samples that recipes train on");
   verb.add_option("--train-labels", s.train_labels, "Their labels");
+  AddFiles(verb, "--state", o.states,
+           "INPUT=OUTPUT: the model takes a stream step by step, and this output is that input of "
+           "the next sample; zeros at first");
+  verb.add_option("--sequence-length", s.sequence_length,
+                  "Steps after which states are zeros again; without: never")
+      ->check(CLI::PositiveNumber);
 }
 
 void AddAims(CLI::App& verb, Options& o) {
@@ -138,7 +167,7 @@ void AddShrinkCommand(CLI::App& app, int& exit_code) {
       exit_code, [o] { return Run(*o); });
   verb->add_option("model", o->shrink.model, "FP32 ONNX file");
   verb->add_option("--out", o->shrink.out, "Model folder to write");
-  AddData(*verb, o->shrink);
+  AddData(*verb, *o);
   AddAims(*verb, *o);
   verb->add_option("--time-budget", o->time_budget, "Seconds after which no search goes on")
       ->capture_default_str()

@@ -186,7 +186,8 @@ std::string ShrinkTable(const json& report) {
                   NumberColumn("times smaller", "compression", "{:.2f}"),
                   NumberColumn("us, batch 1", "latency_us_batch_1", "{:.1f}"),
                   NumberColumn("us, batch 32", "latency_us_batch_32", "{:.1f}"),
-                  NumberColumn("arena, KiB", "arena_bytes", "{:.1f}", 1024),
+                  NumberColumn("arena KiB, batch 1", "arena_bytes_batch_1", "{:.1f}", 1024),
+                  NumberColumn("arena KiB, batch 32", "arena_bytes_batch_32", "{:.1f}", 1024),
                   TextColumn("how", "detail"),
                   {"left in FP32", FloatOps},
                   TextColumn("", "reason")});
@@ -340,8 +341,8 @@ std::string ShrinkSections(const json& report) {
          FrontierChart(report, "bytes", 1024, "KiB of the file") + LossChart(report) +
          LatencyChart(report, 1) + LatencyChart(report, 32) +
          BytesChart(report, "bytes", "Size of the file") +
-         BytesChart(report, "arena_bytes", "Memory of a run's values") + SensitivityChart(report) +
-         SpreadCharts(report) + StoredTables(report);
+         BytesChart(report, "arena_bytes_batch_32", "Memory of a run's values at batch 32") +
+         SensitivityChart(report) + SpreadCharts(report) + StoredTables(report);
 }
 
 std::string ShrinkPage(const json& report) {

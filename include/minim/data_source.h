@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "minim/status.h"
 #include "minim/tensor.h"
@@ -15,6 +16,8 @@ namespace minim {
 struct Batch {
   Tensor samples;  // f32[count, ...]
   Tensor labels;   // class ids i64[count], or targets f32[count, ...]
+  /// Of a model with several inputs: those after the first, [count, ...], in its dtypes.
+  std::vector<Tensor> others = {};
 };
 
 class DataSource {

@@ -2,6 +2,8 @@
 // Threads: values; safe to copy between threads.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
@@ -33,12 +35,17 @@ class [[nodiscard]] Status {
   bool ok() const { return code_ == StatusCode::kOk; }
   StatusCode code() const { return code_; }
   const std::string& message() const { return message_; }
+  /// After how long another try may succeed; zero if nobody knows.
+  std::chrono::milliseconds retry_after() const { return std::chrono::milliseconds(retry_ms_); }
+  /// The same status with such a delay, at most a day.
+  Status WithRetryAfter(std::chrono::milliseconds delay) &&;
 
   const Status& status() const& { return *this; }
   Status&& status() && { return std::move(*this); }
 
  private:
   StatusCode code_ = StatusCode::kOk;
+  int32_t retry_ms_ = 0;
   std::string message_;
 };
 

@@ -76,14 +76,40 @@ Result<Graph> HistogramGraph(const Graph& graph, const std::vector<Watched>& wat
   return observed;
 }
 
-// The batch size that the model fixes; else 1.
-int64_t GroupSize(const Graph& graph) {
-  const TensorType& type = graph.type(graph.inputs[0]);
-  if (!type.ranked() || type.rank() == 0 || !(*type.shape)[0].known()) return 1;
-  return std::max<int64_t>(1, (*type.shape)[0].value());
+// Rows of such an array are inputs as a whole, of which the first dim counts no samples.
+bool IsWhole(const TensorType& type, const Dims& dims) {
+  return type.ranked() && dims.rank() == type.rank() + 1;
+}
+
+// The tensors of a batch in the order and the dtypes of the graph's inputs.
+Result<std::vector<Tensor>> InputsOf(const Graph& graph, const Batch& batch) {
+  if (graph.inputs.size() != 1 + batch.others.size())
+    return InvalidArgument("calibration: the model has {} inputs, the data gives {}",
+                           graph.inputs.size(), 1 + batch.others.size());
+  std::vector<Tensor> inputs = {batch.samples};
+  inputs.insert(inputs.end(), batch.others.begin(), batch.others.end());
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const DType wanted = graph.type(graph.inputs[i]).dtype;
+    if (inputs[i].dtype() != wanted) inputs[i] = Converted(inputs[i].view(), wanted);
+  }
+  return inputs;
+}
+
+// The batch size that the model fixes for samples like these; else 1.
+Result<int64_t> GroupSize(const Graph& graph, DataSource& samples) {
+  const int64_t first[] = {0};
+  MINIM_TRY(const Batch batch, samples.Gather(first));
+  MINIM_TRY(const std::vector<Tensor> inputs, InputsOf(graph, batch));
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const TensorType& type = graph.type(graph.inputs[i]);
+    const bool counts = type.ranked() && type.rank() > 0 && !IsWhole(type, inputs[i].dims());
+    if (counts && (*type.shape)[0].known()) return std::max<int64_t>(1, (*type.shape)[0].value());
+  }
+  return 1;
 }
 
 Status CheckFinite(const Tensor& samples, std::span<const int64_t> indices) {
+  if (samples.dtype() != DType::f32) return {};
   const auto values = samples.as<float>();
   const size_t width = values.size() / std::max<size_t>(1, indices.size());
   for (size_t i = 0; i < values.size(); ++i)
@@ -98,10 +124,10 @@ using Outputs = std::vector<Tensor>;
 // Runs a graph over all groups of samples, `batch` samples in memory at a time.
 class Sweep {
  public:
-  Sweep(const Graph& graph, DataSource& samples, const CollectOptions& options)
-      : samples_(samples),
-        group_(GroupSize(graph)),
-        dtype_(graph.type(graph.inputs[0]).dtype),
+  Sweep(const Graph& graph, DataSource& samples, int64_t group, const CollectOptions& options)
+      : graph_(graph),
+        samples_(samples),
+        group_(group),
         chunk_(std::max<int64_t>(1, options.batch / group_)),
         threads_(std::max(1, options.threads)),
         pool_(threads_ - 1) {}
@@ -120,14 +146,13 @@ class Sweep {
     int64_t most = std::min<int64_t>(threads_, chunk_), count = 0;
     for (int64_t first = 0; first < groups(); first += count) {
       count = std::min(most, groups() - first);
-      MINIM_TRY(const Tensor samples, Gather(first, count));
-      const auto fit = static_cast<int64_t>(kChunkBytes / (samples.bytes() / count + 1));
+      MINIM_TRY(const std::vector<Tensor> inputs, Gather(first, count));
+      const auto fit = static_cast<int64_t>(kChunkBytes / (BytesOf(inputs) / count + 1));
       most = std::clamp(fit, most, chunk_);
       std::vector<Status> status(static_cast<size_t>(threads_));
       pool_.ParallelFor(threads_, threads_, [&](int t) {
         for (int64_t i = count * t / threads_; i < count * (t + 1) / threads_; ++i) {
-          const ConstView views[] = {GroupView(samples, i)};
-          auto outputs = session->Run(views);
+          auto outputs = session->Run(GroupViews(inputs, i));
           status[t] = outputs.status();
           if (!outputs.ok()) return;
           take(t, i, *outputs);
@@ -140,26 +165,40 @@ class Sweep {
   }
 
  private:
-  Result<Tensor> Gather(int64_t first, int64_t count) {
+  Result<std::vector<Tensor>> Gather(int64_t first, int64_t count) {
     std::vector<int64_t> indices;
     for (int64_t i = first * group_; i < (first + count) * group_; ++i)
       indices.push_back(std::min(i, samples_.size() - 1));
     MINIM_TRY(const Batch batch, samples_.Gather(indices));
     MINIM_TRY(CheckFinite(batch.samples, indices));
-    return dtype_ == DType::f32 ? batch.samples : Converted(batch.samples.view(), dtype_);
+    for (const Tensor& other : batch.others) MINIM_TRY(CheckFinite(other, indices));
+    return InputsOf(graph_, batch);
   }
 
-  ConstView GroupView(const Tensor& samples, int64_t i) const {
-    ConstView view = samples.view();
+  static size_t BytesOf(const std::vector<Tensor>& tensors) {
+    size_t bytes = 0;
+    for (const Tensor& tensor : tensors) bytes += tensor.bytes();
+    return bytes;
+  }
+
+  std::vector<ConstView> GroupViews(const std::vector<Tensor>& inputs, int64_t i) const {
+    std::vector<ConstView> views;
+    for (size_t k = 0; k < inputs.size(); ++k)
+      views.push_back(GroupView(inputs[k].view(), graph_.type(graph_.inputs[k]), i));
+    return views;
+  }
+
+  ConstView GroupView(ConstView view, const TensorType& type, int64_t i) const {
     const size_t bytes = view.bytes() / static_cast<size_t>(view.dims[0]) * group_;
     view.data = static_cast<const std::byte*>(view.data) + static_cast<size_t>(i) * bytes;
     view.dims[0] = group_;
+    if (IsWhole(type, view.dims)) view.dims = Dims(view.dims.span().subspan(1));
     return view;
   }
 
+  const Graph& graph_;
   DataSource& samples_;
   const int64_t group_;
-  const DType dtype_;
   const int64_t chunk_;  // groups
   const int threads_;
   ThreadPool pool_;
@@ -167,8 +206,8 @@ class Sweep {
 
 class Collector {
  public:
-  Collector(const Graph& graph, DataSource& samples, const CollectOptions& options)
-      : graph_(graph), watched_(ValuesToWatch(graph)), sweep_(graph, samples, options) {
+  Collector(const Graph& graph, DataSource& samples, int64_t group, const CollectOptions& options)
+      : graph_(graph), watched_(ValuesToWatch(graph)), sweep_(graph, samples, group, options) {
     profile_.samples = samples.size();
   }
 
@@ -274,10 +313,8 @@ Result<ActivationProfile> CollectProfile(const Graph& prepared, DataSource& samp
     return InvalidArgument(
         "calibration needs at least {} samples (100 or more are advised), found {}", kFewest,
         samples.size());
-  if (prepared.inputs.size() != 1)
-    return InvalidArgument("calibration needs a model with one input, found {}",
-                           prepared.inputs.size());
-  return Collector(prepared, samples, options).Run();
+  MINIM_TRY(const int64_t group, GroupSize(prepared, samples));
+  return Collector(prepared, samples, group, options).Run();
 }
 
 Result<ActivationProfile> CollectProfile(const Graph& prepared, const Dataset& samples,

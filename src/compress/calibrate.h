@@ -28,7 +28,8 @@ struct CollectOptions {
 /// with the number of samples. Samples run one at a time, or in groups of the batch size that the
 /// model fixes (the last is filled with copies of the last sample), so that neither `options` nor
 /// what a kernel does at another batch size changes a bit of the result.
-/// `prepared`: by PrepareForQuantization; it has one input.
+/// `prepared`: by PrepareForQuantization. An array of the samples with one dim more than the input
+/// holds a whole input for each (WithStates).
 /// Errors: kInvalidArgument under 8 samples, for a sample with a number that is not finite (its
 /// index is named) and for a sample that makes a value infinite or NaN (the value is named).
 Result<ActivationProfile> CollectProfile(const Graph& prepared, DataSource& samples,

@@ -38,17 +38,20 @@ Result<size_t> FindOutput(const Session& session, const std::string& name) {
                          name.empty() ? "*" : name, names);
 }
 
-std::vector<int64_t> Batches(const Session& session) {
-  const std::vector<int64_t>& dims = session.inputs()[0].dims;
-  if (!dims.empty() && dims[0] > 0) return {dims[0]};
+std::vector<int64_t> Batches(const Session& session, const Feedback& feedback) {
+  for (size_t i = 0; i < session.inputs().size(); ++i) {
+    const std::vector<int64_t>& dims = session.inputs()[i].dims;
+    if (!feedback.IsState(i) && !dims.empty() && dims[0] > 0) return {dims[0]};
+  }
   return {1, 32};
 }
 
 }  // namespace
 
 Result<std::unique_ptr<Candidates>> Candidates::Make(const Graph& model, const Dataset& gate,
+                                                     const Feedback& feedback,
                                                      const ShrinkOptions& options) {
-  auto candidates = std::unique_ptr<Candidates>(new Candidates(gate, options));
+  auto candidates = std::unique_ptr<Candidates>(new Candidates(gate, feedback, options));
   MINIM_TRY(Annotate(candidates->AddReference(model), options.model));
   return candidates;
 }
@@ -56,8 +59,7 @@ Result<std::unique_ptr<Candidates>> Candidates::Make(const Graph& model, const D
 Status Candidates::AddReference(const Graph& model) {
   MINIM_TRY(Candidate fp32, Load("fp32", "model.onnx", model));
   MINIM_TRY(output_, FindOutput(*fp32.session, options_.output));
-  ArraySource source(gate_);
-  MINIM_TRY(reference_, Predict(*fp32.session, source, output_));
+  MINIM_TRY(reference_, Answer(fp32));
   MINIM_TRY(CheckFinite(reference_));
   MINIM_TRY(ChooseMetric());
   MINIM_TRY(measured_, Measure(reference_));
@@ -108,8 +110,12 @@ Status Candidates::JudgeOne(Candidate& candidate, const Tensor& scores) const {
   VariantReport& report = candidate.report;
   report.gate = Judge(metric_, measured_, measured, options_.max_loss);
   if (metric_.of_classes()) report.likeness = CompareAnswers(scores, reference_);
-  report.arena_bytes = candidate.session->arena_bytes();
   return {};
+}
+
+Result<Tensor> Candidates::Answer(const Candidate& candidate) const {
+  ArraySource source(gate_);
+  return PredictSteps(*candidate.session, source, feedback_, output_);
 }
 
 Candidates::Candidate& Candidates::Slot(const std::string& name) {
@@ -119,9 +125,8 @@ Candidates::Candidate& Candidates::Slot(const std::string& name) {
 }
 
 Result<VariantReport*> Candidates::Add(const std::string& name, const Result<Graph>& graph) {
-  // What cannot be made of this model, or diverged, is no variant; the others still are.
-  const StatusCode code = graph.status().code();
-  if (!graph.ok() && code != StatusCode::kUnsupported && code != StatusCode::kInternal)
+  // What cannot be made of this model is no variant; the others still are.
+  if (!graph.ok() && graph.status().code() != StatusCode::kUnsupported)
     return Annotate(graph.status(), name);
   Candidate& slot = Slot(name);
   slot = {};
@@ -129,8 +134,7 @@ Result<VariantReport*> Candidates::Add(const std::string& name, const Result<Gra
   slot.report.reason = graph.status().message();
   if (!graph.ok()) return &slot.report;
   MINIM_TRY(slot, Load(name, "variants/" + name + ".onnx", *graph));
-  ArraySource source(gate_);
-  MINIM_TRY(const Tensor scores, Predict(*slot.session, source, output_));
+  MINIM_TRY(const Tensor scores, Answer(slot));
   if (const Status finite = CheckFinite(scores); !finite.ok()) {
     slot.report.gate.verdict = Verdict::kFail;
     slot.report.reason = finite.message();
@@ -145,12 +149,18 @@ Status Candidates::Time() {
   std::vector<VariantReport*> reports;
   for (const auto& candidate : all_) {
     if (candidate->session == nullptr) continue;
-    sessions.push_back(candidate->session);
+    // One that was judged has planned for other batches.
+    MINIM_TRY(std::shared_ptr<Session> session, Session::FromBytes(candidate->bytes));
+    sessions.push_back(std::move(session));
     reports.push_back(&candidate->report);
   }
-  for (int64_t batch : Batches(*sessions[0])) {
-    MINIM_TRY(const std::vector<Latency> times, TimeInTurns(sessions, gate_, batch));
-    for (size_t i = 0; i < reports.size(); ++i) reports[i]->latency[batch] = times[i];
+  for (int64_t batch : Batches(*sessions[0], feedback_)) {
+    MINIM_TRY(const std::vector<Latency> times,
+              TimeInTurns(sessions, gate_, batch, {.feedback = feedback_}));
+    for (size_t i = 0; i < reports.size(); ++i) {
+      reports[i]->latency[batch] = times[i];
+      reports[i]->arena_bytes[batch] = sessions[i]->arena_bytes();
+    }
   }
   return {};
 }

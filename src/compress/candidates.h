@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "compress/shrink.h"
+#include "compress/stream.h"
 #include "data/dataset.h"
 #include "graph/graph.h"
 #include "minim/session.h"
@@ -12,15 +13,16 @@ namespace minim {
 
 class Candidates {
  public:
-  /// The first candidate is the model itself, "fp32", the reference of all. `gate` outlives them.
+  /// The first candidate is the model itself, "fp32", the reference of all. `gate` and `feedback`
+  /// outlive them.
   /// Errors: kInvalidArgument for labels that the metric cannot read, an output that is not there,
   /// answers that are not finite.
   static Result<std::unique_ptr<Candidates>> Make(const Graph& model, const Dataset& gate,
+                                                  const Feedback& feedback,
                                                   const ShrinkOptions& options);
 
   /// Judges what `graph` answers; a candidate of the same name is replaced. An error of
-  /// kUnsupported or kInternal (training diverged) makes a report that says so. The result is valid
-  /// until the next call.
+  /// kUnsupported makes a report that says so. The result is valid until the next call.
   Result<VariantReport*> Add(const std::string& name, const Result<Graph>& graph);
   /// At batch 1 and 32, or the batch size that the model fixes.
   Status Time();
@@ -39,17 +41,19 @@ class Candidates {
     std::shared_ptr<Session> session;
   };
 
-  Candidates(const Dataset& gate, const ShrinkOptions& options)
-      : gate_(gate), options_(options), metric_(*Metric::Parse("accuracy")) {}
+  Candidates(const Dataset& gate, const Feedback& feedback, const ShrinkOptions& options)
+      : gate_(gate), feedback_(feedback), options_(options), metric_(*Metric::Parse("accuracy")) {}
   Status AddReference(const Graph& model);
   Result<Candidate> Load(const std::string& name, const std::string& file,
                          const Graph& graph) const;
   Status ChooseMetric();
   Result<Measured> Measure(const Tensor& scores) const;
+  Result<Tensor> Answer(const Candidate& candidate) const;
   Status JudgeOne(Candidate& candidate, const Tensor& scores) const;
   Candidate& Slot(const std::string& name);
 
   const Dataset& gate_;
+  const Feedback& feedback_;
   const ShrinkOptions& options_;
   Metric metric_;
   size_t output_ = 0;

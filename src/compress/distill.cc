@@ -125,11 +125,9 @@ Result<ValueId> ValueLoss(Builder& b, ValueId values, ValueId labels, double alp
 }
 
 Status CheckOptions(const Graph& teacher, const DistillOptions& options) {
-  if (teacher.inputs.size() != 1 || teacher.outputs.size() != 1)
-    return InvalidArgument(
-        "distillation needs a teacher with one input and one output, found {} "
-        "and {}",
-        teacher.inputs.size(), teacher.outputs.size());
+  if (teacher.outputs.size() != 1)
+    return InvalidArgument("distillation needs a teacher with one output, found {}",
+                           teacher.outputs.size());
   if (!(options.temperature > 0) || !(options.alpha >= 0 && options.alpha <= 1))
     return InvalidArgument(
         "distillation: temperature is {} and alpha {}, expected above 0 and between 0 and 1",

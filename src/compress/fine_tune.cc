@@ -123,8 +123,9 @@ class Tuning {
     bad_steps_ = outcome.stepped ? 0 : bad_steps_ + 1;
     if (bad_steps_ < kMostBadSteps) return {};
     MINIM_TRY(const std::string reason, runner_->Diagnose(batch, draw, outcome.scale));
-    return Internal(
-        "fine-tuning: gradients were not finite in {} steps in a row (the loss became {}); {}; "
+    return Unsupported(
+        "fine-tuning diverged: gradients were not finite in {} steps in a row (the loss became "
+        "{}); {}; "
         "lower learning_rate ({}) or check the data",
         bad_steps_, outcome.loss, reason, options_.learning_rate);
   }

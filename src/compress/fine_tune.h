@@ -54,7 +54,8 @@ struct FineTuneHooks {
 /// The graph with its float constants trained on `train`; what is a literal, a scale or a zero
 /// point stays. The same seed and thread count give the same bits, unless the time limit strikes.
 /// Errors: kInvalidArgument where graph, data and options disagree; kUnsupported names an operator
-/// without a gradient; kInternal when gradients stay non-finite; those of the data.
+/// without a gradient or says that the training diverged: gradients stay non-finite; those of the
+/// data.
 Result<FineTuned> FineTune(const Graph& graph, DataSource& train, const FineTuneOptions& options,
                            const FineTuneHooks& hooks = {});
 Result<FineTuned> FineTune(const Graph& graph, const Dataset& train, const FineTuneOptions& options,

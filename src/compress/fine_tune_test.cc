@@ -136,7 +136,7 @@ TEST(FineTuneTest, SaysWhatIsWrong) {
   data = Moons(64);
   for (float& x : data.samples.as<float>()) x = std::numeric_limits<float>::quiet_NaN();
   const auto bad = FineTune(MoonsNet(8), data, {.epochs = 20, .batch = 16});
-  EXPECT_EQ(bad.status().code(), StatusCode::kInternal);
+  EXPECT_EQ(bad.status().code(), StatusCode::kUnsupported);
   EXPECT_NE(bad.status().message().find("samples"), std::string::npos) << bad.status().message();
 }
 

@@ -15,6 +15,12 @@ Node* ProducerOf(Graph& graph, ValueId id) {
   return nullptr;
 }
 
+template <typename T>
+Result<Trained> Finished(const Trainee& model, T&& tuned) {
+  MINIM_TRY(Graph whole, model.Whole(std::move(tuned.graph)));
+  return Trained{std::move(whole), tuned.first_loss, tuned.last_loss, tuned.timed_out};
+}
+
 bool IsLink(const Node& node) { return node.Is("Softmax") || node.Is("Sigmoid"); }
 
 }  // namespace
@@ -22,9 +28,8 @@ bool IsLink(const Node& node) { return node.Is("Softmax") || node.Is("Sigmoid");
 Result<Trainee> Trainee::Of(const Graph& model, const Tensor& labels) {
   Trainee trainee;
   trainee.logits_ = model;
-  if (model.inputs.size() != 1 || model.outputs.size() != 1)
-    return Unsupported("training needs a model with one input and one output, found {} and {}",
-                       model.inputs.size(), model.outputs.size());
+  if (model.outputs.size() != 1)
+    return Unsupported("training needs a model with one output, found {}", model.outputs.size());
   const ValueId output = model.outputs[0];
   trainee.output_ = model.value(output).name;
   const Node* last = ProducerOf(trainee.logits_, output);
@@ -68,18 +73,23 @@ Result<Graph> Trainee::Whole(Graph tuned) const {
   return tuned;
 }
 
-Result<Graph> PruneStep(const Trainee& model, const Dataset& train, PruneKind kind, double fraction,
-                        const FineTuneOptions& tune) {
+std::string Trained::Note() const {
+  return fmt::format("loss {:.4g} -> {:.4g}{}", first_loss, last_loss,
+                     timed_out ? ", its training cut short by the time budget" : "");
+}
+
+Result<Trained> PruneStep(const Trainee& model, const Dataset& train, PruneKind kind,
+                          double fraction, const FineTuneOptions& tune) {
   ArraySource source(train);
   const GradualOptions options{.fraction = fraction, .tune = tune};
   const auto prune = kind == PruneKind::kChannels ? PruneChannelsGradually : PruneMagnitude;
   MINIM_TRY(Pruned pruned, prune(model.logits(), source, options, {}));
-  return model.Whole(std::move(pruned.graph));
+  return Finished(model, std::move(pruned));
 }
 
-Result<Graph> DistillStep(const Trainee& teacher, const std::optional<Graph>& student,
-                          const Dataset& train, const StudentTemplate& small,
-                          const FineTuneOptions& tune) {
+Result<Trained> DistillStep(const Trainee& teacher, const std::optional<Graph>& student,
+                            const Dataset& train, const StudentTemplate& small,
+                            const FineTuneOptions& tune) {
   Graph learner;
   if (student) {
     MINIM_TRY(learner, teacher.LogitsOf(*student));
@@ -88,17 +98,17 @@ Result<Graph> DistillStep(const Trainee& teacher, const std::optional<Graph>& st
   }
   ArraySource source(train);
   MINIM_TRY(FineTuned tuned, Distill(teacher.logits(), learner, source, {.tune = tune}));
-  return teacher.Whole(std::move(tuned.graph));
+  return Finished(teacher, std::move(tuned));
 }
 
-Result<Graph> QuantizationAwareStep(const Trainee& model, const Graph& prepared,
-                                    const Graph& quantized, const Dataset& train,
-                                    const FineTuneOptions& tune) {
+Result<Trained> QuantizationAwareStep(const Trainee& model, const Graph& prepared,
+                                      const Graph& quantized, const Dataset& train,
+                                      const FineTuneOptions& tune) {
   MINIM_TRY(const Graph floats, model.LogitsOf(prepared));
   MINIM_TRY(const Graph integers, model.LogitsOf(quantized));
   ArraySource source(train);
   MINIM_TRY(FineTuned tuned, FineTuneQuantized(floats, integers, source, tune));
-  return model.Whole(std::move(tuned.graph));
+  return Finished(model, std::move(tuned));
 }
 
 }  // namespace minim

@@ -29,16 +29,26 @@ class Trainee {
   std::string output_;        // the name of the model's output
 };
 
+/// A step's network and how its training went.
+struct Trained {
+  Graph graph;
+  double first_loss = 0, last_loss = 0;
+  bool timed_out = false;
+
+  /// "loss 0.61 -> 0.42", and whether the time budget cut it short.
+  std::string Note() const;
+};
+
 /// Steps of a recipe; `tune` says how long they may train, `student` is the model so far.
 /// kMagnitude leaves zeros, of which nothing becomes smaller or faster by itself.
 enum class PruneKind { kChannels, kMagnitude };
-Result<Graph> PruneStep(const Trainee& model, const Dataset& train, PruneKind kind, double fraction,
-                        const FineTuneOptions& tune);
-Result<Graph> DistillStep(const Trainee& teacher, const std::optional<Graph>& student,
-                          const Dataset& train, const StudentTemplate& small,
-                          const FineTuneOptions& tune);
-Result<Graph> QuantizationAwareStep(const Trainee& model, const Graph& prepared,
-                                    const Graph& quantized, const Dataset& train,
-                                    const FineTuneOptions& tune);
+Result<Trained> PruneStep(const Trainee& model, const Dataset& train, PruneKind kind,
+                          double fraction, const FineTuneOptions& tune);
+Result<Trained> DistillStep(const Trainee& teacher, const std::optional<Graph>& student,
+                            const Dataset& train, const StudentTemplate& small,
+                            const FineTuneOptions& tune);
+Result<Trained> QuantizationAwareStep(const Trainee& model, const Graph& prepared,
+                                      const Graph& quantized, const Dataset& train,
+                                      const FineTuneOptions& tune);
 
 }  // namespace minim

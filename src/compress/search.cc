@@ -6,7 +6,6 @@
 
 #include "compress/timing.h"
 #include "session/session_impl.h"
-#include "train/metrics.h"
 
 namespace minim {
 namespace {
@@ -25,18 +24,21 @@ bool Impossible(const Status& status) { return status.code() == StatusCode::kUns
 
 }  // namespace
 
-Result<ErrorMeter> ErrorMeter::Make(const Graph& reference, const Dataset& samples, size_t output) {
-  ErrorMeter meter(samples, output);
-  MINIM_TRY(const std::shared_ptr<Session> session, MakeSession(reference, {}));
-  ArraySource source(samples);
-  MINIM_TRY(meter.reference_, Predict(*session, source, output));
+Result<ErrorMeter> ErrorMeter::Make(const Graph& reference, const Dataset& samples,
+                                    const Feedback& feedback, size_t output) {
+  ErrorMeter meter(samples, feedback, output);
+  MINIM_TRY(meter.reference_, meter.Answer(reference));
   return meter;
 }
 
-Result<double> ErrorMeter::Measure(const Graph& variant) const {
-  MINIM_TRY(const std::shared_ptr<Session> session, MakeSession(variant, {}));
+Result<Tensor> ErrorMeter::Answer(const Graph& graph) const {
+  MINIM_TRY(const std::shared_ptr<Session> session, MakeSession(graph, {}));
   ArraySource source(*samples_);
-  MINIM_TRY(const Tensor answers, Predict(*session, source, output_));
+  return PredictSteps(*session, source, *feedback_, output_);
+}
+
+Result<double> ErrorMeter::Measure(const Graph& variant) const {
+  MINIM_TRY(const Tensor answers, Answer(variant));
   double error = 0, norm = 0;
   for (int64_t i = 0; i < answers.size(); ++i) {
     const double wanted = reference_.as<float>()[i];
@@ -74,7 +76,8 @@ Result<std::vector<OpSensitivity>> MeasureSensitivity(
   const std::vector<std::string> ops = QuantizableOps(prepared);
   MINIM_TRY(const Graph whole, QuantizeStatic(prepared, profile, options));
   MINIM_TRY(const std::shared_ptr<Session> all, MakeSession(whole, {}));
-  const TimingOptions brief{.most_rounds = 20, .budget = std::chrono::milliseconds(300)};
+  const TimingOptions brief{
+      .most_rounds = 20, .budget = std::chrono::milliseconds(300), .feedback = meter.feedback()};
   for (const std::string& op : ops) {
     if (Over(deadline)) break;
     if (progress)

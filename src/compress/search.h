@@ -4,6 +4,7 @@
 
 #include "compress/quantize.h"
 #include "compress/shrink.h"
+#include "compress/stream.h"
 
 namespace minim {
 
@@ -12,14 +13,20 @@ using Deadline = std::chrono::steady_clock::time_point;
 /// The relative error |variant - reference| / |reference| of output `output` over samples.
 class ErrorMeter {
  public:
-  /// `samples` outlive it. Errors: those of running `reference`.
-  static Result<ErrorMeter> Make(const Graph& reference, const Dataset& samples, size_t output);
+  /// `samples` and `feedback` outlive it. Errors: those of running `reference`.
+  static Result<ErrorMeter> Make(const Graph& reference, const Dataset& samples,
+                                 const Feedback& feedback, size_t output);
   /// Infinite for answers that are not finite.
   Result<double> Measure(const Graph& variant) const;
+  const Feedback& feedback() const { return *feedback_; }
 
  private:
-  ErrorMeter(const Dataset& samples, size_t output) : samples_(&samples), output_(output) {}
+  ErrorMeter(const Dataset& samples, const Feedback& feedback, size_t output)
+      : samples_(&samples), feedback_(&feedback), output_(output) {}
+  Result<Tensor> Answer(const Graph& graph) const;
+
   const Dataset* samples_;
+  const Feedback* feedback_;
   size_t output_;
   Tensor reference_;
 };

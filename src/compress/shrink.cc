@@ -19,6 +19,14 @@
 namespace minim {
 namespace {
 
+// Of FILE, NAME=FILE, FILE.npz:NAME.
+std::string StampOf(const std::string& text) {
+  std::string file = text;
+  if (!std::filesystem::exists(file)) file = file.substr(file.find('=') + 1);
+  if (const size_t colon = file.find(".npz:"); colon != std::string::npos) file.resize(colon + 4);
+  return text + " " + FileStamp(file) + "\n";
+}
+
 std::string RunKey(const ShrinkOptions& o) {
   std::string key =
       fmt::format("{}\n{}\n{} {}\n{}\n{} {} {} {} {} {} {} {} {}\n{} {} {} {}\n", o.model, o.metric,
@@ -26,9 +34,13 @@ std::string RunKey(const ShrinkOptions& o) {
                   static_cast<int>(o.goal), fmt::join(o.recipe, ","), o.prune_fraction, o.epochs,
                   o.shallower, o.calibrator ? CalibratorName(*o.calibrator) : "", o.seed, o.threads,
                   o.static_int8.percentile, o.static_int8.symmetric, o.static_int8.per_channel);
-  for (const std::string& file :
-       {o.model, o.data, o.labels, o.calibration, o.train_data, o.train_labels})
-    key += file + " " + FileStamp(file) + "\n";
+  for (const auto& [input, output] : o.states) key += fmt::format("{}={} ", input, output);
+  key += fmt::format("{}\n", o.sequence_length);
+  for (const std::string& file : {o.model, o.labels, o.train_labels}) key += StampOf(file);
+  for (const auto* files : {&o.data, &o.calibration, &o.train_data}) {
+    for (const std::string& file : *files) key += StampOf(file);
+    key += "\n";
+  }
   return DigestOf(key);
 }
 
@@ -85,11 +97,10 @@ class Shrinker {
   Status Prepare() {
     deadline_ = std::chrono::steady_clock::now() + options_.time_budget;
     MINIM_TRY(graph_, ImportOnnx(options_.model));
-    if (graph_.inputs.size() != 1 || !graph_.type(graph_.inputs[0]).ranked())
-      return InvalidArgument("{}: shrink needs a model with one input of known rank, found {}",
-                             options_.model, graph_.inputs.size());
-    MINIM_TRY(data_, ReadShrinkData(graph_, options_));
-    MINIM_TRY(candidates_, Candidates::Make(graph_, data_.gate, options_));
+    auto data = ReadShrinkData(graph_, options_);
+    if (!data.ok()) return Annotate(data.status(), options_.model);
+    data_ = *std::move(data);
+    MINIM_TRY(candidates_, Candidates::Make(graph_, data_.gate, data_.feedback, options_));
     MINIM_TRY(const WorkFolder work, WorkFolder::Open(version_ / ".shrink", key_));
     work_ = work;
     return {};
@@ -140,7 +151,7 @@ class Shrinker {
         if (changed == 0) break;
       }
       MINIM_TRY(tried.profile,
-                CollectProfile(tried.graph, data_.calibration, {.threads = options_.threads}));
+                CollectProfile(tried.graph, data_.profiled, {.threads = options_.threads}));
       MINIM_TRY(tried.choice, ChooseStatic(tried.graph, tried.profile, meter, options_.static_int8,
                                            deadline_, options_.calibrator));
       if (!equalize || tried.choice.error < plan.choice.error) plan = std::move(tried);
@@ -154,7 +165,8 @@ class Shrinker {
     MINIM_TRY(const Graph prepared, PrepareForQuantization(graph));
     MINIM_TRY(Tell(progress, "calibrating"));
     const Dataset few = FirstSamples(data_.calibration, kMeterSamples);
-    MINIM_TRY(const ErrorMeter meter, ErrorMeter::Make(prepared, few, candidates_->output()));
+    MINIM_TRY(const ErrorMeter meter,
+              ErrorMeter::Make(prepared, few, data_.feedback, candidates_->output()));
     const Result<Plan> found = PlanStatic(prepared, meter);
     if (!found.ok()) return candidates_->Add(prefix + "int8", found.status()).status();
     const Plan& plan = *found;
@@ -185,7 +197,7 @@ class Shrinker {
 
   Result<bool> TrainQuantized(const std::string& prefix, const Graph& graph, const Plan& plan) {
     const std::string name = prefix + "int8-qat";
-    const auto tuned = RememberedGraph(name, [&]() -> Result<Graph> {
+    const auto tuned = RememberedTraining(name, [&]() -> Result<Trained> {
       MINIM_TRY(const Trainee trainee, Trainee::Of(graph, data_.train.labels));
       MINIM_TRY(const Graph quantized,
                 QuantizeStatic(plan.graph, plan.profile, plan.choice.options));
@@ -193,8 +205,9 @@ class Shrinker {
       tune.learning_rate = kQuantizedRate;
       return QuantizationAwareStep(trainee, plan.graph, quantized, data_.train, tune);
     });
-    MINIM_TRY(VariantReport * made, candidates_->Add(name, tuned));
-    made->detail = Describe(plan, plan.choice.options) + ", trained under its rounding";
+    MINIM_TRY(VariantReport * made, AddTrained(name, tuned));
+    made->detail =
+        Describe(plan, plan.choice.options) + ", trained under its rounding; " + made->detail;
     return made->gate.verdict == Verdict::kPass;
   }
 
@@ -209,13 +222,13 @@ class Shrinker {
         continue;
       }
       name += (name.empty() ? "" : "-") + Participle(step);
-      const auto made = RememberedGraph(name, [&] { return TrainStep(step, name, student); });
-      MINIM_TRY(VariantReport * report, candidates_->Add(name, made));
+      const auto made = RememberedTraining(name, [&] { return TrainStep(step, name, student); });
+      MINIM_TRY(VariantReport * report, AddTrained(name, made));
       report->asked_for = true;
       if (!made.ok()) return {};
-      student = *made;
+      student = made->graph;
       if (report->gate.verdict != Verdict::kPass) continue;
-      passed = *made;
+      passed = made->graph;
       passed_name = name;
     }
     return {};
@@ -225,8 +238,8 @@ class Shrinker {
     return step == "prune" ? "pruned" : step == "magnitude" ? "sparse" : "distilled";
   }
 
-  Result<Graph> TrainStep(const std::string& step, const std::string& name,
-                          const std::optional<Graph>& student) {
+  Result<Trained> TrainStep(const std::string& step, const std::string& name,
+                            const std::optional<Graph>& student) {
     MINIM_TRY(const Trainee teacher, Trainee::Of(graph_, data_.train.labels));
     const FineTuneOptions tune = TuneOptions(teacher, name, 0.4);
     if (step == "distill")
@@ -256,13 +269,31 @@ class Shrinker {
 
   bool OutOfTime() const { return std::chrono::steady_clock::now() > deadline_; }
 
+  // A network with a line on how its training went.
+  struct Noted {
+    Graph graph;
+    std::string note;
+  };
+
   template <typename F>
-  Result<Graph> RememberedGraph(const std::string& name, F&& make) {
-    if (const auto bytes = work_->Load(name + ".onnx")) return ParseOnnx(*bytes);
-    MINIM_TRY(Graph made, make());
-    MINIM_TRY(const std::string bytes, SerializeOnnx(made));
-    MINIM_TRY(work_->Save(name + ".onnx", bytes));
-    return made;
+  Result<Noted> RememberedTraining(const std::string& name, F&& make) {
+    const auto bytes = work_->Load(name + ".onnx"), note = work_->Load(name + ".txt");
+    if (bytes && note) {
+      MINIM_TRY(Graph graph, ParseOnnx(*bytes));
+      return Noted{std::move(graph), *note};
+    }
+    MINIM_TRY(Trained made, make());
+    MINIM_TRY(const std::string saved, SerializeOnnx(made.graph));
+    MINIM_TRY(work_->Save(name + ".onnx", saved));
+    MINIM_TRY(work_->Save(name + ".txt", made.Note()));
+    return Noted{std::move(made.graph), made.Note()};
+  }
+
+  Result<VariantReport*> AddTrained(const std::string& name, const Result<Noted>& made) {
+    if (!made.ok()) return candidates_->Add(name, made.status());
+    MINIM_TRY(VariantReport * report, candidates_->Add(name, made->graph));
+    report->detail = made->note;
+    return report;
   }
 
   // What an earlier, interrupted run measured, or `measure`, whose result is kept for a later one.

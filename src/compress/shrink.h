@@ -22,15 +22,24 @@ enum class ShrinkGoal { kLatency, kBytes };
 
 struct ShrinkOptions {
   std::string model;
-  /// Samples and labels that variants are judged on. Labels may be empty, or in the table.
-  std::string data, labels;
-  std::string calibration;  // samples; empty: a fifth of the data
+  /// Samples and labels that variants are judged on: a FILE, of a model with several inputs a
+  /// NAME=FILE for each or a FILE.npz with arrays of their names. Labels may be empty, or in the
+  /// table.
+  std::vector<std::string> data;
+  std::string labels;
+  std::vector<std::string> calibration;  // samples; empty: a fifth of the data
   int64_t calibration_count = 500;
-  std::string train_data, train_labels;  // for recipes; empty: none
-  std::string metric;                    // of Metric::Parse; empty: by labels and answers
-  std::string metric_command;            // of MeasureByCommand; instead of a metric
-  bool lower_is_better = false;          // of the command's numbers
-  std::string output;                    // the output that is judged; empty: the first of floats
+  std::vector<std::string> train_data;  // for recipes; empty: none
+  std::string train_labels;
+  /// Of a model that takes a stream step by step: the output that each of these inputs is at the
+  /// next sample. Samples are then steps in order, states zeros at first and after each
+  /// `sequence_length` steps (0: never again).
+  std::map<std::string, std::string> states;
+  int64_t sequence_length = 0;
+  std::string metric;            // of Metric::Parse; empty: by labels and answers
+  std::string metric_command;    // of MeasureByCommand; instead of a metric
+  bool lower_is_better = false;  // of the command's numbers
+  std::string output;            // the output that is judged; empty: the first of floats
   double max_loss = 0.02;
   ShrinkGoal goal = ShrinkGoal::kLatency;
   /// Steps of a chain: "prune" (channels), "magnitude" (zeros), "distill", "quantize".
@@ -65,11 +74,11 @@ struct VariantReport {
   std::string detail;  // how it was made, where that was chosen
   GateResult gate;     // of fp32: against itself
   Likeness likeness;
-  int64_t bytes = 0;  // 0: could not be made, see reason
-  size_t arena_bytes = 0;
-  std::map<int64_t, Latency> latency;  // by batch size, one thread
-  std::vector<std::string> float_ops;  // that a mixed variant leaves in FP32
-  std::vector<TensorRange> stored;     // of 16-bit weights
+  int64_t bytes = 0;                      // 0: could not be made, see reason
+  std::map<int64_t, size_t> arena_bytes;  // by batch size
+  std::map<int64_t, Latency> latency;     // by batch size, one thread
+  std::vector<std::string> float_ops;     // that a mixed variant leaves in FP32
+  std::vector<TensorRange> stored;        // of 16-bit weights
   bool asked_for = false;    // a step of the recipe: kept even if it gains nothing by itself
   bool kept = false;         // passed the gate and serves the goal, so written
   bool on_frontier = false;  // no other that passes is better in accuracy and the goal

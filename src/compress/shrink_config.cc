@@ -9,28 +9,77 @@ namespace {
 
 // folder/data/NAME with the first suffix that is there; empty if none is.
 std::string Find(const Path& folder, const std::string& name) {
-  for (const char* suffix : {".npy", ".csv", ".csv.gz"}) {
+  for (const char* suffix : {".npy", ".npz", ".csv", ".csv.gz"}) {
     const Path path = folder / "data" / (name + suffix);
     if (std::filesystem::exists(path)) return path.string();
   }
   return "";
 }
 
-Status ReadPaths(Section& section, const Path& folder, ShrinkOptions& options) {
-  for (const auto& [key, value] : {std::pair{"data", &options.data},
-                                   {"labels", &options.labels},
-                                   {"calibration", &options.calibration},
-                                   {"train_data", &options.train_data},
-                                   {"train_labels", &options.train_labels}}) {
-    MINIM_TRY(section.Read(key, *value));
-    if (!value->empty() && Path(*value).is_relative()) *value = (folder / *value).string();
+std::vector<std::string> FindFiles(const Path& folder, const std::string& name) {
+  const std::string found = Find(folder, name);
+  return found.empty() ? std::vector<std::string>() : std::vector<std::string>{found};
+}
+
+std::string Inside(const Path& folder, const std::string& file) {
+  return file.empty() || Path(file).is_absolute() ? file : (folder / file).string();
+}
+
+// key = { a = "b", ... }; empty if the key is not there.
+Result<std::map<std::string, std::string>> ReadNames(const toml::node& node, std::string_view key,
+                                                     const char* expected) {
+  std::map<std::string, std::string> names;
+  const toml::table* table = node.as_table();
+  bool right = table != nullptr && !table->empty();
+  if (right) {
+    for (const auto& [name, value] : *table) {
+      names[std::string(name.str())] = value.value_or(std::string());
+      right = right && !names[std::string(name.str())].empty();
+    }
   }
+  if (right) return names;
+  return InvalidArgument("[shrink] {}: expected {}", key, expected);
+}
+
+// key = "FILE", or key = { NAME = "FILE", ... } of a model with several inputs.
+Status ReadFiles(Section& section, std::string_view key, const Path& folder,
+                 std::vector<std::string>& files) {
+  const toml::node* node = section.Node(key);
+  if (node == nullptr) return {};
+  files.clear();
+  if (const auto file = node->value<std::string>()) {
+    files.push_back(Inside(folder, *file));
+    return {};
+  }
+  MINIM_TRY(const auto named, ReadNames(*node, key, "\"FILE\" or { INPUT = \"FILE\", ... }"));
+  for (const auto& [name, file] : named) files.push_back(name + "=" + Inside(folder, file));
+  return {};
+}
+
+Status ReadPaths(Section& section, const Path& folder, ShrinkOptions& options) {
+  MINIM_TRY(ReadFiles(section, "data", folder, options.data));
+  MINIM_TRY(ReadFiles(section, "calibration", folder, options.calibration));
+  MINIM_TRY(ReadFiles(section, "train_data", folder, options.train_data));
+  for (const auto& [key, value] :
+       {std::pair{"labels", &options.labels}, {"train_labels", &options.train_labels}}) {
+    MINIM_TRY(section.Read(key, *value));
+    *value = Inside(folder, *value);
+  }
+  return {};
+}
+
+Status ReadStates(Section& section, ShrinkOptions& options) {
+  MINIM_TRY(section.Read("sequence_length", options.sequence_length));
+  const toml::node* node = section.Node("state");
+  if (node == nullptr) return {};
+  MINIM_TRY(options.states, ReadNames(*node, "state", "{ INPUT = \"OUTPUT\", ... }"));
   return {};
 }
 
 Status ReadSection(const toml::table& root, const Path& folder, ShrinkOptions& options) {
   Section section(root, "shrink");
   MINIM_TRY(ReadPaths(section, folder, options));
+  MINIM_TRY(ReadStates(section, options));
   std::string goal, recipe, calibrator;
   MINIM_TRY(section.Read("metric", options.metric));
   MINIM_TRY(section.Read("output", options.output));
@@ -74,10 +123,10 @@ Result<ShrinkOptions> FolderShrinkOptions(const Path& folder, const ShrinkOption
     }
   }
   if (options.data.empty()) {
-    options.data = Find(folder, "samples");
+    options.data = FindFiles(folder, "samples");
     options.labels = Find(folder, "labels");
-    options.calibration = Find(folder, "calibration");
-    options.train_data = Find(folder, "train_samples");
+    options.calibration = FindFiles(folder, "calibration");
+    options.train_data = FindFiles(folder, "train_samples");
     options.train_labels = Find(folder, "train_labels");
   }
   if (options.data.empty())

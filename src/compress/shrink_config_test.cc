@@ -19,6 +19,7 @@ class ShrinkConfigTest : public testing::Test {
     const auto options = FolderShrinkOptions(folder_, {});
     return options.ok() ? "" : options.status().message();
   }
+  using Files = std::vector<std::string>;
   Path folder_;
 };
 
@@ -27,7 +28,7 @@ TEST_F(ShrinkConfigTest, DataBesideTheModelIsFound) {
   Put("data/samples.csv", "");
   Put("data/train_labels.npy", "");
   const ShrinkOptions options = FolderShrinkOptions(folder_, {.max_loss = 0.5}).value();
-  EXPECT_EQ(options.data, (folder_ / "data/samples.csv").string());
+  EXPECT_EQ(options.data, Files({folder_ / "data/samples.csv"}));
   EXPECT_EQ(options.train_labels, (folder_ / "data/train_labels.npy").string());
   EXPECT_EQ(options.labels, "");
   EXPECT_EQ(options.max_loss, 0.5);
@@ -39,12 +40,24 @@ TEST_F(ShrinkConfigTest, TheFileOfTheModelDecides) {
       "goal = \"bytes\"\nrecipe = \"prune,quantize\"\ncalibrator = \"mse\"\n[other]\nx = 1\n");
   const auto options = FolderShrinkOptions(folder_, {});
   ASSERT_TRUE(options.ok()) << options.status().message();
-  EXPECT_EQ(options->data, (folder_ / "x.npy").string());
+  EXPECT_EQ(options->data, Files({folder_ / "x.npy"}));
   EXPECT_EQ(options->labels, "/y.npy");
   EXPECT_EQ(options->metric, "auc");
   EXPECT_EQ(options->goal, ShrinkGoal::kBytes);
   EXPECT_EQ(options->recipe, (std::vector<std::string>{"prune", "quantize"}));
   EXPECT_EQ(options->calibrator, Calibrator::kMse);
+}
+
+TEST_F(ShrinkConfigTest, SeveralInputsAndStatesAreTables) {
+  Put("minim.toml",
+      "[shrink]\ndata = { ids = \"i.npy\", mask = \"/m.npy\" }\ncalibration = \"c.npz\"\n"
+      "state = { h0 = \"hn\" }\nsequence_length = 7\n");
+  const auto options = FolderShrinkOptions(folder_, {});
+  ASSERT_TRUE(options.ok()) << options.status().message();
+  EXPECT_EQ(options->data, Files({"ids=" + (folder_ / "i.npy").string(), "mask=/m.npy"}));
+  EXPECT_EQ(options->calibration, Files({folder_ / "c.npz"}));
+  EXPECT_EQ(options->states, (std::map<std::string, std::string>{{"h0", "hn"}}));
+  EXPECT_EQ(options->sequence_length, 7);
 }
 
 TEST_F(ShrinkConfigTest, SaysWhatIsWrong) {
@@ -54,6 +67,10 @@ TEST_F(ShrinkConfigTest, SaysWhatIsWrong) {
   EXPECT_NE(Error().find("goal 'size'"), std::string::npos);
   Put("minim.toml", "[shrink]\ndata = \"x.npy\"\nrecipe = \"prun\"\n");
   EXPECT_NE(Error().find("step 'prun'"), std::string::npos);
+  Put("minim.toml", "[shrink]\ndata = { ids = 3 }\n");
+  EXPECT_NE(Error().find("data: expected \"FILE\" or { INPUT"), std::string::npos);
+  Put("minim.toml", "[shrink]\ndata = \"x.npy\"\nstate = \"h\"\n");
+  EXPECT_NE(Error().find("state: expected { INPUT = \"OUTPUT\""), std::string::npos);
   Put("minim.toml", "[shrink\n");
   EXPECT_NE(Error().find("line 1"), std::string::npos);
 }

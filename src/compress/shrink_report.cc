@@ -34,7 +34,6 @@ json VariantJson(const VariantReport& v, int64_t reference_bytes, bool accuracy)
               {"relative_loss_interval_95", {loss.low, loss.high}},
               {"bytes", v.bytes},
               {"compression", static_cast<double>(reference_bytes) / static_cast<double>(v.bytes)},
-              {"arena_bytes", v.arena_bytes},
               {"on_frontier", v.on_frontier}});
   if (accuracy) out["accuracy"] = v.gate.variant;
   if (v.gate.verdict == Verdict::kUndecided) out["samples_needed"] = v.gate.samples_needed;
@@ -48,6 +47,8 @@ json VariantJson(const VariantReport& v, int64_t reference_bytes, bool accuracy)
     out[fmt::format("time_ratio_batch_{}", batch)] = {latency.ratio.mean, latency.ratio.low,
                                                       latency.ratio.high};
   }
+  for (const auto& [batch, bytes] : v.arena_bytes)
+    out[fmt::format("arena_bytes_batch_{}", batch)] = bytes;
   if (!v.detail.empty()) out["detail"] = v.detail;
   if (!v.float_ops.empty()) out["float_ops"] = v.float_ops;
   if (!v.stored.empty()) out["stored_weights"] = StoredJson(v.stored);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "compress/testing/input_models.h"
 #include "core/philox.h"
 #include "data/npy.h"
 #include "minim/session.h"
@@ -24,7 +25,7 @@ class ShrinkTest : public testing::Test {
     std::filesystem::remove_all(folder_);
     std::filesystem::create_directories(folder_);
     options_.model = folder_ / "given.onnx";
-    options_.data = folder_ / "x.npy";
+    options_.data = {folder_ / "x.npy"};
     options_.labels = folder_ / "y.npy";
     options_.out = folder_ / "model";
     WriteModel();
@@ -58,7 +59,7 @@ class ShrinkTest : public testing::Test {
       const float* row = scores.as<float>().data() + i * 5;
       y.as<int64_t>()[i] = std::max_element(row, row + 5) - row;
     }
-    ASSERT_TRUE(WriteNpy(options_.data, x.view()).ok());
+    ASSERT_TRUE(WriteNpy(options_.data[0], x.view()).ok());
     ASSERT_TRUE(WriteNpy(options_.labels, y.view()).ok());
   }
 
@@ -203,6 +204,48 @@ TEST_F(ShrinkTest, RecipesAreOneGatedChain) {
   EXPECT_TRUE(last->kept) << last->reason;
 }
 
+TEST_F(ShrinkTest, TrainingCutShortIsSaid) {
+  options_.train_data = options_.data;
+  options_.train_labels = options_.labels;
+  options_.recipe = {"distill"};
+  options_.epochs = 100000;
+  options_.time_budget = std::chrono::seconds(0);
+  const auto report = Shrink(options_);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  const VariantReport* distilled = Find(*report, "distilled");
+  ASSERT_NE(distilled, nullptr);
+  EXPECT_NE(distilled->detail.find("loss "), std::string::npos) << distilled->detail;
+  EXPECT_NE(distilled->detail.find("cut short by the time budget"), std::string::npos)
+      << distilled->detail;
+}
+
+// Two towers: every step of a recipe, judged on targets of the model's own.
+TEST_F(ShrinkTest, RecipesTrainModelsOfSeveralInputs) {
+  const Graph graph = TowersNet();
+  ASSERT_TRUE(WriteFileAtomic(options_.model, SerializeOnnx(graph).value()).ok());
+  const Tensor user = NormalTensor({640, 8}, 3, 1), item = NormalTensor({640, 5}, 4, 1);
+  const Tensor score = RunAll(graph, {user, item})[0];
+  std::string files[] = {folder_ / "u.npy", folder_ / "i.npy"};
+  ASSERT_TRUE(WriteNpy(files[0], user.view()).ok());
+  ASSERT_TRUE(WriteNpy(files[1], item.view()).ok());
+  ASSERT_TRUE(WriteNpy(options_.labels, score.view()).ok());
+  options_.data = {"item=" + files[1], "user=" + files[0]};
+  options_.train_data = options_.data;
+  options_.train_labels = options_.labels;
+  options_.recipe = {"prune", "distill", "quantize"};
+  options_.metric = "cosine";
+  options_.max_loss = 0.5;
+  options_.goal = ShrinkGoal::kBytes;
+  options_.epochs = 8;
+  const auto report = Shrink(options_);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  const VariantReport *whole = Find(*report, "fp32"), *last = nullptr;
+  ASSERT_NE(last = Find(*report, "pruned-distilled-int8"), nullptr);
+  EXPECT_LT(last->bytes, 0.5 * static_cast<double>(whole->bytes)) << last->reason;
+  EXPECT_EQ(last->gate.verdict, Verdict::kPass) << last->gate.variant << " " << last->detail;
+  EXPECT_GT(whole->arena_bytes.at(32), whole->arena_bytes.at(1));
+}
+
 TEST_F(ShrinkTest, StaticInt8IsAsAskedFor) {
   options_.static_int8.symmetric = true;
   options_.static_int8.per_channel = false;
@@ -270,13 +313,13 @@ TEST_F(ShrinkTest, BadInputIsOneClearLineAndWritesNothing) {
 
   options = options_;
   ASSERT_TRUE(WriteNpy(folder_ / "flat.npy", Tensor(DType::f32, {600, 63}).view()).ok());
-  options.data = folder_ / "flat.npy";
+  options.data = {folder_ / "flat.npy"};
   EXPECT_NE(ErrorOf(options).find("cannot be read as"), std::string::npos);
 
   Tensor nan(DType::f32, {600, 1, 8, 8});
   nan.as<float>()[64 * 17 + 3] = NAN;
   ASSERT_TRUE(WriteNpy(folder_ / "nan.npy", nan.view()).ok());
-  options.data = folder_ / "nan.npy";
+  options.data = {folder_ / "nan.npy"};
   EXPECT_NE(ErrorOf(options).find("sample 17 holds nan"), std::string::npos);
 
   options = options_;

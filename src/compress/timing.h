@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "compress/shrink.h"
+#include "compress/stream.h"
 #include "data/dataset.h"
 #include "minim/session.h"
 
@@ -14,6 +15,7 @@ struct TimingOptions {
   int most_rounds = 300;
   int least_rounds = 5;
   std::chrono::milliseconds budget{4000};  // large models get fewer rounds
+  Feedback feedback = {};                  // states are carried from run to run
 };
 
 /// Runs each session on the first `batch` samples (of fewer: from the start again) in turns, so

@@ -1,5 +1,6 @@
 #include "minim/status.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -23,9 +24,16 @@ const char* StatusCodeName(StatusCode code) {
   return "UNKNOWN";
 }
 
+Status Status::WithRetryAfter(std::chrono::milliseconds delay) && {
+  constexpr std::chrono::milliseconds kDay = std::chrono::hours(24);
+  retry_ms_ = static_cast<int32_t>(std::clamp(delay, std::chrono::milliseconds(0), kDay).count());
+  return std::move(*this);
+}
+
 Status Annotate(Status status, std::string_view where) {
   if (status.ok()) return status;
-  return Status(status.code(), fmt::format("{}: {}", where, status.message()));
+  return Status(status.code(), fmt::format("{}: {}", where, status.message()))
+      .WithRetryAfter(status.retry_after());
 }
 
 void CheckFailed(const char* file, int line, const char* condition) {

@@ -30,5 +30,15 @@ TEST(StatusTest, AnnotateKeepsTheCode) {
   EXPECT_STREQ(StatusCodeName(StatusCode::kDataLoss), "DATA_LOSS");
 }
 
+TEST(StatusTest, ARetryDelayIsKept) {
+  using std::chrono::milliseconds;
+  const Status status = Annotate(NotFound("x").WithRetryAfter(milliseconds(7)), "y");
+  EXPECT_EQ(status.retry_after(), milliseconds(7));
+  EXPECT_EQ(Status().retry_after(), milliseconds(0));
+  EXPECT_EQ(NotFound("x").WithRetryAfter(std::chrono::hours(100)).retry_after(),
+            std::chrono::hours(24));
+  EXPECT_EQ(NotFound("x").WithRetryAfter(milliseconds(-7)).retry_after(), milliseconds(0));
+}
+
 }  // namespace
 }  // namespace minim

@@ -149,17 +149,29 @@ void AnnounceRows(const SharedArray& array, std::span<const int64_t> rows) {
 }  // namespace
 
 Batch GatherBatch(const Dataset& data, std::span<const int64_t> indices) {
-  return {GatherRows(data.samples.view(), indices, DType::f32),
-          GatherLabels(data.labels.view(), indices)};
+  Batch batch{GatherRows(data.samples.view(), indices, data.batch_dtype),
+              GatherLabels(data.labels.view(), indices)};
+  for (const Tensor& other : data.others)
+    batch.others.push_back(GatherRows(other.view(), indices, other.dtype()));
+  return batch;
 }
 
 ArraySource::ArraySource(SharedArray samples, SharedArray labels)
     : samples_(std::move(samples)), labels_(std::move(labels)) {}
 
+ArraySource::ArraySource(const Dataset& data)
+    : samples_(Share(data.samples)), labels_(Share(data.labels)), batch_dtype_(data.batch_dtype) {
+  for (const Tensor& other : data.others) others_.push_back(Share(other));
+}
+
 Result<Batch> ArraySource::Gather(std::span<const int64_t> indices) {
   AnnounceRows(samples_, indices);
   AnnounceRows(labels_, indices);
-  return Batch{GatherRows(samples_.view, indices, DType::f32), GatherLabels(labels_.view, indices)};
+  Batch batch{GatherRows(samples_.view, indices, batch_dtype_),
+              GatherLabels(labels_.view, indices)};
+  for (const SharedArray& other : others_)
+    batch.others.push_back(GatherRows(other.view, indices, other.view.dtype));
+  return batch;
 }
 
 Result<Batch> SubsetSource::Gather(std::span<const int64_t> indices) {

@@ -12,6 +12,9 @@ namespace minim {
 struct Dataset {
   Tensor samples;  // [count, ...], any numeric dtype
   Tensor labels;   // [count] class ids in i64, or [count, ...] targets in f32; may be undefined
+  std::vector<Tensor> others =
+      {};                          // of a model's inputs after the first; batches keep their dtypes
+  DType batch_dtype = DType::f32;  // that batches have the samples in
 
   int64_t size() const { return samples.dims().rank() > 0 ? samples.dims()[0] : 0; }
 };
@@ -30,16 +33,15 @@ std::vector<int64_t> ShuffledOrder(int64_t n, uint64_t seed, uint64_t epoch);
 /// 0, 1, ... count - 1.
 std::vector<int64_t> InOrder(int64_t count);
 
-/// Copies the samples at `indices`, as f32, and their labels; those that are undefined are zeros.
+/// Copies the samples at `indices` and their labels; those that are undefined are zeros.
 Batch GatherBatch(const Dataset& data, std::span<const int64_t> indices);
 
 /// Samples and labels out of arrays whose first dims count them. Labels of integers become i64,
-/// others f32.
+/// others f32; samples without a Dataset become f32.
 class ArraySource final : public DataSource {
  public:
   ArraySource(SharedArray samples, SharedArray labels);
-  explicit ArraySource(const Dataset& data)
-      : ArraySource(Share(data.samples), Share(data.labels)) {}
+  explicit ArraySource(const Dataset& data);
 
   int64_t size() const override { return samples_.view.dims[0]; }
   const ConstView& labels() const { return labels_.view; }
@@ -47,6 +49,8 @@ class ArraySource final : public DataSource {
 
  private:
   SharedArray samples_, labels_;
+  std::vector<SharedArray> others_;
+  DType batch_dtype_ = DType::f32;
 };
 
 /// ReadDataset without reading: .npy files are mapped, so that they may be larger than memory.

@@ -48,12 +48,14 @@ class Server::Impl {
                                 .loader = std::move(loader),
                                 .defaults = options_.serving,
                                 .offer_bf16 = options_.offer_bf16,
+                                .digest_files = IsShared(options_.cache),
                                 .log = options_.log},
                                metrics));
     repository_ = std::move(opened);
     const bool chosen = options_.control == ModelControl::kExplicit;
     MINIM_TRY(repository_->LoadAll(chosen ? options_.load_models : std::vector<std::string>{"*"}));
-    ServiceOptions service{.server_version = MINIM_VERSION};
+    ServiceOptions service{.slow_log = {options_.slow_log, options_.log},
+                           .server_version = MINIM_VERSION};
     if (!options_.cache.empty()) {
       MINIM_TRY(service.answering.cache, OpenCache(options_.cache, Clock::now));
     }

@@ -27,6 +27,8 @@ struct ServerOptions {
   /// Models to load at start-up; "*": all. With kNone and kPoll all are.
   std::vector<std::string> load_models;
   Duration poll_interval = std::chrono::seconds(5);
+  /// Requests that took at least so long are logged with their phases.
+  Duration slow_log = Duration::max();
   /// Loads, demotions, rollouts: one line each.
   LogFunction log = [](const std::string&) {};
   /// "memory://?bytes=256MiB"; empty: no cache.

@@ -354,7 +354,7 @@ TEST_F(ServerTest, WrongOptionsAreExplained) {
   EXPECT_NE(start().find("instances"), std::string::npos);
   options_.serving.instances = 1;
   options_.serving.bounds.min_batch = 99;
-  EXPECT_NE(start().find("min 99"), std::string::npos);
+  EXPECT_NE(start().find("min_batch: found 99"), std::string::npos);
   options_.path = root_ / "absent";
   options_.serving.bounds.min_batch = 1;
   EXPECT_NE(start().find("absent"), std::string::npos);

@@ -20,21 +20,27 @@ Tensor Head(const Tensor& tensor, int64_t count) {
   return Tensor::Copy(view);
 }
 
+// The batch size that the model fixes; 0: none.
+int64_t FixedBatch(const Session& session) {
+  for (const TensorInfo& input : session.inputs())
+    if (!input.dims.empty() && input.dims[0] > 0) return input.dims[0];
+  return 0;
+}
+
 // Calls look(scores in f32, labels) for each batch. A model of a fixed batch size gets the last
 // sample as often as it takes.
 Status ForEachBatch(const Session& session, DataSource& data, size_t output,
                     const std::function<Status(const Tensor&, const Tensor&)>& look) {
-  const std::vector<int64_t>& dims = session.inputs()[0].dims;
-  const bool fixed = !dims.empty() && dims[0] > 0;
-  const int64_t size = fixed ? dims[0] : kBatch;
+  const int64_t fixed = FixedBatch(session);
+  const int64_t size = fixed > 0 ? fixed : kBatch;
   const std::vector<int64_t> order = InOrder(data.size());
   for (int64_t first = 0; first < data.size(); first += size) {
     const int64_t count = std::min(size, data.size() - first);
     std::vector<int64_t> indices(order.begin() + first, order.begin() + first + count);
-    if (fixed) indices.resize(static_cast<size_t>(size), indices.back());
+    if (fixed > 0) indices.resize(static_cast<size_t>(size), indices.back());
     MINIM_TRY(const Batch batch, data.Gather(indices));
-    const Tensor samples = Converted(batch.samples.view(), session.inputs()[0].dtype);
-    const ConstView views[] = {samples.view()};
+    MINIM_TRY(const std::vector<Tensor> inputs, SessionInputs(session, batch));
+    const std::vector<ConstView> views = ViewsOf(inputs);
     MINIM_TRY(const std::vector<Tensor> outputs, session.Run(views));
     MINIM_TRY(look(Converted(Head(outputs[output], count).view(), DType::f32),
                    Head(batch.labels, count)));
@@ -154,6 +160,26 @@ class Tally {
 };
 
 }  // namespace
+
+Result<std::vector<Tensor>> SessionInputs(const Session& session, const Batch& batch) {
+  const std::vector<TensorInfo>& wanted = session.inputs();
+  if (wanted.size() != 1 + batch.others.size())
+    return InvalidArgument("the model has {} inputs, the data gives {}", wanted.size(),
+                           1 + batch.others.size());
+  const auto as = [](const Tensor& tensor, DType dtype) {
+    return tensor.dtype() == dtype ? tensor : Converted(tensor.view(), dtype);
+  };
+  std::vector<Tensor> inputs = {as(batch.samples, wanted[0].dtype)};
+  for (size_t i = 1; i < wanted.size(); ++i)
+    inputs.push_back(as(batch.others[i - 1], wanted[i].dtype));
+  return inputs;
+}
+
+std::vector<ConstView> ViewsOf(const std::vector<Tensor>& tensors) {
+  std::vector<ConstView> views;
+  for (const Tensor& tensor : tensors) views.push_back(tensor.view());
+  return views;
+}
 
 Result<Tensor> Predict(const Session& session, DataSource& data, size_t output) {
   Tensor all;

@@ -9,6 +9,11 @@
 
 namespace minim {
 
+/// The tensors of a batch as the session reads them: in the order and the dtypes of its inputs.
+/// Errors: kInvalidArgument for another number of them.
+Result<std::vector<Tensor>> SessionInputs(const Session& session, const Batch& batch);
+std::vector<ConstView> ViewsOf(const std::vector<Tensor>& tensors);
+
 /// Output `output` for every sample, in order, as f32 [samples, ...]. Runs in batches of 100, or of
 /// the size that the model fixes.
 /// Errors: those of the model; kInvalidArgument where the output's first dim does not count

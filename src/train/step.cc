@@ -46,10 +46,11 @@ class StepBuilder {
         graph_(step.graph),
         builder_(step.graph) {}
 
-  Status Run(TrainPrecision precision, const Dims& sample_dims, const Tensor& labels_like) {
+  Status Run(TrainPrecision precision, const std::vector<Dims>& input_dims,
+             const Tensor& labels_like) {
     precision_ = precision;
     const std::vector<ValueId> candidates = Candidates(graph_);
-    MINIM_TRY(graph_, Specialize(graph_, {sample_dims}));
+    MINIM_TRY(graph_, Specialize(graph_, input_dims));
     MINIM_TRY(FoldShapes(candidates));
     AddInputs(labels_like);
     MINIM_TRY(TrainingForms());
@@ -83,11 +84,14 @@ class StepBuilder {
   }
 
   void AddInputs(const Tensor& labels_like) {
+    const std::vector<ValueId> others(graph_.inputs.begin() + 1, graph_.inputs.end());
+    graph_.inputs.resize(1);
     graph_.AddInput("labels", {labels_like.dtype(), ToShape(labels_like.dims())});
     graph_.AddInput("learning_rate", {DType::f32, Shape()});
     graph_.AddInput("loss_scale", {DType::f32, Shape()});
     graph_.AddInput("inverse_scale", {DType::f32, Shape()});
     graph_.AddInput("draw", {DType::i64, Shape()});
+    graph_.inputs.insert(graph_.inputs.end(), others.begin(), others.end());
   }
 
   // Ops that are given by expansion have no gradient of their own; the shapes decide their form.
@@ -277,15 +281,18 @@ void SetToInference(Graph& graph) {
 }  // namespace
 
 Result<StepGraph> BuildStep(const Graph& forward, const TrainConfig& config,
-                            TrainPrecision precision, const Dims& sample_dims,
+                            TrainPrecision precision, const std::vector<Dims>& input_dims,
                             const Tensor& labels_like, StepPart part, const LossBuilder& loss) {
-  if (forward.inputs.size() != 1 || forward.outputs.size() != 1)
-    return InvalidArgument("training needs a model with one input and one output, found {} and {}",
+  if (forward.inputs.empty() || forward.outputs.size() != 1)
+    return InvalidArgument("training needs a model with inputs and one output, found {} and {}",
                            forward.inputs.size(), forward.outputs.size());
+  if (forward.inputs.size() != input_dims.size())
+    return InvalidArgument("the model has {} inputs, the training data gives {}",
+                           forward.inputs.size(), input_dims.size());
   StepGraph step;
   step.graph = forward;
   step.graph.name = "train_step";
-  MINIM_TRY(StepBuilder(config, loss, part, step).Run(precision, sample_dims, labels_like));
+  MINIM_TRY(StepBuilder(config, loss, part, step).Run(precision, input_dims, labels_like));
   return step;
 }
 

@@ -19,7 +19,7 @@ enum class StepPart : uint8_t {
   kUpdate,      // adds those accumulated to its own and updates the parameters
 };
 
-/// Inputs and outputs of a step graph by position.
+/// Inputs and outputs of a step graph by position. A model's inputs after the first come last.
 enum StepInput { kSamples, kLabels, kRate, kLossScale, kInverseScale, kDraw, kStepInputs };
 enum StepOutput { kLoss, kFinite, kNorm, kHistogram };
 
@@ -31,12 +31,12 @@ struct StepGraph : StatefulGraph {
   int64_t parameter_count = 0;
 };
 
-/// `forward` has one input and one output; f32 constants that the loss depends on are trained.
-/// Gradients go straight through the rounding of a QuantizeLinear and DequantizeLinear. `loss`, if
-/// given, stands for config.loss. `precision` is not kAuto. Errors: kUnsupported names an operator
-/// without a gradient.
+/// `forward` has one output; `input_dims` are those of its inputs. Its f32 constants that the loss
+/// depends on are trained. Gradients go straight through the rounding of a QuantizeLinear and
+/// DequantizeLinear. `loss`, if given, stands for config.loss. `precision` is not kAuto. Errors:
+/// kUnsupported names an operator without a gradient.
 Result<StepGraph> BuildStep(const Graph& forward, const TrainConfig& config,
-                            TrainPrecision precision, const Dims& sample_dims,
+                            TrainPrecision precision, const std::vector<Dims>& input_dims,
                             const Tensor& labels_like, StepPart part, const LossBuilder& loss = {});
 
 /// `forward` for inference, with its constants replaced by the states of the same name, or by their

@@ -100,7 +100,9 @@ Result<std::unique_ptr<Executable>> StepRunner::Compile(const StepGraph& step) c
 Status StepRunner::Build(TrainPrecision precision, const Batch& like, const LossBuilder& loss) {
   MINIM_TRY(runtime_, Runtime::Default());
   const auto build = [&](StepPart part) {
-    return BuildStep(forward_, config_, precision, like.samples.dims(), like.labels, part, loss);
+    std::vector<Dims> dims = {like.samples.dims()};
+    for (const Tensor& other : like.others) dims.push_back(other.dims());
+    return BuildStep(forward_, config_, precision, dims, like.labels, part, loss);
   };
   MINIM_TRY(step_, build(StepPart::kUpdate));
   MINIM_TRY(update_, Compile(step_));
@@ -119,8 +121,15 @@ Status StepRunner::WithArgs(const Batch& batch, float rate, float scale, int64_t
                             const Executable& executable, Outputs& out, F&& run) {
   const float loss_scale = scale / static_cast<float>(config_.accumulate);
   const auto inverse = static_cast<float>(1 / static_cast<double>(scale));
-  const void* inputs[kStepInputs] = {};
-  inputs[kSamples] = batch.samples.data();
+  std::vector<Tensor> samples = {batch.samples};
+  samples.insert(samples.end(), batch.others.begin(), batch.others.end());
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const DType wanted = forward_.type(forward_.inputs[i]).dtype;
+    if (samples[i].dtype() != wanted) samples[i] = Converted(samples[i].view(), wanted);
+  }
+  std::vector<const void*> inputs(kStepInputs);
+  for (size_t i = 1; i < samples.size(); ++i) inputs.push_back(samples[i].data());
+  inputs[kSamples] = samples[0].data();
   inputs[kLabels] = batch.labels.data();
   inputs[kRate] = &rate;
   inputs[kLossScale] = &loss_scale;

@@ -16,7 +16,8 @@ Result<StepGraph> StepOf(const std::string& text, const Tensor& labels, LossKind
   EXPECT_TRUE(InferGraph(*graph).ok());
   TrainConfig config;
   config.loss = loss;
-  return BuildStep(*graph, config, TrainPrecision::kFp32, Dims({3, 2}), labels, StepPart::kUpdate);
+  return BuildStep(*graph, config, TrainPrecision::kFp32, {Dims({3, 2})}, labels,
+                   StepPart::kUpdate);
 }
 
 // The causal mask that the expansion brings is no parameter.
@@ -31,7 +32,7 @@ TEST(StepTest, TrainsThroughOpsGivenByExpansion) {
   ASSERT_TRUE(InferGraph(*graph).ok());
   TrainConfig config;
   config.loss = LossKind::kMeanSquaredError;
-  const auto step = BuildStep(*graph, config, TrainPrecision::kFp32, Dims({3, 2, 2}),
+  const auto step = BuildStep(*graph, config, TrainPrecision::kFp32, {Dims({3, 2, 2})},
                               Tensor(DType::f32, {3, 2, 2}), StepPart::kUpdate);
   ASSERT_TRUE(step.ok()) << step.status().message();
   EXPECT_EQ(step->parameter_count, 6);
@@ -76,7 +77,7 @@ TEST(StepTest, ModelsAndLabelsThatCannotBeTrainedAreErrors) {
   expect("graph \"g\"(x: f32[N,2]) -> (y) { y = Neg(x) }", targets, LossKind::kMeanSquaredError,
          "no trainable parameter");
   expect("graph \"g\"(x: f32[N,2]) -> (y, z) { y = Neg(x) z = Neg(y) }", targets,
-         LossKind::kMeanSquaredError, "one input and one output, found 1 and 2");
+         LossKind::kMeanSquaredError, "inputs and one output, found 1 and 2");
   expect(R"(graph "g"(x: f32[N,2]) -> (y) {
     const one: f32[2] = [1, 1]
     const rows: i64[1] = [0]

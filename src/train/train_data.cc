@@ -36,6 +36,7 @@ class CheckedSource final : public DataSource {
     if (!first_.samples.defined()) first_ = batch;
     const auto count = static_cast<int64_t>(indices.size());
     MINIM_TRY(Check("samples", batch.samples, first_.samples, count, DType::f32));
+    MINIM_TRY(CheckOthers(batch, count));
     const DType labels = first_.labels.dtype() == DType::i64 ? DType::i64 : DType::f32;
     MINIM_TRY(Check("labels", batch.labels, first_.labels, count, labels));
     MINIM_TRY(CheckLabels(batch.labels.view(), loss_));
@@ -43,6 +44,16 @@ class CheckedSource final : public DataSource {
   }
 
  private:
+  Status CheckOthers(const Batch& batch, int64_t count) const {
+    if (batch.others.size() != first_.others.size())
+      return InvalidArgument("the data source gave {} further inputs, expected {} as before",
+                             batch.others.size(), first_.others.size());
+    for (size_t i = 0; i < batch.others.size(); ++i)
+      MINIM_TRY(Check(fmt::format("input {}", i + 1), batch.others[i], first_.others[i], count,
+                      first_.others[i].dtype()));
+    return {};
+  }
+
   static Status Check(std::string_view what, const Tensor& found, const Tensor& first,
                       int64_t count, DType dtype) {
     Dims expected = first.dims();

@@ -1,52 +1,27 @@
-// Batcher: the queue and the threads in front of one model. Merges requests of equal shapes and
-// dtypes, runs them, gives each caller exactly its rows.
-// Threads: Submit may be called from any thread; `done` runs on one of the batcher's threads, once
-// for every job, and must not block.
-// Lifetime: the destructor answers what still waits with kUnavailable. It may run on one of the
-// batcher's own threads.
+// Batcher: the threads in front of one model. Merges requests of equal shapes and dtypes, runs
+// them, gives each caller exactly its rows. What to run when is the scheduler's to say
+// (scheduler.h). Threads: every method may be called from any thread; `done` runs on one of the
+// batcher's threads, once for every job, and must not block. Lifetime: the destructor answers what
+// still waits with kUnavailable. It may run on one of the batcher's own threads.
 #pragma once
 
-#include <atomic>
 #include <functional>
 #include <memory>
-#include <vector>
 
+#include "serve/batching/job.h"
 #include "serve/batching/policy.h"
+#include "serve/batching/scheduler.h"
 #include "serve/model.h"
 
 namespace minim::serve {
 
-/// Set by whoever learns that the caller went away.
-using CancelFlag = std::shared_ptr<std::atomic<bool>>;
-
-/// Where a job's time went, and in what company.
-struct BatchTimes {
-  Duration queue{};
-  Duration input{};  // putting rows together
-  Duration infer{};
-  Duration output{};  // taking them apart
-  int64_t batch_rows = 0;
-};
-
-struct BatchResult {
-  Result<std::vector<Tensor>> outputs;
-  BatchTimes times;
-};
-
-struct BatchJob {
-  /// In the model's order, checked against its signature.
-  std::vector<Tensor> inputs;
-  /// False: runs alone, at once when an instance is free.
-  bool may_batch = true;
-  TimePoint deadline = TimePoint::max();
-  CancelFlag cancelled;
-  std::function<void(BatchResult)> done;
-};
-
 /// One run of the model, as the metrics see it.
 struct RunReport {
   int64_t rows = 0;
+  /// max_batch when it ran: rows / max_rows says how well batches fill.
+  int64_t max_rows = 0;
   Duration time{};
+  ReleaseReason reason = ReleaseReason::kIdle;
   /// No run with these dims was prepared or made before.
   bool cold = false;
   bool ok = true;
@@ -72,16 +47,24 @@ class Batcher {
   Batcher& operator=(const Batcher&) = delete;
 
   /// Prepares the batch sizes 1, 2, 4, ... max_batch, then the others while the budget lasts.
-  /// Models with unknown dims besides the rows are left for the first request.
+  /// Models with unknown dims besides the rows are left for the first request. Again after
+  /// Configure, it prepares what became possible.
   Status Warm();
 
-  /// Errors: kResourceExhausted when the queue is full, kUnavailable once stopped; `done` is not
-  /// called then.
+  /// Errors: kResourceExhausted when the queue is full or the answer would come too late, with the
+  /// time after which to try again; kUnavailable once stopped. `done` is not called then.
   Status Submit(BatchJob job);
+
+  /// Takes effect with the next decision; requests that wait keep their place and their due time.
+  /// Errors: kInvalidArgument names the field and its range; nothing changes then.
+  Status Configure(const BatchSettings& settings);
+  BatchSettings settings() const;
 
   bool batchable() const;
   /// Rows waiting now.
   int64_t queued_rows() const;
+  /// What it has learned: how long a run with so many rows takes. Zero before the first run.
+  Duration ExpectedLatency(int64_t rows) const;
 
  private:
   class Impl;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <mutex>
 #include <thread>
 
 #include "serve/testing/fake_model.h"
@@ -144,6 +145,95 @@ TEST(BatcherTest, BatchingCanBeSwitchedOffPerRequest) {
   f.options.bounds.max_wait = std::chrono::seconds(60);
   f.Open();
   ExpectRows(f.Send({.inputs = {Rows(1, 7)}, .may_batch = false}).get(), 1, 7);
+}
+
+TEST(BatcherTest, WhatWouldBeTooLateIsRefusedWithATimeToTryAgain) {
+  Fixture f;
+  f.Open();
+  // The first is unprepared and says nothing about others; the second is learned from by the time
+  // the third has run.
+  for (int i = 0; i < 3; ++i) f.Send(1, 0).get();
+  ASSERT_GT(f.batcher->ExpectedLatency(1), Duration::zero());
+  auto busy = f.Occupy();
+  const BatchResult late =
+      f.Send({.inputs = {Rows(1, 1)}, .deadline = Clock::now() + Duration(1)}).get();
+  EXPECT_EQ(late.outputs.status().code(), StatusCode::kResourceExhausted);
+  EXPECT_GT(late.outputs.status().retry_after().count(), 0);
+  f.Release();
+}
+
+TEST(BatcherTest, SettingsChangeWhileItServes) {
+  Fixture f;
+  f.options.policy = *FindBatchPolicy("fixed-size");
+  f.options.bounds.max_wait = std::chrono::seconds(3600);
+  f.Open();
+  auto waiting = f.Send(1, 7);
+  BatchSettings settings = f.batcher->settings();
+  EXPECT_EQ(settings.policy.name, "fixed-size");
+  settings.bounds.min_batch = 0;
+  EXPECT_EQ(f.batcher->Configure(settings).code(), StatusCode::kInvalidArgument);
+  settings.bounds.min_batch = 1;
+  settings.policy = *FindBatchPolicy("adaptive");
+  ASSERT_TRUE(f.batcher->Configure(settings).ok());
+  ExpectRows(waiting.get(), 1, 7);
+  EXPECT_EQ(f.batcher->settings().policy.name, "adaptive");
+}
+
+TEST(BatcherTest, HighPriorityOvertakes) {
+  Fixture f;
+  f.options.bounds.max_batch = 1;
+  f.Open();
+  auto busy = f.Occupy();
+  std::mutex mutex;
+  std::vector<int> order;
+  std::vector<std::future<void>> done;
+  for (const int priority : {8, 0, 1}) {
+    auto promise = std::make_shared<std::promise<void>>();
+    done.push_back(promise->get_future());
+    BatchJob job{.inputs = {Rows(1, 1)}, .priority = static_cast<uint64_t>(priority)};
+    job.done = [&, priority, promise](BatchResult) {
+      {
+        std::lock_guard lock(mutex);
+        order.push_back(priority);
+      }
+      promise->set_value();
+    };
+    ASSERT_TRUE(f.batcher->Submit(std::move(job)).ok());
+  }
+  f.Release();
+  for (auto& one : done) one.get();
+  EXPECT_EQ(order, (std::vector<int>{1, 0, 8}));
+}
+
+TEST(BatcherTest, EveryRunSaysWhyItBegan) {
+  Fixture f;
+  std::mutex mutex;
+  std::vector<RunReport> reports;
+  f.options.bounds.max_batch = 4;
+  f.options.on_run = [&](const RunReport& report) {
+    std::lock_guard lock(mutex);
+    reports.push_back(report);
+  };
+  f.Open();
+  auto busy = f.Occupy();
+  auto full = f.Send(4, 1), alone = f.Send({.inputs = {Rows(1, 2)}, .may_batch = false});
+  f.Release();
+  busy.get();
+  full.get();
+  alone.get();
+  f.batcher.reset();
+  ASSERT_EQ(reports.size(), 3u);
+  EXPECT_EQ(reports[0].reason, ReleaseReason::kIdle);
+  EXPECT_EQ(reports[1].reason, ReleaseReason::kFull);
+  EXPECT_EQ(reports[2].reason, ReleaseReason::kAlone);
+  EXPECT_EQ(reports[1].rows, 4);
+  EXPECT_EQ(reports[1].max_rows, 4);
+}
+
+TEST(BatcherTest, NoRowsAreRefused) {
+  Fixture f;
+  f.Open();
+  EXPECT_EQ(f.Send(0, 1).get().outputs.status().code(), StatusCode::kInvalidArgument);
 }
 
 TEST(BatcherTest, WarmPreparesEverySizeAndCountsColdRuns) {

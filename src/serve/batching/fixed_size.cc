@@ -6,11 +6,12 @@ namespace minim::serve {
 
 BatchDecision FixedSize(const BatchOptions& options, const QueueView& queue, TimePoint now) {
   const int64_t rows = std::min(queue.rows, options.max_batch);
-  TimePoint latest = queue.oldest_arrival + options.max_wait;
-  if (queue.oldest_deadline)
-    latest = std::min(latest, *queue.oldest_deadline - queue.latency.Estimate(rows));
-  if (rows >= options.max_batch || now >= latest) return {.rows = rows};
-  return {.until = latest};
+  if (rows >= options.max_batch) return {.rows = rows, .reason = ReleaseReason::kFull};
+  const TimePoint over = queue.oldest_arrival + options.max_wait;
+  const TimePoint latest = queue.due - queue.latency->High(rows);
+  if (now >= latest) return {.rows = rows, .reason = ReleaseReason::kDeadline};
+  if (now >= over) return {.rows = rows, .reason = ReleaseReason::kWindow};
+  return {.until = std::min(over, latest)};
 }
 
 }  // namespace minim::serve

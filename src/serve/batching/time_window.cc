@@ -6,13 +6,14 @@ namespace minim::serve {
 
 BatchDecision TimeWindow(const BatchOptions& options, const QueueView& queue, TimePoint now) {
   const int64_t rows = std::min(queue.rows, options.max_batch);
+  if (rows >= options.max_batch) return {.rows = rows, .reason = ReleaseReason::kFull};
   const bool enough = rows >= options.min_batch;
-  TimePoint latest =
+  const TimePoint over =
       queue.oldest_arrival + (enough ? options.window : std::max(options.window, options.max_wait));
-  if (queue.oldest_deadline)
-    latest = std::min(latest, *queue.oldest_deadline - queue.latency.Estimate(rows));
-  if (rows >= options.max_batch || now >= latest) return {.rows = rows};
-  return {.until = latest};
+  const TimePoint latest = queue.due - queue.latency->High(rows);
+  if (now >= latest) return {.rows = rows, .reason = ReleaseReason::kDeadline};
+  if (now >= over) return {.rows = rows, .reason = ReleaseReason::kWindow};
+  return {.until = std::min(over, latest)};
 }
 
 }  // namespace minim::serve

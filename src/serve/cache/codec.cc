@@ -38,12 +38,14 @@ bool Take(std::string_view& bytes, T& value) {
   return true;
 }
 
-std::string Flatten(const std::vector<Tensor>& tensors) {
-  size_t size = 8;
+std::string Flatten(const CachedAnswer& answer) {
+  const std::vector<Tensor>& tensors = answer.tensors;
+  size_t size = 12;
   for (const Tensor& tensor : tensors) size += 2 + 8 * kMaxRank + tensor.bytes();
   std::string bytes;
   bytes.reserve(size);
   bytes += kPlain;
+  Append(bytes, static_cast<uint32_t>(std::clamp<int64_t>(answer.compute.count(), 0, 3600000000)));
   Append(bytes, static_cast<uint32_t>(tensors.size()));
   for (const Tensor& tensor : tensors) {
     Append(bytes, static_cast<uint8_t>(tensor.dtype()));
@@ -77,16 +79,16 @@ Result<Tensor> TakeTensor(std::string_view& bytes) {
   return tensor;
 }
 
-Result<std::vector<Tensor>> Unflatten(std::string_view bytes) {
-  uint32_t count = 0;
-  if (!Take(bytes, count)) return Corrupt();
-  std::vector<Tensor> tensors;
+Result<CachedAnswer> Unflatten(std::string_view bytes) {
+  uint32_t compute = 0, count = 0;
+  if (!Take(bytes, compute) || !Take(bytes, count)) return Corrupt();
+  CachedAnswer answer{.compute = std::chrono::microseconds(compute)};
   for (uint32_t i = 0; i < count; ++i) {
     MINIM_TRY(Tensor tensor, TakeTensor(bytes));
-    tensors.push_back(std::move(tensor));
+    answer.tensors.push_back(std::move(tensor));
   }
   if (!bytes.empty()) return Corrupt();
-  return tensors;
+  return answer;
 }
 
 // The value packed, or empty if that is not worth it.
@@ -116,8 +118,8 @@ bool AnswerCodec::WorthTrying(size_t size) {
   return false;
 }
 
-std::string AnswerCodec::Encode(const std::vector<Tensor>& tensors) {
-  std::string plain = Flatten(tensors);
+std::string AnswerCodec::Encode(const CachedAnswer& answer) {
+  std::string plain = Flatten(answer);
   raw_bytes_ += plain.size();
   std::string packed;
   if (WorthTrying(plain.size())) {
@@ -130,7 +132,7 @@ std::string AnswerCodec::Encode(const std::vector<Tensor>& tensors) {
   return packed;
 }
 
-Result<std::vector<Tensor>> AnswerCodec::Decode(std::string_view bytes) const {
+Result<CachedAnswer> AnswerCodec::Decode(std::string_view bytes) const {
   if (bytes.empty()) return Corrupt();
   const char form = bytes.front();
   bytes.remove_prefix(1);

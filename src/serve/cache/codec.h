@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,11 +13,17 @@
 
 namespace minim::serve {
 
+/// An answer and what it took to compute it, in microseconds up to an hour.
+struct CachedAnswer {
+  std::vector<Tensor> tensors;
+  std::chrono::microseconds compute{0};
+};
+
 class AnswerCodec {
  public:
-  std::string Encode(const std::vector<Tensor>& tensors);
+  std::string Encode(const CachedAnswer& answer);
   /// Errors: kDataLoss for bytes that Encode did not make. They may come from a shared cache.
-  Result<std::vector<Tensor>> Decode(std::string_view bytes) const;
+  Result<CachedAnswer> Decode(std::string_view bytes) const;
 
   /// Bytes before and after, of everything encoded so far.
   uint64_t raw_bytes() const { return raw_bytes_; }

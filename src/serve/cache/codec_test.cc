@@ -25,27 +25,28 @@ TEST(AnswerCodecTest, RoundTripsEveryKindOfTensor) {
                                        Tensor::Scalar<int64_t>(-7), Tensor(DType::bool_, {4}),
                                        Tensor(DType::f16, {0, 3}), Tensor(DType::f64, {64, 64})};
   AnswerCodec codec;
-  const auto decoded = codec.Decode(codec.Encode(tensors));
+  const auto decoded = codec.Decode(codec.Encode({tensors, std::chrono::microseconds(1234)}));
   ASSERT_TRUE(decoded.ok()) << decoded.status().message();
-  ASSERT_EQ(decoded->size(), tensors.size());
-  for (size_t i = 0; i < tensors.size(); ++i) ExpectSame(tensors[i], (*decoded)[i]);
+  EXPECT_EQ(decoded->compute.count(), 1234);
+  ASSERT_EQ(decoded->tensors.size(), tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i) ExpectSame(tensors[i], decoded->tensors[i]);
 }
 
 TEST(AnswerCodecTest, CompressesOnlyWhenItPays) {
   AnswerCodec codec;
-  EXPECT_LT(codec.Encode({Tensor(DType::f32, {4096})}).size(), 1000u);
+  EXPECT_LT(codec.Encode({{Tensor(DType::f32, {4096})}}).size(), 1000u);
   const Tensor noise = Noise(4096);
-  EXPECT_GT(codec.Encode({noise}).size(), noise.bytes());
+  EXPECT_GT(codec.Encode({{noise}}).size(), noise.bytes());
   // After an attempt in vain the next value is stored as it is, then compression is tried again.
-  EXPECT_GT(codec.Encode({Tensor(DType::f32, {4096})}).size(), 4096u * 4);
-  EXPECT_LT(codec.Encode({Tensor(DType::f32, {4096})}).size(), 1000u);
+  EXPECT_GT(codec.Encode({{Tensor(DType::f32, {4096})}}).size(), 4096u * 4);
+  EXPECT_LT(codec.Encode({{Tensor(DType::f32, {4096})}}).size(), 1000u);
   EXPECT_LT(codec.stored_bytes(), codec.raw_bytes());
 }
 
 TEST(AnswerCodecTest, DamagedBytesAreRefused) {
   AnswerCodec codec;
-  for (const std::string& good : {codec.Encode({Tensor::From<float>({2}, {1, 2})}),
-                                  codec.Encode({Tensor(DType::f32, {999})})}) {
+  for (const std::string& good : {codec.Encode({{Tensor::From<float>({2}, {1, 2})}}),
+                                  codec.Encode({{Tensor(DType::f32, {999})}})}) {
     for (size_t cut = 0; cut < good.size(); ++cut)
       EXPECT_FALSE(codec.Decode(good.substr(0, cut)).ok()) << cut;
     EXPECT_FALSE(codec.Decode(good + "x").ok() && good[0] == 0);

@@ -2,14 +2,19 @@
 
 #include <random>
 
-namespace minim::serve {
+#include "serve/cache/sha256.h"
 
-Digest128 RequestKey(const Digest128& secret, const KeyParts& parts) {
-  SipHash128 hash(secret);
+namespace minim::serve {
+namespace {
+
+// Of what servers keep, and of how: another number where either changes.
+constexpr uint64_t kSharedForm = 1;
+
+template <typename Hash>
+void AddRequest(Hash& hash, const KeyParts& parts) {
   hash.UpdateFramed(parts.model);
   hash.UpdateFramed(parts.version);
   hash.UpdateFramed(parts.tier);
-  hash.UpdateNumber(parts.generation);
   hash.UpdateNumber(parts.inputs.size());
   for (size_t i = 0; i < parts.inputs.size(); ++i) {
     const ConstView& input = parts.inputs[i];
@@ -21,6 +26,23 @@ Digest128 RequestKey(const Digest128& secret, const KeyParts& parts) {
   }
   hash.UpdateNumber(parts.outputs.size());
   for (const std::string& output : parts.outputs) hash.UpdateFramed(output);
+}
+
+}  // namespace
+
+Digest128 RequestKey(const Digest128& secret, const KeyParts& parts) {
+  SipHash128 hash(secret);
+  hash.UpdateNumber(parts.generation);
+  AddRequest(hash, parts);
+  return hash.Finish();
+}
+
+std::string SharedRequestKey(const KeyParts& parts) {
+  if (parts.content.empty()) return {};
+  Sha256 hash;
+  hash.UpdateNumber(kSharedForm);
+  hash.UpdateFramed(parts.content);
+  AddRequest(hash, parts);
   return hash.Finish();
 }
 

@@ -93,7 +93,13 @@ HttpResponse ErrorResponse(int http_status, std::string_view message) {
 }
 
 HttpResponse ErrorResponse(const Status& status) {
-  return ErrorResponse(HttpStatusOf(status.code()), status.message());
+  HttpResponse response = ErrorResponse(HttpStatusOf(status.code()), status.message());
+  // The header counts whole seconds.
+  if (status.retry_after().count() > 0)
+    response.headers.Add(
+        "Retry-After",
+        std::to_string(std::chrono::ceil<std::chrono::seconds>(status.retry_after()).count()));
+  return response;
 }
 
 std::string_view ReasonPhrase(int http_status) {

@@ -59,7 +59,8 @@ using HttpHandler = std::function<void(HttpRequest, ResponseCallback)>;
 
 /// 400 for kInvalidArgument, 429 for kResourceExhausted and so on.
 int HttpStatusOf(StatusCode code);
-/// {"error":"..."} with the status' message.
+/// {"error":"..."} with the status' message; the second adds Retry-After where the status knows
+/// when.
 HttpResponse ErrorResponse(int http_status, std::string_view message);
 HttpResponse ErrorResponse(const Status& status);
 /// "Not Found" for 404.

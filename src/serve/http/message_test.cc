@@ -31,5 +31,16 @@ TEST(HttpMessageTest, EveryCodeHasAStatusAndAPhrase) {
     EXPECT_NE(ReasonPhrase(HttpStatusOf(static_cast<StatusCode>(code))), "Status") << code;
 }
 
+TEST(HttpMessageTest, RetryAfterIsInWholeSeconds) {
+  const auto header = [](std::chrono::milliseconds delay) {
+    Status status(StatusCode::kResourceExhausted, "full");
+    return std::string(
+        ErrorResponse(std::move(status).WithRetryAfter(delay)).headers.Get("Retry-After"));
+  };
+  EXPECT_EQ(header(std::chrono::milliseconds(1)), "1");
+  EXPECT_EQ(header(std::chrono::milliseconds(2001)), "3");
+  EXPECT_EQ(header(std::chrono::milliseconds(0)), "");
+}
+
 }  // namespace
 }  // namespace minim::serve

@@ -24,9 +24,38 @@ bool CanBeCached(const Question& question) {
          std::none_of(model.outputs().begin(), model.outputs().end(), is_string);
 }
 
+bool Fits(const Tensor& tensor, const TensorInfo& info) {
+  const Dims& dims = tensor.dims();
+  if (tensor.dtype() != info.dtype) return false;
+  if (!info.ranked) return true;
+  if (dims.rank() != static_cast<int>(info.dims.size())) return false;
+  for (int axis = 0; axis < dims.rank(); ++axis)
+    if (info.dims[axis] >= 0 && info.dims[axis] != dims[axis]) return false;
+  return true;
+}
+
 }  // namespace
 
-Digest128 Answering::KeyOf(const Question& question) const {
+// The request's part of its batch's time.
+Duration Answering::ComputeOf(const Call& call, const BatchTimes& times) {
+  const std::vector<NamedTensor>& inputs = call.question.request->inputs;
+  const bool rows = !inputs.empty() && inputs[0].tensor.dims().rank() > 0;
+  const int64_t own = rows ? inputs[0].tensor.dims()[0] : 1;
+  if (times.batch_rows <= own) return times.infer;
+  return times.infer * own / times.batch_rows;
+}
+
+bool Answering::AreOutputs(const Call& call, const std::vector<Tensor>& tensors) {
+  const std::vector<RequestedOutput>& wanted = call.question.request->outputs;
+  if (tensors.size() != wanted.size()) return false;
+  for (const TensorInfo& info : call.question.tier->model->outputs())
+    for (size_t i = 0; i < wanted.size(); ++i)
+      if (wanted[i].name == info.name && !Fits(tensors[i], info)) return false;
+  return true;
+}
+
+template <typename F>
+auto Answering::WithKeyParts(const Question& question, F&& use) {
   std::vector<std::string> names, outputs;
   std::vector<ConstView> views;
   for (const NamedTensor& input : question.request->inputs) {
@@ -34,9 +63,12 @@ Digest128 Answering::KeyOf(const Question& question) const {
     views.push_back(input.tensor.view());
   }
   for (const RequestedOutput& output : question.request->outputs) outputs.push_back(output.name);
-  return RequestKey(secret_,
-                    {question.version->model, question.version->version, question.tier->name,
-                     question.tier->generation, names, views, outputs});
+  return use(KeyParts{question.version->model, question.version->version, question.tier->name,
+                      question.tier->generation, question.tier->content, names, views, outputs});
+}
+
+CacheKey Answering::KeyOf(const std::shared_ptr<Call>& call) {
+  return {call->key, [call] { return WithKeyParts(call->question, SharedRequestKey); }};
 }
 
 void Answering::Answer(Question question, Done done) {
@@ -48,24 +80,52 @@ void Answering::Answer(Question question, Done done) {
   call->cached = options_.cache != nullptr && call->config->cache && call->question.use_cache &&
                  call->question.request->use_cache && CanBeCached(call->question);
   if (!call->cached) return Run(call);
-  call->key = KeyOf(call->question);
-  if (AnswerFromCache(*call)) return;
+  call->key = WithKeyParts(call->question,
+                           [&](const KeyParts& parts) { return RequestKey(secret_, parts); });
+  const auto cached = options_.cache->GetNow({call->key});
+  if (cached && AnswerFromCache(*call, *cached)) return;
   call->leads = flights_.Join(call->key, [self = shared_from_this(), call](const Answered& answer) {
     self->Follow(call, answer);
   });
-  if (call->leads) Run(call);
+  if (call->leads) LookFurther(call);
 }
 
-bool Answering::AnswerFromCache(Call& call) {
-  const auto value = options_.cache->Get(call.key);
-  if (!value.ok() || !value->has_value()) return false;  // a dead cache only costs speed
-  auto outputs = codec_.Decode(**value);
-  if (!outputs.ok() || outputs->size() != call.question.request->outputs.size()) return false;
-  Answered answer{std::move(*outputs), true, {}};
+// Once for all who wait: in a cache elsewhere, and again in this process, where an answer may have
+// come in since.
+void Answering::LookFurther(const std::shared_ptr<Call>& call) {
+  options_.cache->Get(
+      KeyOf(call), [self = shared_from_this(), call](std::optional<PredictionCache::Found> found) {
+        if (!found || !self->AnswerFromCache(*call, found->value)) self->Run(call);
+      });
+}
+
+// Bytes of a shared cache may be anything.
+bool Answering::AnswerFromCache(Call& call, const std::string& bytes) {
+  auto cached = codec_.Decode(bytes);
+  if (!cached.ok() || !AreOutputs(call, cached->tensors)) return false;
+  const Answered answer{std::move(cached->tensors), true, {}};
+  CountHit(call, cached->compute);
+  call.done(answer);
+  if (call.leads) flights_.Land(call.key, answer);
+  return true;
+}
+
+void Answering::CountHit(const Call& call, Duration compute) {
+  ++hits_;
+  saved_us_ += std::chrono::duration_cast<std::chrono::microseconds>(compute).count();
   call.question.tier->metrics->CountCache(true);
   call.question.version->stats->cache_hit.Add(Clock::now() - call.start);
-  call.done(answer);
-  return true;
+}
+
+CacheStats Answering::cache_stats() const {
+  if (!options_.cache) return {};
+  CacheStats stats = options_.cache->stats();
+  stats.hits = hits_;
+  stats.misses = misses_;
+  stats.raw_bytes = codec_.raw_bytes();
+  stats.stored_bytes = codec_.stored_bytes();
+  stats.saved = std::chrono::microseconds(saved_us_);
+  return stats;
 }
 
 // The leader's own troubles are not its followers': they run by themselves then.
@@ -74,10 +134,7 @@ void Answering::Follow(const std::shared_ptr<Call>& call, const Answered& answer
   if (code == StatusCode::kCancelled || code == StatusCode::kDeadlineExceeded) return Run(call);
   Answered shared = answer;
   shared.cache_hit = answer.outputs.ok();
-  if (shared.cache_hit) {
-    call->question.tier->metrics->CountCache(true);
-    call->question.version->stats->cache_hit.Add(Clock::now() - call->start);
-  }
+  if (shared.cache_hit) CountHit(*call, ComputeOf(*call, answer.times));
   call->done(shared);
 }
 
@@ -97,6 +154,7 @@ void Answering::Run(const std::shared_ptr<Call>& call) {
   for (const NamedTensor& input : question.request->inputs) job.inputs.push_back(input.tensor);
   job.may_batch = question.request->use_batching && call->config->batching;
   job.cancelled = question.cancelled;
+  job.priority = question.request->priority;
   job.deadline = DeadlineOf(*call);
   job.done = [self = shared_from_this(), call](BatchResult result) {
     self->Finish(call, std::move(result));
@@ -118,12 +176,16 @@ void Answering::Finish(const std::shared_ptr<Call>& call, BatchResult result) {
   Answered answer{result.outputs.status(), false, result.times};
   if (result.outputs.ok()) answer.outputs = Wanted(*call, *result.outputs);
   if (call->cached) {
+    ++misses_;
     call->question.tier->metrics->CountCache(false);
     call->question.version->stats->cache_miss.Add(Clock::now() - call->start);
   }
   if (call->cached && answer.outputs.ok()) {
     // A value that cannot be kept is computed again: no reason to fail the request.
-    (void)options_.cache->Put(call->key, codec_.Encode(*answer.outputs), call->config->cache_ttl);
+    const auto compute =
+        std::chrono::duration_cast<std::chrono::microseconds>(ComputeOf(*call, answer.times));
+    options_.cache->Put(KeyOf(call), codec_.Encode({*answer.outputs, compute}),
+                        call->config->cache_ttl);
   }
   call->done(answer);
   if (call->leads) flights_.Land(call->key, answer);

@@ -1,9 +1,10 @@
 // Answering: from a parsed request to tensors, by way of the cache, identical requests in flight,
 // and the batcher.
-// Threads: Answer may be called concurrently; `done` runs on the caller's thread for a cache hit,
-// else on a batcher's.
+// Threads: Answer may be called concurrently; `done` runs on the caller's thread for what this
+// process has cached, else on a batcher's or, for what a shared cache knew, on the cache's.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -47,13 +48,21 @@ class Answering : public std::enable_shared_from_this<Answering> {
       : options_(std::move(options)), secret_(RandomSecret()) {}
 
   void Answer(Question question, Done done);
-  const AnswerCodec& codec() const { return codec_; }
+  /// Hits and misses are those of requests. All 0 without a cache.
+  CacheStats cache_stats() const;
 
  private:
   struct Call;
 
-  Digest128 KeyOf(const Question& question) const;
-  bool AnswerFromCache(Call& call);
+  /// Calls use(KeyParts) with what decides the answer.
+  template <typename F>
+  static auto WithKeyParts(const Question& question, F&& use);
+  static Duration ComputeOf(const Call& call, const BatchTimes& times);
+  static bool AreOutputs(const Call& call, const std::vector<Tensor>& tensors);
+  static CacheKey KeyOf(const std::shared_ptr<Call>& call);
+  bool AnswerFromCache(Call& call, const std::string& bytes);
+  void CountHit(const Call& call, Duration compute);
+  void LookFurther(const std::shared_ptr<Call>& call);
   void Follow(const std::shared_ptr<Call>& call, const Answered& answer);
   void Run(const std::shared_ptr<Call>& call);
   void Finish(const std::shared_ptr<Call>& call, BatchResult result);
@@ -64,6 +73,8 @@ class Answering : public std::enable_shared_from_this<Answering> {
   const Digest128 secret_;
   AnswerCodec codec_;
   SingleFlight<Answered> flights_;
+  std::atomic<uint64_t> hits_{0}, misses_{0};
+  std::atomic<int64_t> saved_us_{0};
 };
 
 }  // namespace minim::serve

@@ -42,6 +42,37 @@ json VersionPolicyOf(const VersionPolicy& policy) {
   return {{"latest", {{"num_versions", policy.latest}}}};
 }
 
+// What the protocol's sums cannot say: quantiles, hit rate and batches, by tier. Microseconds.
+json TierSummaries(const ServedVersion& version) {
+  json list = json::array();
+  for (const auto& [name, tier] : version.tiers) {
+    const ModelMetrics& metrics = *tier->metrics;
+    json phases = json::object();
+    for (int p = 0; p < kPhases; ++p) {
+      const LatencyHistogram& times = metrics.phase(static_cast<Phase>(p));
+      const auto micros = [&](double fraction) {
+        return std::chrono::duration<double, std::micro>(times.Quantile(fraction)).count();
+      };
+      phases[std::string(PhaseName(static_cast<Phase>(p)))] = {{"count", times.count()},
+                                                               {"p50_us", micros(0.5)},
+                                                               {"p95_us", micros(0.95)},
+                                                               {"p99_us", micros(0.99)}};
+    }
+    list.push_back({{"tier", name},
+                    {"requests", metrics.requests()},
+                    {"failures", metrics.failures()},
+                    {"cache_hits", metrics.hits()},
+                    {"cache_misses", metrics.misses()},
+                    {"runs", metrics.runs()},
+                    {"rows", metrics.rows()},
+                    {"cold_runs", metrics.cold_runs()},
+                    {"batch_efficiency", metrics.batch_efficiency()},
+                    {"waiting_rows", tier->batcher->queued_rows()},
+                    {"phases", phases}});
+  }
+  return list;
+}
+
 json IntervalOf(const Interval& interval) { return {interval.low, interval.high}; }
 
 double Milliseconds(Duration time) {
@@ -118,7 +149,8 @@ std::string ModelStatsJson(const std::vector<std::shared_ptr<const ServedVersion
                       {"compute_output", StatOf(stats.compute_output)},
                       {"cache_hit", StatOf(stats.cache_hit)},
                       {"cache_miss", StatOf(stats.cache_miss)}}},
-                    {"batch_stats", json::array()}});
+                    {"batch_stats", json::array()},
+                    {"minim", TierSummaries(*version)}});
   }
   return Text({{"model_stats", list}});
 }

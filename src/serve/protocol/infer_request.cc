@@ -132,6 +132,8 @@ Status Parser::ParseParameter(std::string_view key, ondemand::value value) {
     MINIM_TRY(request_.tier, ReadString(value, "parameters.tier"));
   } else if (key == "timeout") {
     MINIM_TRY(request_.timeout_us, ReadCount(value, "parameters.timeout"));
+  } else if (key == "priority") {
+    MINIM_TRY(request_.priority, ReadCount(value, "parameters.priority"));
   } else if (key == "sequence_id") {
     return Unsupported("parameters.sequence_id: sequences are not served; leave it out");
   } else {

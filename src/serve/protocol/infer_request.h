@@ -34,6 +34,8 @@ struct InferRequest {
   bool use_cache = true;
   bool use_batching = true;
   std::optional<uint64_t> timeout_us;
+  /// 1 is the highest; 0 or nothing: the default.
+  uint64_t priority = 0;
   /// Parameters whose names mean nothing here, if their values are text: a rollout may go by one.
   std::vector<std::pair<std::string, std::string>> texts;
 };

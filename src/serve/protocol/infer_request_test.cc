@@ -16,7 +16,7 @@ TEST(InferRequestTest, ReadsJsonTensors) {
       R"({"id":"7","inputs":[{"name":"x","shape":[2,2],"datatype":"FP32","data":[[1,2.5],[-3,4e1]]},
           {"data":[true,false],"parameters":{},"datatype":"BOOL","shape":[2],"name":"é"}],
           "outputs":[{"name":"y"},{"name":"z","parameters":{"binary_data":false}}],
-          "parameters":{"binary_data_output":true,"tier":"int8","use_cache":false,"timeout":5000,
+          "parameters":{"binary_data_output":true,"tier":"int8","use_cache":false,"timeout":5000,"priority":2,
                         "other":[1,{"a":null}]}, "ignored":{"deep":[1]}})");
   ASSERT_TRUE(request.ok()) << request.status().message();
   EXPECT_EQ(request->id, "7");
@@ -31,6 +31,7 @@ TEST(InferRequestTest, ReadsJsonTensors) {
   EXPECT_FALSE(request->use_cache);
   EXPECT_TRUE(request->use_batching);
   EXPECT_EQ(request->timeout_us, 5000u);
+  EXPECT_EQ(request->priority, 2u);
 }
 
 TEST(InferRequestTest, ReadsEveryDatatype) {
@@ -97,6 +98,7 @@ const Row kRows[] = {
     {R"({"inputs":[],"id":7})", "id: expected a string"},
     {R"({"inputs":[],"parameters":{"use_cache":1}})", "parameters.use_cache"},
     {R"({"inputs":[],"parameters":{"timeout":-1}})", "parameters.timeout"},
+    {R"({"inputs":[],"parameters":{"priority":-1}})", "parameters.priority"},
     {R"({"inputs":[],"parameters":{"sequence_id":1}})", "sequence_id"},
     {R"({"inputs":[],"outputs":[{}]})", "outputs[0]: name: missing"},
     {R"({"inputs":[],"outputs":[{"name":"y","parameters":{"classification":3}}]})",

@@ -35,6 +35,20 @@ void CountStats(ModelStats& stats, const Answered& answer, Duration total) {
   stats.last_inference_ms = EpochMilliseconds();
 }
 
+void ObservePhases(ModelMetrics& metrics, const Answered& answer, Duration total) {
+  metrics.Observe(Phase::kTotal, total);
+  if (answer.cache_hit) return metrics.Observe(Phase::kCache, total);
+  if (answer.times.batch_rows == 0) return;  // it did not run
+  metrics.Observe(Phase::kQueue, answer.times.queue);
+  metrics.Observe(Phase::kBatch, answer.times.input);
+  metrics.Observe(Phase::kCompute, answer.times.infer);
+  metrics.Observe(Phase::kSplit, answer.times.output);
+}
+
+double Milliseconds(Duration time) {
+  return std::chrono::duration<double, std::milli>(time).count();
+}
+
 // One's time over the other's, where both ran with as many rows; else zero.
 double TimeRatio(const BatchTimes& own, const BatchTimes& other) {
   if (own.batch_rows != other.batch_rows || own.batch_rows == 0 || other.infer <= Duration())
@@ -167,7 +181,7 @@ void Inference::CheckNonFinite(const Flow& flow, const serve::Answered& answer) 
 
 void Inference::Reply(const Flow& flow, const serve::Answered& answer) {
   const Duration total = Clock::now() - flow->start;
-  InferReply reply{answer.outputs, {}, flow->id, flow->version, {}};
+  InferReply reply{answer.outputs, {}, flow->id, flow->version, {}, nullptr};
   if (flow->request) reply.requested = flow->request->outputs;
   const bool ok = answer.outputs.ok();
   const int code = ok ? 200 : HttpStatusOf(answer.outputs.status().code());
@@ -180,9 +194,11 @@ void Inference::Reply(const Flow& flow, const serve::Answered& answer) {
   // A version that only its last resort can answer for is no good one.
   const bool well = (ok || code < 500) && flow->tier->name != kReferenceTier;
   if (flow->any_version) flow->version->rollout->Answered(flow->version->number, well, total);
-  flow->tier->metrics->ObserveStages(times.queue, times.infer, times.output, total);
+  ObservePhases(*flow->tier->metrics, answer, total);
+  LogIfSlow(*flow, answer, total);
   flow->tier->metrics->CountRequest(code);
   const int64_t own_rows = std::max<int64_t>(flow->rows, 1);
+  reply.metrics = flow->tier->metrics;
   reply.notes = {.tier = flow->tier->name,
                  .fallback = flow->fallback,
                  .rows = own_rows,
@@ -193,6 +209,19 @@ void Inference::Reply(const Flow& flow, const serve::Answered& answer) {
                  .total_us = Micros(total)};
   flow->done(std::move(reply));
   if (ok && !answer.cache_hit && flow->any_tier) RunBeside(flow, answer);
+}
+
+void Inference::LogIfSlow(const Running& running, const serve::Answered& answer,
+                          Duration total) const {
+  if (total < slow_log_.over || !slow_log_.log) return;
+  const BatchTimes& times = answer.times;
+  slow_log_.log(fmt::format(
+      "slow: model '{}' version {} tier '{}' id '{}': {:.3f} ms (queue {:.3f}, batch {:.3f}, "
+      "compute {:.3f}, split {:.3f}; {} rows a run{})",
+      running.version->model, running.version->version, running.tier->name, running.id,
+      Milliseconds(total), Milliseconds(times.queue), Milliseconds(times.input),
+      Milliseconds(times.infer), Milliseconds(times.output), times.batch_rows,
+      answer.outputs.ok() ? "" : "; failed: " + std::string(answer.outputs.status().message())));
 }
 
 void Inference::RunBeside(const Flow& flow, const serve::Answered& answer) {

@@ -1,7 +1,7 @@
 // Inference: one infer request, whatever wire it came over: which version and tier, checked against
 // the signature, answered (by the next tier if one fails), compared, counted.
 // Threads: every method may be called concurrently; `done` runs on the caller's thread, on a
-// batcher's or on the repository's, once for every call.
+// batcher's, a shared cache's or the repository's, once for every call.
 // Lifetime: answers may still come after the object's owner let go of it.
 #pragma once
 
@@ -37,6 +37,14 @@ struct InferReply {
   /// Null if the request failed before a model was found.
   std::shared_ptr<const ServedVersion> version;
   AnswerNotes notes;
+  /// Of the tier that answered; set if `version` is and a tier was found.
+  std::shared_ptr<ModelMetrics> metrics;
+};
+
+/// Requests that took so long are logged, with their phases.
+struct SlowLog {
+  Duration over = Duration::max();
+  LogFunction log;
 };
 
 class Inference : public std::enable_shared_from_this<Inference> {
@@ -44,10 +52,11 @@ class Inference : public std::enable_shared_from_this<Inference> {
   using Done = std::function<void(InferReply)>;
 
   Inference(AnsweringOptions options, std::shared_ptr<Repository> repository,
-            std::shared_ptr<Metrics> metrics)
+            std::shared_ptr<Metrics> metrics, SlowLog slow_log = {})
       : answering_(std::make_shared<Answering>(std::move(options))),
         repository_(std::move(repository)),
-        metrics_(std::move(metrics)) {}
+        metrics_(std::move(metrics)),
+        slow_log_(std::move(slow_log)) {}
 
   void Infer(InferCall call, Done done);
 
@@ -55,7 +64,7 @@ class Inference : public std::enable_shared_from_this<Inference> {
   /// if it is not, else `status`.
   Status Refuse(const std::string& model, const std::string& version, Status status);
 
-  const AnswerCodec& codec() const { return answering_->codec(); }
+  CacheStats cache_stats() const { return answering_->cache_stats(); }
 
  private:
   struct Running;
@@ -75,11 +84,13 @@ class Inference : public std::enable_shared_from_this<Inference> {
   /// Runs the same request elsewhere; nobody waits for it, the cache does not see it.
   bool AnswerElsewhere(const Flow& flow, const std::shared_ptr<const ServedVersion>& version,
                        const std::shared_ptr<ServedTier>& tier, Answering::Done done);
+  void LogIfSlow(const Running& running, const serve::Answered& answer, Duration total) const;
   double Draw();
 
   const std::shared_ptr<Answering> answering_;
   const std::shared_ptr<Repository> repository_;
   const std::shared_ptr<Metrics> metrics_;
+  const SlowLog slow_log_;
   std::atomic<uint64_t> drawn_{0};
   std::atomic<int> beside_{0};
 };

@@ -21,11 +21,14 @@ HttpResponse Flag(std::string_view name, bool value) {
 
 HttpResponse WriteAnswer(const InferReply& reply) {
   if (!reply.outputs.ok()) return ErrorResponse(reply.outputs.status());
+  const TimePoint start = Clock::now();
   std::vector<AnsweredOutput> outputs;
   for (size_t i = 0; i < reply.requested.size(); ++i)
     outputs.push_back({reply.requested[i].name, (*reply.outputs)[i], reply.requested[i].binary});
-  return InferResponse(reply.version->model, reply.version->version, reply.id, outputs,
-                       reply.notes);
+  HttpResponse response =
+      InferResponse(reply.version->model, reply.version->version, reply.id, outputs, reply.notes);
+  reply.metrics->Observe(Phase::kSerialise, Clock::now() - start);
+  return response;
 }
 
 }  // namespace
@@ -36,7 +39,8 @@ class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
   Impl(ServiceOptions options, std::shared_ptr<Repository> repository,
        std::shared_ptr<Metrics> metrics)
       : options_(std::move(options)),
-        inference_(std::make_shared<Inference>(options_.answering, repository, metrics)),
+        inference_(std::make_shared<Inference>(options_.answering, repository, metrics,
+                                               options_.slow_log)),
         repository_(std::move(repository)),
         metrics_(std::move(metrics)) {}
 
@@ -125,19 +129,17 @@ HttpResponse Service::Impl::Change(const Route& route, const std::string& body) 
 
 HttpResponse Service::Impl::MetricsText() const {
   Gauges gauges{.ready = ready_ ? 1.0 : 0.0};
-  if (options_.answering.cache) {
-    const CacheStats stats = options_.answering.cache->stats();
-    gauges.cache_bytes = static_cast<double>(stats.bytes);
-    gauges.cache_entries = static_cast<double>(stats.entries);
-    gauges.cache_evictions = static_cast<double>(stats.evictions);
-  }
-  const AnswerCodec& codec = inference_->codec();
-  if (codec.raw_bytes() > 0)
-    gauges.cache_stored_ratio =
-        static_cast<double>(codec.stored_bytes()) / static_cast<double>(codec.raw_bytes());
+  gauges.cache = inference_->cache_stats();
   if (options_.connections) gauges.connections = options_.connections();
   HttpResponse response{.content_type = "text/plain; version=0.0.4"};
-  response.body = metrics_->Text(gauges);
+  std::vector<VersionReadings> versions;
+  for (const auto& version : repository_->All()) {
+    VersionReadings& readings =
+        versions.emplace_back(version->model, version->version, version->stats);
+    for (const auto& [name, tier] : version->tiers)
+      readings.pending += tier->batcher->queued_rows();
+  }
+  response.body = metrics_->Text(gauges, versions);
   return response;
 }
 

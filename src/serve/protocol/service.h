@@ -9,7 +9,7 @@
 #include <string>
 
 #include "serve/http/message.h"
-#include "serve/protocol/answering.h"
+#include "serve/protocol/inference.h"
 #include "serve/protocol/routes.h"
 #include "serve/repository/repository.h"
 
@@ -17,6 +17,7 @@ namespace minim::serve {
 
 struct ServiceOptions {
   AnsweringOptions answering;
+  SlowLog slow_log;
   std::string server_version;
   /// Live readings for /metrics.
   std::function<double()> connections;

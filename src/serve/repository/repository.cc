@@ -244,8 +244,10 @@ Status Repository::Configure(const std::string& name, std::string_view json_text
   }
   ServingConfig config = *live->Get();
   MINIM_TRY(ReadLiveSettings(json_text, config));
+  MINIM_TRY(const BatchSettings settings, BatchSettingsOf(config));
   for (const auto& [number, version] : versions) {
     version->chain->Configure(config.tiers);
+    for (const auto& [name, tier] : version->tiers) MINIM_TRY(tier->batcher->Configure(settings));
   }
   rollout->Configure(config.rollout);
   live->Set(std::move(config));

@@ -35,6 +35,8 @@ struct RepositoryOptions {
   /// Of models that do not say otherwise.
   ServingConfig defaults;
   bool offer_bf16 = false;
+  /// For answers that servers share: each file is read once more at either end of its load.
+  bool digest_files = false;
   /// Per model, for measuring its tiers against each other at load.
   Duration timing_budget = std::chrono::milliseconds(200);
   LogFunction log = [](const std::string&) {};
@@ -107,7 +109,8 @@ class Repository {
   Repository(RepositoryLayout layout, RepositoryOptions options, std::shared_ptr<Metrics> metrics)
       : layout_(std::move(layout)),
         options_(std::move(options)),
-        loader_(options_.loader, std::move(metrics), options_.timing_budget, options_.log) {}
+        loader_(options_.loader, std::move(metrics), options_.timing_budget, options_.digest_files,
+                options_.log) {}
   Result<ServingConfig> ReadConfig(const std::string& name) const;
   Result<ServedModel> LoadModel(const std::string& name);
   Status LoadFrom(const std::string& name);

@@ -21,6 +21,8 @@ struct ServedTier {
   std::string name;
   /// Differs between any two loads.
   uint64_t generation = 0;
+  /// ModelFileDigest of what was loaded; empty: its answers are not shared between servers.
+  std::string content;
   std::shared_ptr<const Model> model;
   std::shared_ptr<ModelMetrics> metrics;
   std::unique_ptr<Batcher> batcher;

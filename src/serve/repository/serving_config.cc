@@ -422,11 +422,15 @@ std::string SettingsMarkdown() {
   return text;
 }
 
+Result<BatchSettings> BatchSettingsOf(const ServingConfig& config) {
+  BatchSettings settings{.bounds = config.bounds, .max_queue_rows = config.max_queue_rows};
+  MINIM_TRY(settings.policy, FindBatchPolicy(config.policy));
+  return settings;
+}
+
 Status CheckServingConfig(const ServingConfig& config) {
-  const BatchOptions& bounds = config.bounds;
-  if (bounds.max_batch < 1 || bounds.min_batch < 1 || bounds.min_batch > bounds.max_batch)
-    return InvalidArgument("batch bounds: found min {} and max {}, expected 1 <= min <= max",
-                           bounds.min_batch, bounds.max_batch);
+  MINIM_TRY(const BatchSettings settings, BatchSettingsOf(config));
+  MINIM_TRY(CheckBatchSettings(settings));
   if (config.instances < 1 || config.instances > 256)
     return InvalidArgument("instances: found {}, expected 1 to 256", config.instances);
   const RolloutConfig& rollout = config.rollout;

@@ -114,6 +114,9 @@ std::string SettingsJson(const ServingConfig& config);
 /// The reference of minim.toml as Markdown, with the defaults.
 std::string SettingsMarkdown();
 
+/// The part of it that a batcher takes. Errors: kNotFound for a policy that is not there.
+Result<BatchSettings> BatchSettingsOf(const ServingConfig& config);
+
 std::string_view RolloutModeName(RolloutMode mode);
 
 /// Checks what no single key can: min <= max and the like.

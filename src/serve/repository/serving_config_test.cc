@@ -58,7 +58,7 @@ TEST(ServingConfig, ErrorsNameKeyAndExpectation) {
       {"[serving]\nversions = \"\"", "numbers"},
       {"[serving]\nversons = \"all\"", "known are versions"},
       {"[batching]\npolicy = \"fast\"", "work-conserving"},
-      {"[batching]\nmin_batch = 60\nmax_batch = 50", "found min 60"},
+      {"[batching]\nmin_batch = 60\nmax_batch = 50", "min_batch: found 60, expected 1 to 50"},
       {"[rollout]\nmode = \"split\"", "needs weights"},
       {"[rollout]\nstages = \"0.5, 0.1, 1\"", "ascending"},
       {"[rollout]\nstages = \"0.5\"", "end in 1"},

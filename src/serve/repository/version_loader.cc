@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "serve/cache/sha256.h"
 #include "serve/fallback/tier_timing.h"
 #include "serve/repository/triton_config.h"
 
@@ -27,18 +28,18 @@ Status CheckAlike(const Model& reference, const Model& variant) {
 std::function<void(const RunReport&)> CountRuns(std::shared_ptr<ModelStats> stats,
                                                 std::shared_ptr<ModelMetrics> metrics) {
   return [stats, metrics](const RunReport& report) {
-    metrics->ObserveRun(report.rows, report.cold, report.ok);
+    metrics->ObserveRun(report);
     stats->execution_count += 1;
     stats->inference_count += static_cast<uint64_t>(report.rows);
   };
 }
 
 Result<BatcherOptions> BatcherOptionsOf(const ServingConfig& config) {
-  BatcherOptions options{.bounds = config.bounds,
-                         .instances = config.instances,
-                         .max_queue_rows = config.max_queue_rows};
-  MINIM_TRY(options.policy, FindBatchPolicy(config.policy));
-  return options;
+  MINIM_TRY(const BatchSettings settings, BatchSettingsOf(config));
+  return BatcherOptions{.policy = settings.policy,
+                        .bounds = settings.bounds,
+                        .instances = config.instances,
+                        .max_queue_rows = settings.max_queue_rows};
 }
 
 // Why a tier may not answer, as far as it need not be run to know.
@@ -93,7 +94,11 @@ Result<std::shared_ptr<ServedTier>> VersionLoader::LoadTier(const ServedVersion&
   auto tier = std::make_shared<ServedTier>();
   tier->name = source.tier;
   tier->generation = ++generation_;
+  const auto digest = [&] { return digest_files_ ? ModelFileDigest(source.path) : std::string(); };
+  const std::string content = digest();
   MINIM_TRY(std::shared_ptr<Model> model, loader_(source));
+  // Of a file that changed while it was read nobody knows what was loaded.
+  if (content == digest()) tier->content = content;
   if (version.tiers.contains(kFp32Tier)) MINIM_TRY(CheckAlike(version.reference(), *model));
   tier->model = model;
   tier->metrics = metrics_->ForModel(version.model, version.version, source.tier);

@@ -18,12 +18,14 @@ using LogFunction = std::function<void(const std::string& line)>;
 
 class VersionLoader {
  public:
-  /// `timing_budget`: per version, for measuring its tiers.
+  /// `timing_budget`: per version, for measuring its tiers. `digest_files`: tells what each tier
+  /// was loaded from.
   VersionLoader(ModelLoader loader, std::shared_ptr<Metrics> metrics, Duration timing_budget,
-                LogFunction log)
+                bool digest_files, LogFunction log)
       : loader_(std::move(loader)),
         metrics_(std::move(metrics)),
         timing_budget_(timing_budget),
+        digest_files_(digest_files),
         log_(std::move(log)) {}
 
   /// A tier but FP32 that does not load is left out, with its reason in the chain. Errors: FP32
@@ -42,6 +44,7 @@ class VersionLoader {
   const ModelLoader loader_;
   const std::shared_ptr<Metrics> metrics_;
   const Duration timing_budget_;
+  const bool digest_files_;
   const LogFunction log_;
   std::atomic<uint64_t> generation_{0};
 };

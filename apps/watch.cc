@@ -1,0 +1,117 @@
+// minim stats and minim top: what a running server has done, once or live.
+#include <unistd.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "apps/cli.h"
+#include "apps/load_client.h"
+
+namespace minim {
+namespace {
+
+using nlohmann::json;
+
+struct Options {
+  std::string url;
+  bool json = false;
+  double interval = 2;
+  int64_t times = 0;
+};
+
+Result<json> ReadStats(const std::string& url) {
+  MINIM_TRY(const std::string text, Fetch(url, "/v2/models/stats"));
+  json stats = json::parse(text, nullptr, false);
+  if (!stats.is_object() || !stats.contains("model_stats"))
+    return DataLoss("{}: answered, but not with statistics", url);
+  return stats["model_stats"];
+}
+
+double Number(const json& object, const char* key) {
+  return object.is_object() && object.contains(key) && object[key].is_number()
+             ? object[key].get<double>()
+             : 0;
+}
+
+// The counts of one tier a moment ago, to tell rates by.
+using Before = std::map<std::string, double>;
+
+std::string Row(const json& version, const json& tier, double seconds, Before& before) {
+  const std::string name = fmt::format("{}/{} {}", version.value("name", ""),
+                                       version.value("version", ""), tier.value("tier", ""));
+  const double requests = Number(tier, "requests");
+  const double rate = seconds > 0 ? (requests - before[name]) / seconds : 0;
+  before[name] = requests;
+  const double hits = Number(tier, "cache_hits"), misses = Number(tier, "cache_misses");
+  const double runs = Number(tier, "runs");
+  const json& total = tier["phases"]["total"];
+  return fmt::format(
+      "{:<36.36} {:>10.0f} {:>8} {:>7.0f} {:>8.1f} % {:>9.3f} {:>9.3f} {:>9.3f} {:>7.2f} {:>7.0f} "
+      "{:>5.0f}\n",
+      name, requests, seconds > 0 ? fmt::format("{:.1f}", rate) : "", Number(tier, "failures"),
+      hits + misses > 0 ? 100 * hits / (hits + misses) : 0, Number(total, "p50_us") / 1000,
+      Number(total, "p95_us") / 1000, Number(total, "p99_us") / 1000,
+      runs > 0 ? Number(tier, "rows") / runs : 0, Number(tier, "waiting_rows"),
+      Number(tier, "cold_runs"));
+}
+
+std::string Table(const json& stats, double seconds, Before& before) {
+  std::string text =
+      fmt::format("{:<36} {:>10} {:>8} {:>7} {:>10} {:>9} {:>9} {:>9} {:>7} {:>7} {:>5}\n",
+                  "model/version tier", "requests", "a second", "failed", "hit rate", "p50 ms",
+                  "p95 ms", "p99 ms", "rows", "waiting", "cold");
+  for (const json& version : stats)
+    for (const json& tier : version.value("minim", json::array()))
+      if (Number(tier, "requests") > 0 || tier.value("tier", "") == "fp32")
+        text += Row(version, tier, seconds, before);
+  return text;
+}
+
+int Stats(const Options& options) {
+  const auto stats = ReadStats(options.url);
+  if (!stats.ok()) return Report(stats.status());
+  Before before;
+  fmt::print("{}", options.json ? stats->dump(2) + "\n" : Table(*stats, 0, before));
+  return 0;
+}
+
+// Redraws in place on a terminal, appends elsewhere.
+int Top(const Options& options) {
+  if (!(options.interval >= 0.1 && options.interval <= 3600))
+    return Report(
+        InvalidArgument("--interval: found {}, expected 0.1 to 3600 seconds", options.interval));
+  const bool terminal = ::isatty(STDOUT_FILENO) == 1;
+  Before before;
+  auto last = std::chrono::steady_clock::now();
+  for (int64_t i = 0; options.times == 0 || i < options.times; ++i) {
+    if (i > 0) std::this_thread::sleep_for(std::chrono::duration<double>(options.interval));
+    const auto stats = ReadStats(options.url);
+    if (!stats.ok()) return Report(stats.status());
+    const auto now = std::chrono::steady_clock::now();
+    const double seconds = i == 0 ? 0 : std::chrono::duration<double>(now - last).count();
+    last = now;
+    fmt::print("{}{}", terminal ? "\x1b[H\x1b[2J" : "", Table(*stats, seconds, before));
+    std::fflush(stdout);
+  }
+  return 0;
+}
+
+}  // namespace
+
+void AddWatchCommands(CLI::App& app, int& exit_code) {
+  auto o = std::make_shared<Options>();
+  CLI::App* stats =
+      AddVerb(app, "stats", "What a running server has done since it started",
+              "minim stats http://127.0.0.1:8000", exit_code, [o] { return Stats(*o); });
+  stats->add_option("url", o->url, "Of the server: http://HOST:PORT")->required();
+  stats->add_flag("--json", o->json, "All of it, as JSON");
+  CLI::App* top =
+      AddVerb(app, "top", "The same, live: requests a second, latency, batches",
+              "minim top http://127.0.0.1:8000 --interval 1", exit_code, [o] { return Top(*o); });
+  top->add_option("url", o->url, "Of the server: http://HOST:PORT")->required();
+  top->add_option("--interval", o->interval, "Seconds between looks")->capture_default_str();
+  top->add_option("--times", o->times, "Stop after so many looks; 0: never")->capture_default_str();
+}
+
+}  // namespace minim
