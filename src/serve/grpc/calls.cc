@@ -105,17 +105,12 @@ void LimitTime(Calls::SystemTime deadline, InferRequest& request) {
 
 class UnaryInfer final : public ::grpc::ServerUnaryReactor {
  public:
-  explicit UnaryInfer(Calls& calls) : calls_(calls) { calls_.Began(); }
   const CancelFlag& cancelled() const { return cancelled_; }
 
   void OnCancel() override { *cancelled_ = true; }
-  void OnDone() override {
-    calls_.Ended();
-    delete this;
-  }
+  void OnDone() override { delete this; }
 
  private:
-  Calls& calls_;
   const CancelFlag cancelled_ = std::make_shared<std::atomic<bool>>(false);
 };
 
@@ -132,9 +127,7 @@ class StreamInfer final : public Calls::StreamReactor,
                           public std::enable_shared_from_this<StreamInfer> {
  public:
   StreamInfer(Calls& calls, const ::grpc::CallbackServerContext& context)
-      : calls_(calls), context_(context) {
-    calls_.Began();
-  }
+      : calls_(calls), context_(context) {}
 
   void Begin(bool draining) {
     std::lock_guard lock(mutex_);
@@ -270,7 +263,7 @@ void Calls::Answer(const ::grpc::ByteBuffer& buffer, const ::grpc::CallbackServe
 ::grpc::ServerUnaryReactor* Calls::Infer(::grpc::CallbackServerContext* context,
                                          const ::grpc::ByteBuffer* request,
                                          ::grpc::ByteBuffer* response) {
-  auto* reactor = new UnaryInfer(*this);  // its OnDone deletes it
+  auto* reactor = new UnaryInfer;  // its OnDone deletes it
   Answer(*request, *context, reactor->cancelled(), [reactor, response](const InferReply& reply) {
     ModelInferResponse message;
     if (reply.outputs.ok()) {
@@ -294,17 +287,9 @@ Calls::StreamReactor* Calls::InferStream(::grpc::CallbackServerContext* context)
   return stream.get();
 }
 
-void Calls::Ended() {
-  std::lock_guard lock(mutex_);
-  if (--in_progress_ == 0) changed_.notify_all();
-}
-
 void Calls::Ended(const std::shared_ptr<StreamInfer>& stream) {
-  {
-    std::lock_guard lock(mutex_);
-    streams_.erase(stream);
-  }
-  Ended();
+  std::lock_guard lock(mutex_);
+  streams_.erase(stream);
 }
 
 void Calls::DrainStreams() {
@@ -315,11 +300,6 @@ void Calls::DrainStreams() {
     streams = streams_;
   }
   for (const auto& stream : streams) stream->Drain();
-}
-
-bool Calls::WaitForNone(std::chrono::milliseconds limit) {
-  std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, limit, [this] { return in_progress_ == 0; });
 }
 
 }  // namespace minim::serve

@@ -7,7 +7,6 @@
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
-#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -41,8 +40,6 @@ class Calls {
 
   /// Streams end when what they have sent is answered; new ones at once.
   void DrainStreams();
-  /// True if no call is left within `limit`.
-  bool WaitForNone(std::chrono::milliseconds limit);
 
   // For the calls themselves.
 
@@ -50,8 +47,6 @@ class Calls {
   /// not looked at after Answer has returned.
   void Answer(const ::grpc::ByteBuffer& buffer, const ::grpc::CallbackServerContext& context,
               CancelFlag cancelled, Inference::Done done);
-  void Began() { ++in_progress_; }
-  void Ended();
   void Ended(const std::shared_ptr<StreamInfer>& stream);
   size_t max_stream_requests() const { return max_stream_requests_; }
 
@@ -61,9 +56,7 @@ class Calls {
   const size_t max_stream_requests_;
   const std::shared_ptr<Inference> inference_;
   std::atomic<size_t> bytes_{0};
-  std::atomic<int64_t> in_progress_{0};
   std::mutex mutex_;
-  std::condition_variable changed_;
   std::set<std::shared_ptr<StreamInfer>> streams_;  // guarded by mutex_
   bool draining_ = false;                           // guarded by mutex_
 };

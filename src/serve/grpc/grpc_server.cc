@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <climits>
-#include <thread>
+#include <future>
 
 #include "grpc/health.grpc.pb.h"
 #include "grpc/inference.grpc.pb.h"
@@ -217,7 +217,7 @@ class GrpcServer::Impl {
   ~Impl() {
     listener_.reset();
     ShutDown(std::chrono::milliseconds(0));
-    if (shutdown_.joinable()) shutdown_.join();
+    if (shutdown_.valid()) shutdown_.wait();
     server_.reset();
   }
 
@@ -243,15 +243,15 @@ class GrpcServer::Impl {
     listener_->Stop();
     calls_.DrainStreams();
     ShutDown(limit);
-    return calls_.WaitForNone(limit);
+    return shutdown_.wait_for(limit) == std::future_status::ready;
   }
 
  private:
   // On a thread of its own: it returns when the last call has ended, however long that takes.
   void ShutDown(std::chrono::milliseconds limit) {
-    if (!server_ || shutdown_.joinable()) return;
-    shutdown_ = std::thread(
-        [this, until = std::chrono::system_clock::now() + limit] { server_->Shutdown(until); });
+    if (!server_ || shutdown_.valid()) return;
+    const auto until = std::chrono::system_clock::now() + limit;
+    shutdown_ = std::async(std::launch::async, [this, until] { server_->Shutdown(until); });
   }
 
   Calls calls_;
@@ -259,7 +259,7 @@ class GrpcServer::Impl {
   HealthService health_;
   std::unique_ptr<::grpc::Server> server_;
   std::unique_ptr<Listener> listener_;
-  std::thread shutdown_;
+  std::future<void> shutdown_;
 };
 
 GrpcServer::GrpcServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
