@@ -45,7 +45,7 @@ std::string Row(const json& version, const json& tier, double seconds, Before& b
   before[name] = requests;
   const double hits = Number(tier, "cache_hits"), misses = Number(tier, "cache_misses");
   const double runs = Number(tier, "runs");
-  const json& total = tier["phases"]["total"];
+  const json total = tier.value("phases", json::object()).value("total", json::object());
   return fmt::format(
       "{:<36.36} {:>10.0f} {:>8} {:>7.0f} {:>8.1f} % {:>9.3f} {:>9.3f} {:>9.3f} {:>7.2f} {:>7.0f} "
       "{:>5.0f}\n",
@@ -56,7 +56,8 @@ std::string Row(const json& version, const json& tier, double seconds, Before& b
       Number(tier, "cold_runs"));
 }
 
-std::string Table(const json& stats, double seconds, Before& before) {
+// Errors: kDataLoss where a number or a name is something else.
+Result<std::string> Table(const json& stats, double seconds, Before& before) try {
   std::string text =
       fmt::format("{:<36} {:>10} {:>8} {:>7} {:>10} {:>9} {:>9} {:>9} {:>7} {:>7} {:>5}\n",
                   "model/version tier", "requests", "a second", "failed", "hit rate", "p50 ms",
@@ -66,13 +67,17 @@ std::string Table(const json& stats, double seconds, Before& before) {
       if (Number(tier, "requests") > 0 || tier.value("tier", "") == "fp32")
         text += Row(version, tier, seconds, before);
   return text;
+} catch (const json::exception& error) {
+  return DataLoss("statistics that are none: {}", error.what());
 }
 
 int Stats(const Options& options) {
   const auto stats = ReadStats(options.url);
   if (!stats.ok()) return Report(stats.status());
   Before before;
-  fmt::print("{}", options.json ? stats->dump(2) + "\n" : Table(*stats, 0, before));
+  const auto table = Table(*stats, 0, before);
+  if (!table.ok()) return Report(table.status());
+  fmt::print("{}", options.json ? stats->dump(2) + "\n" : *table);
   return 0;
 }
 
@@ -91,7 +96,9 @@ int Top(const Options& options) {
     const auto now = std::chrono::steady_clock::now();
     const double seconds = i == 0 ? 0 : std::chrono::duration<double>(now - last).count();
     last = now;
-    fmt::print("{}{}", terminal ? "\x1b[H\x1b[2J" : "", Table(*stats, seconds, before));
+    const auto table = Table(*stats, seconds, before);
+    if (!table.ok()) return Report(table.status());
+    fmt::print("{}{}", terminal ? "\x1b[H\x1b[2J" : "", *table);
     std::fflush(stdout);
   }
   return 0;

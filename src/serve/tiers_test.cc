@@ -278,7 +278,8 @@ TEST_F(RolloutServerTest, HandsMayDecideAndErrorsAreSaid) {
   EXPECT_EQ(Version(), "1");
   EXPECT_EQ(Ask("POST", "/v2/models/m/rollout", R"({"action":"promote"})")["state"], "completed");
   EXPECT_EQ(Version(), "2");
-  EXPECT_TRUE(Ask("POST", "/v2/models/m/rollout", "{}").contains("error"));
+  for (const char* wrong : {"{}", "[", R"({"action":3})", R"({"action":"fly"})"})
+    EXPECT_TRUE(Ask("POST", "/v2/models/m/rollout", wrong).contains("error")) << wrong;
   EXPECT_TRUE(Ask("POST", "/v2/models/m/settings", R"({"a":1})").contains("error"));
   EXPECT_EQ(
       Ask("POST", "/v2/models/m/settings", R"({"rollout":{"compare":0.25}})")["rollout"]["compare"],

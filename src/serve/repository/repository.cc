@@ -187,7 +187,9 @@ Result<std::shared_ptr<const ServedVersion>> Repository::Find(const std::string&
     if (versions.size() == 1) return versions.begin()->second;
     std::string key;
     if (hints.sticky) key = hints.sticky(model->second.config->Get()->rollout.sticky);
-    return versions.at(model->second.rollout->Pick(key, hints.draw));
+    // During a reload the rollout may know a version before it is here, or one that just left.
+    const auto picked = versions.find(model->second.rollout->Pick(key, hints.draw));
+    return picked != versions.end() ? picked->second : versions.rbegin()->second;
   }
   int64_t number = 0;
   std::from_chars(version.data(), version.data() + version.size(), number);
@@ -217,11 +219,7 @@ void Repository::WithReference(const std::shared_ptr<const ServedVersion>& versi
       source.tier = kReferenceTier;
       source.portable_kernels = true;
       auto tier = loader_.LoadTier(*version, source);
-      if (tier.ok()) {
-        std::lock_guard lock(mutex_);
-        std::erase_if(references_, [](const auto& item) { return item.first.expired(); });
-        references_[version] = *tier;
-      }
+      if (tier.ok()) KeepReference(version, *tier);
       return done(std::move(tier));
     }
     done(NotFound("model '{}' version {}: its file is gone", version->model, version->number));
@@ -229,8 +227,21 @@ void Repository::WithReference(const std::shared_ptr<const ServedVersion>& versi
   if (!posted) done(Unavailable("too many loads are waiting; try again"));
 }
 
+// Those of versions that have gone leave after the lock: their threads are joined then.
+void Repository::KeepReference(const std::shared_ptr<const ServedVersion>& version,
+                               std::shared_ptr<ServedTier> tier) {
+  decltype(references_) gone;
+  std::lock_guard lock(mutex_);
+  for (auto it = references_.begin(); it != references_.end();) {
+    const auto next = std::next(it);
+    if (it->first.expired()) gone.insert(references_.extract(it));
+    it = next;
+  }
+  references_[version] = std::move(tier);
+}
+
 Status Repository::Configure(const std::string& name, std::string_view json_text) {
-  std::lock_guard load_lock(load_mutex_);
+  std::lock_guard one_at_a_time(configure_mutex_);
   std::shared_ptr<LiveConfig> live;
   std::shared_ptr<Rollout> rollout;
   Versions versions;
@@ -257,7 +268,8 @@ Status Repository::Configure(const std::string& name, std::string_view json_text
 Status Repository::ChangeRollout(const std::string& name, std::string_view json_text) {
   MINIM_TRY(const std::shared_ptr<const ServedVersion> version, Find(name, ""));
   const auto json = nlohmann::json::parse(json_text, nullptr, false);
-  const std::string action = json.is_object() ? json.value("action", "") : "";
+  const bool says = json.is_object() && json.contains("action") && json["action"].is_string();
+  const std::string action = says ? json["action"].get<std::string>() : "";
   Rollout& rollout = *version->rollout;
   if (action == "promote") return rollout.Promote(), Status();
   if (action == "rollback") return rollout.RollBack("asked to"), Status();

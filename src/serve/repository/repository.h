@@ -115,6 +115,8 @@ class Repository {
   Result<ServedModel> LoadModel(const std::string& name);
   Status LoadFrom(const std::string& name);
   void OnWorker(std::function<Status()> task, std::function<void(const Status&)> done);
+  void KeepReference(const std::shared_ptr<const ServedVersion>& version,
+                     std::shared_ptr<ServedTier> tier);
   std::shared_ptr<Rollout> RolloutOf(const std::string& name, const ServingConfig& config);
 
   const RepositoryLayout layout_;
@@ -122,6 +124,7 @@ class Repository {
   VersionLoader loader_;
   std::mutex load_mutex_;
   std::map<std::string, Seen> seen_;  // guarded by load_mutex_
+  std::mutex configure_mutex_;        // two changes at a time would lose one; never held by a load
   mutable std::mutex mutex_;
   std::map<std::string, ServedModel> models_;    // guarded by mutex_
   std::map<std::string, std::string> failures_;  // guarded by mutex_; why the last load failed

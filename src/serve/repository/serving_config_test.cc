@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 namespace minim::serve {
@@ -108,7 +110,15 @@ TEST(ServingConfig, EverySettingReadsBackWhatItShows) {
   const json shown = json::parse(SettingsJson(changed));
   EXPECT_EQ(shown["serving"]["versions"], "2");
   EXPECT_EQ(shown["batching"]["max_batch"], 50);
-  EXPECT_THAT(SettingsMarkdown(), HasSubstr("| `[batching]` | `latency_target_ms` |"));
+}
+
+TEST(ServingConfig, TheReferenceIsUpToDate) {
+  std::ifstream file(MINIM_SERVING_DOC);
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  EXPECT_NE(text.find("<!-- settings: begin -->\n" + SettingsMarkdown() + "<!-- settings: end -->"),
+            std::string::npos)
+      << "docs/serving.md must hold, between its marks:\n"
+      << SettingsMarkdown();
 }
 
 }  // namespace
