@@ -30,6 +30,10 @@ using Stub = inference::GRPCInferenceService::Stub;
 class GrpcServerTest : public testing::Test {
  protected:
   void SetUp() override {
+#ifdef __SANITIZE_THREAD__
+    // Its locks are its own (absl), and not instrumented: every call looks like a race.
+    GTEST_SKIP() << "Debian's gRPC library is not built for ThreadSanitizer";
+#endif
     root_ = Path(testing::TempDir()) / ("minim_grpc_" + std::to_string(::getpid()));
     fs::remove_all(root_);
     for (const char* version : {"1", "3"}) {

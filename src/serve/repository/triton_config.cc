@@ -108,8 +108,8 @@ void WarnOfBackend(const inference::ModelConfig& triton, ServingConfig& config) 
     config.warnings.push_back(
         fmt::format("config.pbtxt: default_model_filename '{}': not obeyed, model.onnx is read",
                     triton.default_model_filename()));
-  for (const auto& [key, value] : triton.parameters())
-    config.warnings.push_back(fmt::format("config.pbtxt: parameter '{}': not obeyed", key));
+  for (const auto& entry : triton.parameters())
+    config.warnings.push_back(fmt::format("config.pbtxt: parameter '{}': not obeyed", entry.key()));
 }
 
 bool SameDims(const std::vector<int64_t>& declared, std::span<const int64_t> dims) {
