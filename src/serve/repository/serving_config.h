@@ -101,6 +101,8 @@ struct Setting {
 };
 
 std::span<const Setting> Settings();
+/// A value as messages and the reference show it.
+std::string ShowSetting(const SettingValue& value);
 
 /// Sets [section] key. Errors: kInvalidArgument says what was found and what is expected.
 Status SetSetting(ServingConfig& config, std::string_view section, std::string_view key,
