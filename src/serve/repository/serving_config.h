@@ -76,8 +76,6 @@ struct ServingConfig {
   Duration default_timeout = std::chrono::seconds(60);
   bool cache = true;
   Duration cache_ttl = std::chrono::seconds(300);
-  /// Loaded at start-up and never unloaded for others.
-  bool pinned = false;
   TierConfig tiers;
   RolloutConfig rollout;
   /// What config.pbtxt says of the signature; checked against the model.

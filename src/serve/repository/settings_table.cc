@@ -204,8 +204,6 @@ std::vector<Setting> ServingSettings() {
            [](ServingConfig& c) -> bool& { return c.cache; }),
       Time("serving", "cache_ttl_ms", true, "How long an answer is remembered",
            [](ServingConfig& c) -> Duration& { return c.cache_ttl; }),
-      Flag("serving", "pinned", "Loaded at start-up and never unloaded to make room",
-           [](ServingConfig& c) -> bool& { return c.pinned; }),
   };
 }
 
