@@ -41,12 +41,12 @@ using MixedService =
 class InferenceService final : public MixedService {
  public:
   InferenceService(const GrpcServerOptions& options, Calls& calls,
-                   std::shared_ptr<Repository> repository, std::shared_ptr<ModelKeeper> keeper)
+                   std::shared_ptr<Repository> repository, std::shared_ptr<Inference> inference)
       : version_(options.server_version),
         ready_(options.ready),
         calls_(calls),
         repository_(std::move(repository)),
-        keeper_(std::move(keeper)) {}
+        inference_(std::move(inference)) {}
 
   Reactor* ServerLive(Context* context, const inference::ServerLiveRequest*,
                       inference::ServerLiveResponse* response) override {
@@ -116,17 +116,17 @@ class InferenceService final : public MixedService {
   const std::function<bool()> ready_;
   Calls& calls_;
   const std::shared_ptr<Repository> repository_;
-  const std::shared_ptr<ModelKeeper> keeper_;
+  const std::shared_ptr<Inference> inference_;
 };
 
 // Asked before the first request, of models that it may have to load.
 Reactor* InferenceService::WhenLoaded(Context* context, const std::string& model,
                                       std::function<Status()> describe) {
   Reactor* reactor = context->DefaultReactor();
-  keeper_->Hold(model,
-                [reactor, describe = std::move(describe)](const Result<ModelKeeper::Lease>& lease) {
-                  reactor->Finish(ToGrpc(lease.ok() ? describe() : lease.status()));
-                });
+  inference_->keeper()->Hold(
+      model, [reactor, describe = std::move(describe)](const Result<ModelKeeper::Lease>& lease) {
+        reactor->Finish(ToGrpc(lease.ok() ? describe() : lease.status()));
+      });
   return reactor;
 }
 
@@ -228,7 +228,7 @@ class GrpcServer::Impl {
   Impl(const GrpcServerOptions& options, const std::shared_ptr<Inference>& inference,
        std::shared_ptr<Repository> repository)
       : calls_(options, inference),
-        service_(options, calls_, std::move(repository), inference->keeper()),
+        service_(options, calls_, std::move(repository), inference),
         health_(options.ready) {}
 
   ~Impl() {

@@ -29,11 +29,13 @@ class ModelResidencyTest : public KeeperFixture {
     EXPECT_TRUE(status.ok()) << status.message();
     return *keeper_;
   }
-  // Asks and waits for the answer.
+  // Asks, and waits for the answer; the model is not in use then.
   Status Use(const std::string& model) {
     std::promise<Status> answered;
-    keeper_->Use(model, [&](const Result<ModelKeeper::Lease>& lease) {
-      answered.set_value(lease.status());
+    keeper_->Use(model, [&](Result<ModelKeeper::Lease> lease) {
+      const Status status = lease.status();
+      if (lease.ok()) lease->reset();
+      answered.set_value(status);
     });
     return answered.get_future().get();
   }
