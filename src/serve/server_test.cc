@@ -30,7 +30,7 @@ class ServerTest : public testing::Test {
     options_.path = root_;
     options_.control = ModelControl::kExplicit;
     options_.load_models = {"*"};
-    options_.http.max_body_bytes = 1 << 20;
+    options_.http->max_body_bytes = 1 << 20;
   }
   void TearDown() override {
     server_.reset();
@@ -257,7 +257,7 @@ TEST_F(ServerTest, LoadsUnloadsAndSaysWhyNot) {
 }
 
 TEST_F(ServerTest, LoadUnloadAndInferMayRace) {
-  options_.http.threads = 2;
+  options_.http->threads = 2;
   options_.serving.instances = 2;
   Start();
   std::atomic<bool> stop{false};
