@@ -1,16 +1,11 @@
 // The public API on real models, beside the same server's HTTP port.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
-
-#include <cmath>
-#include <nlohmann/json.hpp>
 #include <thread>
 
-#include "core/file.h"
-#include "graph/text.h"
 #include "minim/server.h"
-#include "onnx/onnx.h"
+#include "serve/testing/model_folder.h"
 #include "serve/testing/raw_client.h"
 
 namespace minim {
@@ -24,26 +19,13 @@ using testing::HasSubstr;
 class InProcessTest : public testing::Test {
  protected:
   void SetUp() override {
-    root_ = Path(testing::TempDir()) / ("minim_in_process_" + std::to_string(::getpid()));
-    std::filesystem::remove_all(root_);
-    Write("bell", R"(graph "g"(x: f32[N,3]) -> (y, s) {
+    models_.Add("bell", R"(graph "g"(x: f32[N,3]) -> (y, s) {
       s = Mul(x, x)
       t = Neg(s)
       y = Exp(t)
     })");
-    Write("half", R"(graph "g"(x: f16[N,2]) -> (y) { y = Add(x, x) })");
-    options_.path = root_.string();
-  }
-  void TearDown() override {
-    server_.reset();
-    std::filesystem::remove_all(root_);
-  }
-  void Write(const std::string& model, const std::string& text) {
-    std::filesystem::create_directories(root_ / model / "1");
-    const auto graph = ParseText(text);
-    ASSERT_TRUE(graph.ok()) << graph.status().message();
-    const Status status = ExportOnnx(*graph, root_ / model / "1/model.onnx");
-    ASSERT_TRUE(status.ok()) << status.message();
+    models_.Add("half", R"(graph "g"(x: f16[N,2]) -> (y) { y = Add(x, x) })");
+    options_.path = models_.path().string();
   }
   void Start() {
     auto server = Server::Start(options_);
@@ -65,7 +47,7 @@ class InProcessTest : public testing::Test {
                          {"batching.max_wait_ms", 60000}};
   }
 
-  Path root_;
+  const serve::ModelFolder models_{"in_process"};
   ServerOptions options_;
   std::unique_ptr<Server> server_;
 };
@@ -199,7 +181,7 @@ TEST_F(InProcessTest, OptionsAreChecked) {
   options_.cache = "disk://";
   EXPECT_THAT(refusal(), HasSubstr("memory"));
   options_.cache = "";
-  options_.path = (root_ / "absent").string();
+  options_.path += "/absent";
   EXPECT_THAT(refusal(), HasSubstr("absent"));
 }
 
