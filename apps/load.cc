@@ -1,5 +1,6 @@
 // minim load: traffic for a running server, and how long its answers took.
 #include <chrono>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "apps/cli.h"
@@ -16,6 +17,7 @@ struct Options {
   LoadOptions load;
   std::string samples;
   double seconds = 10;
+  double target_ms = 0;
   bool json = false;
 };
 
@@ -30,6 +32,10 @@ Result<std::vector<Tensor>> ReadSamples(const std::string& file) {
   return rows;
 }
 
+double PerSecond(int64_t count, const LoadReport& report) {
+  return report.seconds > 0 ? static_cast<double>(count) / report.seconds : 0;
+}
+
 std::string NameOf(double fraction) {
   return fraction == 1 ? "max" : fmt::format("p{:g}", fraction * 100);
 }
@@ -42,24 +48,34 @@ void PrintText(const Options& options, const LoadReport& report) {
     fmt::print("{} at a time: {:.1f} requests a second\n", options.load.concurrency,
                report.requests_per_second);
   }
-  fmt::print("{} requests in {:.1f} s, {} failed, {} from the cache; tier {}, {:.2f} rows a run\n",
-             report.latencies_us.size(), report.seconds, report.failed, report.cache_hits,
-             report.tier, report.mean_batch_rows);
+  fmt::print(
+      "{} requests in {:.1f} s, {} failed ({} of them refused), {} from the cache; tier {}, {:.2f} "
+      "rows a run\n",
+      report.latencies_us.size(), report.seconds, report.failed, report.refused, report.cache_hits,
+      report.tier, report.mean_batch_rows);
+  if (options.load.target.count() > 0)
+    fmt::print("{} answers within {:g} ms: {:.1f} a second\n", report.in_time, options.target_ms,
+               PerSecond(report.in_time, report));
+  const std::vector<double> answered = report.answered_us();
   for (const double fraction : kFractions)
-    fmt::print("{:>6} {:12.3f} ms\n", NameOf(fraction),
-               Percentile(report.latencies_us, fraction) / 1000);
+    if (!answered.empty())
+      fmt::print("{:>6} {:12.3f} ms\n", NameOf(fraction), Percentile(answered, fraction) / 1000);
 }
 
 void PrintJson(const LoadReport& report) {
   nlohmann::json out = {{"requests", report.latencies_us.size()},
                         {"failed", report.failed},
+                        {"refused", report.refused},
+                        {"in_time", report.in_time},
+                        {"in_time_per_second", PerSecond(report.in_time, report)},
                         {"seconds", report.seconds},
                         {"requests_per_second", report.requests_per_second},
                         {"cache_hits", report.cache_hits},
                         {"mean_batch_rows", report.mean_batch_rows},
                         {"tier", report.tier}};
+  const std::vector<double> answered = report.answered_us();
   for (const double fraction : kFractions)
-    out["latency_us"][NameOf(fraction)] = Percentile(report.latencies_us, fraction);
+    if (!answered.empty()) out["latency_us"][NameOf(fraction)] = Percentile(answered, fraction);
   fmt::print("{}\n", out.dump());
 }
 
@@ -68,6 +84,9 @@ int RunLoadVerb(Options& options) {
     return Report(InvalidArgument("--seconds: found {}, expected more than 0, up to one day",
                                   options.seconds));
   options.load.duration = std::chrono::milliseconds(static_cast<int64_t>(options.seconds * 1000));
+  if (!(options.target_ms >= 0 && options.target_ms <= 1e6))
+    return Report(InvalidArgument("--target-ms: found {}, expected 0 to 1e6", options.target_ms));
+  options.load.target = std::chrono::microseconds(std::llround(options.target_ms * 1000));
   const auto rows = ReadSamples(options.samples);
   if (!rows.ok()) return Report(rows.status());
   const auto report = RunLoad(options.load, *rows);
@@ -75,7 +94,9 @@ int RunLoadVerb(Options& options) {
   if (report->latencies_us.empty())
     return Report(InvalidArgument("nothing was sent: raise --rate or --seconds"));
   options.json ? PrintJson(*report) : PrintText(options, *report);
-  if (report->failed == 0) return 0;
+  // At a rate, refusing is what a server does with more than it can answer.
+  const bool refusals_only = options.load.rate > 0 && report->failed == report->refused;
+  if (report->failed == 0 || refusals_only) return 0;
   fmt::print(stderr, "minim: {} requests failed, the first: {}\n", report->failed,
              report->first_failure);
   return kExitFailed;
@@ -100,8 +121,13 @@ void AddLoadCommand(CLI::App& app, int& exit_code) {
   verb->add_option("--samples", o->samples,
                    "One request a sample (.npy, IDX, CSV); without: random inputs");
   verb->add_option("--rate", load.rate,
-                   "Requests a second, evenly spaced, however long answers take; without: each "
-                   "connection waits for its answer");
+                   "Requests a second, however long answers take; without: each connection waits "
+                   "for its answer");
+  verb->add_option(
+      "--arrivals", load.arrivals,
+      "With --rate: poisson, burst (three times the rate for a quarter of the time) or "
+      "diurnal (three waves of 80 %); default: evenly spaced");
+  verb->add_option("--target-ms", o->target_ms, "Count the answers that come within it");
   verb->add_option("--concurrency", load.concurrency, "Connections; default 1, or 256 with --rate");
   verb->add_option("--seconds", o->seconds, "How long")->capture_default_str();
   verb->add_option("--requests", load.requests, "How many, instead of --seconds");

@@ -2,23 +2,20 @@
 
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/connect.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
-#include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>  // Boost 1.74 uses std::exchange without including it
 
+#include "apps/arrivals.h"
+#include "apps/http_line.h"
 #include "core/dtype.h"
 #include "core/philox.h"
 #include "core/stats.h"
-#include "serve/http/message.h"
 #include "serve/protocol/datatypes.h"
 
 namespace minim {
@@ -31,135 +28,8 @@ using nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kRandomRows = 64;
-
-struct Endpoint {
-  std::string host;
-  std::string port = "80";
-};
-
-Result<Endpoint> ParseUrl(std::string_view url) {
-  constexpr std::string_view kScheme = "http://";
-  if (!url.starts_with(kScheme)) return InvalidArgument("url '{}': expected http://HOST:PORT", url);
-  std::string_view rest = url.substr(kScheme.size());
-  rest = rest.substr(0, rest.find('/'));
-  Endpoint endpoint;
-  const size_t colon = rest.rfind(':');
-  endpoint.host = std::string(rest.substr(0, colon));
-  if (colon != std::string_view::npos) endpoint.port = std::string(rest.substr(colon + 1));
-  if (endpoint.host.starts_with('[') && endpoint.host.ends_with(']'))
-    endpoint.host = endpoint.host.substr(1, endpoint.host.size() - 2);
-  if (endpoint.host.empty() || endpoint.port.empty())
-    return InvalidArgument("url '{}': expected http://HOST:PORT", url);
-  return endpoint;
-}
-
-struct Answer {
-  int status = 0;
-  size_t json_size = 0;  // the whole body without binary tensors
-  std::string body;
-};
-
-auto WithError(error_code& error) { return asio::redirect_error(asio::use_awaitable, error); }
-
-uint64_t NumberField(std::string_view head, std::string_view name, uint64_t fallback) {
-  for (size_t at = head.find("\r\n"); at != std::string_view::npos; at = head.find("\r\n", at)) {
-    at += 2;
-    const std::string_view line = head.substr(at, head.find("\r\n", at) - at);
-    if (line.size() <= name.size() || line[name.size()] != ':' ||
-        !serve::EqualsIgnoringCase(line.substr(0, name.size()), name))
-      continue;
-    const std::string_view text = serve::Trim(line.substr(name.size() + 1));
-    std::from_chars(text.data(), text.data() + text.size(), fallback);
-    return fallback;
-  }
-  return fallback;
-}
-
-// One keep-alive connection. Arguments of its coroutines are the caller's named variables: g++ 12
-// destroys some temporaries of a co_await expression twice.
-class Line {
- public:
-  Line(asio::io_context& context, const tcp::resolver::results_type& where)
-      : wire_(std::make_shared<Wire>(context)), timer_(context), where_(where) {}
-
-  // False: no answer; `problem` says why. The next call connects again.
-  asio::awaitable<bool> Ask(const std::string& request, std::chrono::milliseconds timeout,
-                            Answer& answer, std::string& problem) {
-    SetTimeout(timeout);
-    error_code error;
-    co_await Exchange(request, answer, error);
-    wire_->deadline = Clock::time_point::max();
-    timer_.cancel();
-    if (!error) co_return true;
-    problem = error == asio::error::operation_aborted ? "no answer in time" : error.message();
-    error_code ignored;
-    wire_->socket.close(ignored);
-    in_.clear();
-    co_return false;
-  }
-
- private:
-  // Shared with the timer's handler, which may run after the line has gone.
-  struct Wire {
-    explicit Wire(asio::io_context& context) : socket(context) {}
-    tcp::socket socket;
-    Clock::time_point deadline = Clock::time_point::max();
-  };
-
-  void SetTimeout(std::chrono::milliseconds timeout) {
-    wire_->deadline = Clock::now() + timeout;
-    timer_.expires_at(wire_->deadline);
-    timer_.async_wait([wire = wire_](error_code) {
-      error_code ignored;
-      if (Clock::now() >= wire->deadline) wire->socket.close(ignored);
-    });
-  }
-
-  asio::awaitable<void> Exchange(const std::string& request, Answer& answer, error_code& error) {
-    tcp::socket& socket = wire_->socket;
-    if (!socket.is_open()) {
-      co_await asio::async_connect(socket, where_, WithError(error));
-      if (error) co_return;
-      error_code ignored;
-      socket.set_option(tcp::no_delay(true), ignored);
-    }
-    co_await asio::async_write(socket, asio::buffer(request), WithError(error));
-    if (!error) co_await Read(answer, error);
-  }
-
-  asio::awaitable<void> More(error_code& error) {
-    const size_t before = in_.size();
-    in_.resize(before + (16 << 10));
-    const size_t count = co_await wire_->socket.async_read_some(
-        asio::buffer(in_.data() + before, in_.size() - before), WithError(error));
-    in_.resize(before + count);
-  }
-
-  asio::awaitable<void> Read(Answer& answer, error_code& error) {
-    size_t head_size = std::string::npos;
-    while ((head_size = in_.find("\r\n\r\n")) == std::string::npos) {
-      co_await More(error);
-      if (error) co_return;
-    }
-    const std::string head = in_.substr(0, head_size + 2);
-    std::from_chars(head.data() + std::min<size_t>(9, head.size()), head.data() + head.size(),
-                    answer.status);
-    const uint64_t length = NumberField(head, "Content-Length", 0);
-    while (in_.size() < head_size + 4 + length) {
-      co_await More(error);
-      if (error) co_return;
-    }
-    answer.body.assign(in_, head_size + 4, length);
-    answer.json_size =
-        std::min<uint64_t>(length, NumberField(head, "Inference-Header-Content-Length", length));
-    in_.erase(0, head_size + 4 + length);
-  }
-
-  const std::shared_ptr<Wire> wire_;
-  asio::steady_timer timer_;
-  const tcp::resolver::results_type& where_;
-  std::string in_;
-};
+constexpr double kDefaultScaleSeconds = 0.05;
+constexpr int64_t kMostArrivals = 100'000'000;  // their times are held in memory
 
 std::string EncodeName(std::string_view name) {
   std::string encoded;
@@ -245,20 +115,21 @@ class Load {
 
  private:
   Status Prepare();
-  asio::awaitable<void> Describe(Line& line, Status& status);
+  asio::awaitable<void> Describe(HttpLine& line, Status& status);
   asio::awaitable<void> Drive();
   Status MakeWires();
-  void Note(size_t index, double us, const Answer& answer);
+  void Note(size_t index, const Answer& answer);
   void Fail(std::string problem);
   // When the request is to leave.
-  Clock::time_point DueAt(int64_t index) const {
-    return start_ + std::chrono::round<Clock::duration>(
-                        std::chrono::duration<double>(static_cast<double>(index) / options_.rate));
+  Clock::time_point DueAt(size_t index) const {
+    return start_ +
+           std::chrono::round<Clock::duration>(std::chrono::duration<double>(arrivals_[index]));
   }
   bool More() const {
-    if (options_.requests > 0) return next_ < options_.requests;
-    return (options_.rate > 0 ? DueAt(next_) : Clock::now()) < end_;
+    if (options_.rate > 0) return next_ < static_cast<int64_t>(arrivals_.size());
+    return options_.requests > 0 ? next_ < options_.requests : Clock::now() < end_;
   }
+  Arrivals MakeArrivals() const;
   void Summarize(double seconds);
 
   LoadOptions options_;
@@ -268,6 +139,7 @@ class Load {
   tcp::resolver::results_type where_;
   std::vector<std::string> wires_;
   json inputs_;
+  Arrivals arrivals_;  // with a rate
   Clock::time_point start_, end_;
   int64_t next_ = 0;
   double batch_rows_ = 0;
@@ -278,10 +150,10 @@ void Load::Fail(std::string problem) {
   if (report_.failed++ == 0) report_.first_failure = std::move(problem);
 }
 
-void Load::Note(size_t index, double us, const Answer& answer) {
-  report_.latencies_us[index] = us;
+void Load::Note(size_t index, const Answer& answer) {
   const std::string_view body = answer.body;
   const json head = json::parse(body.substr(0, answer.json_size), nullptr, false);
+  report_.refused += answer.status == 429 || answer.status == 503;
   if (answer.status != 200 || !head.is_object())
     return Fail(fmt::format("HTTP {}: {}", answer.status, body.substr(0, 300)));
   try {
@@ -291,40 +163,43 @@ void Load::Note(size_t index, double us, const Answer& answer) {
     batch_rows_ += parameters.at("batch_size").get<double>();
     if (report_.tier.empty()) report_.tier = parameters.at("tier").get<std::string>();
   } catch (const json::exception& error) {
+    report_.statuses[index] = 0;
     Fail(fmt::format("an answer that is no infer answer: {}", error.what()));
   }
 }
 
 asio::awaitable<void> Load::Drive() {
-  Line line(context_, where_);
+  HttpLine line(context_, where_);
   asio::steady_timer pace(context_);
   while (More()) {
     const size_t index = static_cast<size_t>(next_++);
     report_.latencies_us.resize(std::max(report_.latencies_us.size(), index + 1));
-    report_.answers.resize(std::max(report_.answers.size(), index + 1), -1);
+    report_.answers.resize(report_.latencies_us.size(), -1);
+    report_.statuses.resize(report_.latencies_us.size());
     Answer answer;
     std::string problem;
     const std::string& wire = wires_[index % wires_.size()];
     auto start = Clock::now();
     if (options_.rate > 0) {
-      start = DueAt(static_cast<int64_t>(index));
+      start = DueAt(index);
       error_code ignored;
       pace.expires_at(start);
       if (start > Clock::now()) co_await pace.async_wait(WithError(ignored));
     }
     const bool answered = co_await line.Ask(wire, options_.request_timeout, answer, problem);
-    const double us = std::chrono::duration<double, std::micro>(Clock::now() - start).count();
-    if (answered) {
-      Note(index, us, answer);
-    } else {
-      report_.latencies_us[index] = us;
+    report_.latencies_us[index] =
+        std::chrono::duration<double, std::micro>(Clock::now() - start).count();
+    if (!answered) {
       Fail(problem);
+      continue;
     }
+    report_.statuses[index] = answer.status;
+    Note(index, answer);
   }
 }
 
 // Asks the model for its input's name, unless it was given; finds out whether anyone is there.
-asio::awaitable<void> Load::Describe(Line& line, Status& status) {
+asio::awaitable<void> Load::Describe(HttpLine& line, Status& status) {
   const std::string wire = fmt::format("GET /v2/models/{} HTTP/1.1\r\nHost: {}\r\n\r\n",
                                        EncodeName(options_.model), endpoint_.host);
   Answer answer;
@@ -354,7 +229,7 @@ Status Load::Prepare() {
   tcp::resolver resolver(context_);
   where_ = resolver.resolve(endpoint_.host, endpoint_.port, error);
   if (error) return Unavailable("{}: {}", options_.url, error.message());
-  Line line(context_, where_);
+  HttpLine line(context_, where_);
   Status status;
   asio::co_spawn(context_, Describe(line, status), asio::detached);
   context_.run();
@@ -385,14 +260,37 @@ void Load::Summarize(double seconds) {
   const double good = count - static_cast<double>(report_.failed);
   report_.requests_per_second = seconds > 0 ? good / seconds : 0;
   report_.mean_batch_rows = good > 0 ? batch_rows_ / good : 0;
-  if (report_.latencies_us.empty()) return;
-  report_.p50_us = Percentile(report_.latencies_us, 0.50);
-  report_.p90_us = Percentile(report_.latencies_us, 0.90);
-  report_.p99_us = Percentile(report_.latencies_us, 0.99);
+  const std::vector<double> answered = report_.answered_us();
+  if (answered.empty()) return;
+  const auto target = static_cast<double>(options_.target.count());
+  if (target > 0)
+    report_.in_time = std::ranges::count_if(answered, [&](double us) { return us <= target; });
+  report_.p50_us = Percentile(answered, 0.50);
+  report_.p90_us = Percentile(answered, 0.90);
+  report_.p99_us = Percentile(answered, 0.99);
+}
+
+// When each request is due, in seconds from the start.
+Arrivals Load::MakeArrivals() const {
+  const double seconds = std::chrono::duration<double>(options_.duration).count();
+  const int64_t count = options_.requests > 0
+                            ? options_.requests
+                            : static_cast<int64_t>(std::ceil(seconds * options_.rate));
+  for (const ArrivalKind& kind : ArrivalKinds()) {
+    if (kind.name != options_.arrivals) continue;
+    const double scale = std::chrono::duration<double>(options_.target).count();
+    return kind.make({.per_second = options_.rate,
+                      .count = count,
+                      .scale_seconds = scale > 0 ? scale : kDefaultScaleSeconds});
+  }
+  Arrivals even(static_cast<size_t>(count));
+  for (size_t i = 0; i < even.size(); ++i) even[i] = static_cast<double>(i) / options_.rate;
+  return even;
 }
 
 Result<LoadReport> Load::Run() {
   MINIM_TRY(Prepare());
+  if (options_.rate > 0) arrivals_ = MakeArrivals();
   start_ = Clock::now();
   end_ = start_ + options_.duration;
   for (int i = 0; i < options_.concurrency; ++i) asio::co_spawn(context_, Drive(), asio::detached);
@@ -401,43 +299,42 @@ Result<LoadReport> Load::Run() {
   return std::move(report_);
 }
 
-}  // namespace
-
-Result<LoadReport> RunLoad(const LoadOptions& options, std::span<const Tensor> rows) {
+// Options that contradict themselves.
+Status Check(const LoadOptions& options) {
   if (!(options.rate >= 0 && options.rate <= 1e7))
     return InvalidArgument("load: rate {}, expected 0 to 1e7 requests a second", options.rate);
   if (options.concurrency < 1 || options.concurrency > 10000)
     return InvalidArgument("load: concurrency {}, expected 1 to 10000", options.concurrency);
   if (options.requests <= 0 && options.duration.count() <= 0)
     return InvalidArgument("load: give a number of requests or a duration");
-  MINIM_TRY(const Endpoint endpoint, ParseUrl(options.url));
-  return Load(options, endpoint, rows).Run();
+  const double seconds = std::chrono::duration<double>(options.duration).count();
+  if (options.rate > 0 && std::max(static_cast<double>(options.requests), options.rate * seconds) >
+                              static_cast<double>(kMostArrivals))
+    return InvalidArgument("load: more than {} requests at a rate; make it shorter", kMostArrivals);
+  if (options.arrivals.empty()) return {};
+  if (options.rate == 0)
+    return InvalidArgument("load: arrivals '{}' need a rate", options.arrivals);
+  std::string names;
+  for (const ArrivalKind& kind : ArrivalKinds()) {
+    if (kind.name == options.arrivals) return {};
+    names += fmt::format(" {}", kind.name);
+  }
+  return InvalidArgument("load: arrivals '{}', expected one of:{}", options.arrivals, names);
 }
 
-Result<std::string> Fetch(const std::string& url, const std::string& target) {
-  MINIM_TRY(const Endpoint endpoint, ParseUrl(url));
-  asio::io_context context{1};
-  error_code error;
-  tcp::resolver resolver(context);
-  const auto where = resolver.resolve(endpoint.host, endpoint.port, error);
-  if (error) return Unavailable("{}: {}", url, error.message());
-  Line line(context, where);
-  const std::string request =
-      fmt::format("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", target, endpoint.host);
-  Answer answer;
-  std::string problem;
-  bool answered = false;
-  asio::co_spawn(
-      context,
-      [&]() -> asio::awaitable<void> {
-        answered = co_await line.Ask(request, std::chrono::seconds(10), answer, problem);
-      },
-      asio::detached);
-  context.run();
-  if (!answered) return Unavailable("{}: {}; is 'minim serve' running there?", url, problem);
-  if (answer.status != 200)
-    return NotFound("{}{}: HTTP {}: {}", url, target, answer.status, answer.body.substr(0, 300));
-  return std::move(answer.body);
+}  // namespace
+
+std::vector<double> LoadReport::answered_us() const {
+  std::vector<double> answered;
+  for (size_t i = 0; i < latencies_us.size(); ++i)
+    if (statuses[i] == 200) answered.push_back(latencies_us[i]);
+  return answered;
+}
+
+Result<LoadReport> RunLoad(const LoadOptions& options, std::span<const Tensor> rows) {
+  MINIM_TRY(Check(options));
+  MINIM_TRY(const Endpoint endpoint, ParseUrl(options.url));
+  return Load(options, endpoint, rows).Run();
 }
 
 }  // namespace minim

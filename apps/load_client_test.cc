@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "apps/http_line.h"
 #include "serve/server.h"
 #include "serve/testing/fake_model.h"
 
@@ -92,6 +93,26 @@ TEST_F(LoadClientTest, AtARateLatencyCountsFromWhenItWasDue) {
   EXPECT_GE(report->seconds, 0.029);
 }
 
+TEST_F(LoadClientTest, ArrivesAsAskedAndCountsWhatIsInTime) {
+  load_.duration = std::chrono::milliseconds(200);
+  load_.rate = 500;
+  load_.concurrency = 64;
+  for (const char* kind : {"poisson", "burst", "diurnal"}) {
+    load_.arrivals = kind;
+    load_.target = std::chrono::seconds(20);
+    const auto report = RunLoad(load_, {});
+    ASSERT_TRUE(report.ok()) << report.status().message();
+    EXPECT_EQ(report->statuses, std::vector<int>(100, 200)) << kind;
+    EXPECT_EQ(report->in_time, 100) << kind;
+    load_.target = std::chrono::microseconds(1);
+    EXPECT_EQ(RunLoad(load_, {})->in_time, 0) << kind;
+  }
+  load_.arrivals = "sometimes";
+  const auto wrong = RunLoad(load_, {});
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_NE(wrong.status().message().find("poisson burst diurnal"), std::string::npos);
+}
+
 TEST_F(LoadClientTest, FetchesAndSaysWhatCameInstead) {
   EXPECT_NE(Fetch(load_.url, "/v2")->find("minim"), std::string::npos);
   EXPECT_EQ(Fetch(load_.url, "/absent").status().code(), StatusCode::kNotFound);
@@ -105,6 +126,9 @@ TEST_F(LoadClientTest, FailuresAreCountedAndExplained) {
   const auto report = RunLoad(load_, rows);
   ASSERT_TRUE(report.ok());
   EXPECT_EQ(report->failed, 2);
+  EXPECT_EQ(report->refused, 0);
+  EXPECT_EQ(report->statuses, (std::vector<int>{200, 400, 200, 400}));
+  EXPECT_EQ(report->answered_us().size(), 2u);
   EXPECT_NE(report->first_failure.find("shape"), std::string::npos) << report->first_failure;
   EXPECT_EQ(report->answers, (std::vector<int64_t>{1, -1, 1, -1}));
 }

@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "apps/cli.h"
-#include "apps/load_client.h"
+#include "apps/http_line.h"
 
 namespace minim {
 namespace {

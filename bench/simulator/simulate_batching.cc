@@ -8,7 +8,7 @@
 #include <numeric>
 
 #include "apps/svg.h"
-#include "bench/simulator/arrivals.h"
+#include "apps/arrivals.h"
 #include "bench/simulator/oracle.h"
 #include "bench/simulator/simulator.h"
 

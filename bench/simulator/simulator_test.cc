@@ -6,7 +6,7 @@
 #include <cmath>
 #include <random>
 
-#include "bench/simulator/arrivals.h"
+#include "apps/arrivals.h"
 #include "bench/simulator/oracle.h"
 
 namespace minim {

@@ -1,4 +1,4 @@
-#include "bench/simulator/arrivals.h"
+#include "apps/arrivals.h"
 
 #include <cmath>
 #include <functional>
