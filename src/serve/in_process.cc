@@ -1,5 +1,5 @@
 // minim::Server: the internal server, asked from within the process.
-#include <atomic>
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <nlohmann/json.hpp>

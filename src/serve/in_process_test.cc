@@ -13,6 +13,7 @@ namespace {
 
 using serve::BodyOf;
 using serve::RawClient;
+using serve::StatusOf;
 using std::chrono::milliseconds;
 using testing::HasSubstr;
 
@@ -183,6 +184,25 @@ TEST_F(InProcessTest, OptionsAreChecked) {
   options_.cache = "";
   options_.path += "/absent";
   EXPECT_THAT(refusal(), HasSubstr("absent"));
+}
+
+TEST_F(InProcessTest, PortsAreOpenIfTheyAreWanted) {
+  Start();
+  EXPECT_EQ(server_->http_port(), 0);
+  EXPECT_EQ(server_->grpc_port(), 0);
+  options_.http_port = 0;
+#ifndef __SANITIZE_THREAD__  // it does not see gRPC's locks
+  options_.grpc_port = 0;
+#endif
+  Start();
+  EXPECT_EQ(server_->grpc_port() != 0, options_.grpc_port.has_value());
+  RawClient client(server_->http_port());
+  client.Send("GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_EQ(StatusOf(client.ReadResponse()), 200);
+  options_.http_port = server_->http_port();
+  const auto second = Server::Start(options_);
+  EXPECT_EQ(second.status().code(), StatusCode::kUnavailable);
+  EXPECT_THAT(second.status().message(), HasSubstr(std::to_string(*options_.http_port)));
 }
 
 TEST_F(InProcessTest, SettingsChangeWhileItRuns) {
