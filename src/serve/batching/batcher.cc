@@ -53,6 +53,7 @@ class Batcher::Impl : public std::enable_shared_from_this<Batcher::Impl> {
         thread.join();
       }
     }
+    threads_.clear();
   }
 
   Status Submit(BatchJob job);
@@ -204,6 +205,7 @@ Batcher::~Batcher() { impl_->Stop(); }
 
 Status Batcher::Warm() { return impl_->Warm(); }
 Status Batcher::Submit(BatchJob job) { return impl_->Submit(std::move(job)); }
+void Batcher::Stop() { impl_->Stop(); }
 Status Batcher::Configure(const BatchSettings& settings) { return impl_->Configure(settings); }
 BatchSettings Batcher::settings() const { return impl_->settings(); }
 void Batcher::Sent(Duration after) { impl_->Sent(after); }
