@@ -52,4 +52,7 @@ void AddDoctorCommand(CLI::App& app, int& exit_code);
 void AddLoadCommand(CLI::App& app, int& exit_code);
 void AddWatchCommands(CLI::App& app, int& exit_code);  // stats, top
 
+/// Prints what a running server holds in memory, and what to do about it.
+Status ExplainServer(const std::string& url);
+
 }  // namespace minim

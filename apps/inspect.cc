@@ -44,6 +44,7 @@ struct ExplainOptions {
 };
 
 Status Explain(const ExplainOptions& options) {
+  if (options.model.model.starts_with("http://")) return ExplainServer(options.model.model);
   MINIM_TRY(const std::shared_ptr<Session> session, LoadModel(options.model));
   MINIM_TRY(const std::vector<Dims> dims, InputDims(*session, options.shapes, options.batch));
   MINIM_TRY(session->Warm(dims));
@@ -66,11 +67,15 @@ void AddInspectCommand(CLI::App& app, int& exit_code) {
 
 void AddExplainCommand(CLI::App& app, int& exit_code) {
   auto o = std::make_shared<ExplainOptions>();
-  CLI::App* verb = AddVerb(app, "explain", "Show passes, chosen kernels with reasons, and memory",
-                           "minim explain model.onnx --batch 8", exit_code, [o] {
-                             const Status status = Explain(*o);
-                             return status.ok() ? 0 : Report(status);
-                           });
+  CLI::App* verb = AddVerb(
+      app, "explain",
+      "Show passes, chosen kernels with reasons, and memory; of a running server, its memory",
+      "minim explain model.onnx --batch 8\n"
+      "  minim explain http://127.0.0.1:8000",
+      exit_code, [o] {
+        const Status status = Explain(*o);
+        return status.ok() ? 0 : Report(status);
+      });
   AddModelOptions(*verb, o->model);
   verb->add_option("--batch", o->batch, "Size of a symbolic leading dim")->capture_default_str();
   verb->add_option("--shape", o->shapes, "NAME=1x3x224x224");

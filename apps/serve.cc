@@ -27,6 +27,9 @@ struct Flags {
   double timeout_seconds = 60;
   double poll_seconds = 5;
   double slow_ms = -1;
+  double cleanup_seconds = 30;
+  double load_wait_seconds = 10;
+  std::string memory_budget;
   std::string control = "none";
   std::string cache_bytes;
   std::string max_body = "64MiB";
@@ -54,7 +57,7 @@ void Announce(const ServerOptions& options, const serve::Server& server) {
     if (model.ready) {
       fmt::print("model {} version {} ready\n", model.name, model.version);
     } else {
-      fmt::print(stderr, "minim: model {} not served: {}\n", model.name, model.reason);
+      fmt::print(stderr, "minim: model {} not loaded: {}\n", model.name, model.reason);
     }
   }
   if (server.grpc_port() != 0)
@@ -95,6 +98,19 @@ Result<ServerOptions> ToOptions(const Flags& flags) {
   if (flags.control == "explicit") options.control = serve::ModelControl::kExplicit;
   if (flags.control != "explicit" && !options.load_models.empty())
     return InvalidArgument("--load-model needs --model-control explicit");
+  MINIM_TRY(options.memory.clean_up, ToDuration(flags.cleanup_seconds, 1, "--cleanup-seconds"));
+  MINIM_TRY(options.memory.load_wait,
+            ToDuration(flags.load_wait_seconds, 1, "--load-wait-seconds"));
+  if (!flags.memory_budget.empty()) {
+    MINIM_TRY(options.memory.budget, serve::ParseByteCount(flags.memory_budget));
+    if (options.memory.budget == 0)
+      return InvalidArgument("--memory-budget: found 0, expected more; leave it out for none");
+    if (options.control != serve::ModelControl::kNone)
+      return InvalidArgument(
+          "--memory-budget: found --model-control {}, expected none: the budget decides what is "
+          "loaded",
+          flags.control);
+  }
   options.log = [](const std::string& line) { fmt::print(stderr, "minim: {}\n", line); };
   options.drain_limit = milliseconds(drain);
   options.grace = milliseconds(grace);
@@ -179,6 +195,24 @@ void AddServerFlags(CLI::App& verb, Flags& flags) {
   verb.add_flag("--bf16", server.offer_bf16, "Also offer the tier bf16, made from model.onnx");
 }
 
+void AddMemoryFlags(CLI::App& verb, Flags& flags) {
+  serve::KeeperOptions& memory = flags.server.memory;
+  verb.add_option("--memory-budget", flags.memory_budget,
+                  "Bytes for models, like 2GiB: the most used are loaded, others by their first "
+                  "request, in place of the least valuable");
+  verb.add_option("--memory-threshold", memory.threshold,
+                  "Share of the budget above which clean-up trims contexts and idle models")
+      ->capture_default_str();
+  verb.add_option("--cleanup-seconds", flags.cleanup_seconds,
+                  "How often to clean up, load ahead and save the history")
+      ->capture_default_str();
+  verb.add_option("--load-wait-seconds", flags.load_wait_seconds,
+                  "Longest wait of a request for its model to be loaded")
+      ->capture_default_str();
+  verb.add_option("--history", memory.history,
+                  "JSON file that keeps how often models are used, over restarts");
+}
+
 }  // namespace
 
 int RunServe(const ServerOptions& options) {
@@ -212,6 +246,7 @@ void AddServeCommand(CLI::App& app, int& exit_code) {
               });
   AddServerFlags(*verb, *flags);
   AddPolicyFlags(*verb, *flags);
+  AddMemoryFlags(*verb, *flags);
 }
 
 }  // namespace minim

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "apps/http_line.h"
 #include "apps/load_client.h"
 #include "apps/testing/child.h"
 #include "graph/text.h"
@@ -83,6 +84,77 @@ TEST_F(ServeCommandTest, IsDrivenAndWatchedFromOutside) {
   }
 }
 
+// y = x · w, with weights to hold.
+Graph SomeWeights() {
+  Graph graph = ParseText(R"(graph "g"(x: f32[N,64], w: f32[64,64]) -> (y) {
+                               y: f32[N,64] = MatMul(x, w) })")
+                    .value();
+  graph.constants[graph.inputs[1]] = Tensor(DType::f32, {64, 64});
+  graph.inputs.pop_back();
+  return graph;
+}
+
+// The address it listens on.
+std::string UrlOf(Child& server) {
+  const std::string line = server.LineWith("listening on ");
+  const size_t at = line.find("http://");
+  return at == std::string::npos ? "" : line.substr(at, line.find(' ', at) - at);
+}
+
+nlohmann::json Ask(const std::string& url, const std::string& target) {
+  const auto answer = Fetch(url, target);
+  return answer.ok() ? nlohmann::json::parse(*answer, nullptr, false) : nlohmann::json();
+}
+
+TEST_F(ServeCommandTest, AMemoryBudgetHoldsTheModelsThatAreUsed) {
+  for (const char* name : {"a", "b", "c", "d"}) {
+    const Path folder = root_ / "models" / name / "1";
+    std::filesystem::create_directories(folder);
+    ASSERT_TRUE(ExportOnnx(SomeWeights(), folder / "model.onnx").ok());
+  }
+  std::vector<std::string> serve = {"serve", (root_ / "models").string(), "--port", "0"};
+  uint64_t one = 0;
+  {
+    Child server(serve);
+    const auto memory = Ask(UrlOf(server), "/v2/memory");
+    ASSERT_TRUE(memory.is_object());
+    one = memory["models"][0]["bytes"];
+    ASSERT_GT(one, 0u);
+    EXPECT_EQ(memory["model_bytes"], 4 * one);
+  }
+  serve.insert(serve.end(), {"--memory-budget", std::to_string(2 * one + one / 2), "--history",
+                             (root_ / "history.json").string()});
+  for (const bool again : {false, true}) {
+    Child server(serve);
+    const std::string url = UrlOf(server);
+    const auto before = Ask(url, "/v2/memory");
+    EXPECT_EQ(before["models"][0]["state"], again ? "available" : "loaded");
+    EXPECT_EQ(before["models"][3]["state"], again ? "loaded" : "available");
+    for (const char* model : {"d", "c", "d"}) {
+      const LoadOptions load{.url = url, .model = model, .concurrency = 2, .requests = 10};
+      const std::vector<Tensor> rows = {Tensor(DType::f32, {1, 64})};
+      const auto report = RunLoad(load, rows);
+      ASSERT_TRUE(report.ok()) << report.status().message();
+      EXPECT_EQ(report->failed, 0) << report->first_failure;
+    }
+    const auto memory = Ask(url, "/v2/memory");
+    EXPECT_LE(memory["model_bytes"], memory["budget_bytes"]);
+    EXPECT_EQ(memory["models"][3]["state"], "loaded");
+    if (again) {
+      EXPECT_EQ(memory["models"][3]["misses"], 0);
+    }
+    const auto stats = Ask(url, "/v2/models/d/stats");
+    EXPECT_EQ(stats["model_stats"][0]["minim"][0]["cold_runs"], 0);
+    Child explain({"explain", url});
+    const std::string text = explain.Rest();
+    EXPECT_NE(text.find("available"), std::string::npos) << text;
+    EXPECT_NE(text.find(", cache "), std::string::npos) << text;
+    EXPECT_EQ(explain.ExitCode(), 0);
+    server.Signal(SIGTERM);
+    EXPECT_EQ(server.ExitCode(), 0);
+  }
+}
+
 TEST_F(ServeCommandTest, MistakesGetOneLineAndExitCodeTwo) {
   const std::string repo = root_.string();
   const std::vector<std::vector<std::string>> wrong = {
@@ -97,6 +169,12 @@ TEST_F(ServeCommandTest, MistakesGetOneLineAndExitCodeTwo) {
       {"serve", repo, "--address", "nowhere"},
       {"serve", repo, "--min-batch", "99"},
       {"serve", repo, "--window-ms", "-1"},
+      {"serve", repo, "--memory-budget", "lots"},
+      {"serve", repo, "--memory-budget", "0"},
+      {"serve", repo, "--memory-budget", "1GiB", "--model-control", "poll"},
+      {"serve", repo, "--memory-threshold", "0"},
+      {"serve", repo, "--cleanup-seconds", "0"},
+      {"serve", repo, "--history", "/absent/history.json"},
   };
   for (const auto& arguments : wrong) {
     Child child(arguments);

@@ -1,4 +1,4 @@
-// minim stats and minim top: what a running server has done, once or live.
+// minim stats and minim top: what a running server has done, once or live; what it holds in memory.
 #include <unistd.h>
 
 #include <chrono>
@@ -7,6 +7,7 @@
 
 #include "apps/cli.h"
 #include "apps/http_line.h"
+#include "serve/preload/memory_report.h"
 
 namespace minim {
 namespace {
@@ -104,7 +105,48 @@ int Top(const Options& options) {
   return 0;
 }
 
+std::string MemoryRow(const json& model) {
+  std::string tiers;
+  for (const json& tier : model.value("tiers", json::array()))
+    tiers += fmt::format("{}{}/{}", tiers.empty() ? "" : " ", tier.value("version", ""),
+                         tier.value("tier", ""));
+  return fmt::format("{:<28.28} {:<10} {:>10} {:>12.1f} {:>8.0f} {:>8.0f} {:>9.0f} {:>6} {}\n",
+                     model.value("name", ""), model.value("state", ""),
+                     serve::ShowBytes(model.value("bytes", uint64_t{0})),
+                     Number(model, "requests_an_hour"), Number(model, "hits"),
+                     Number(model, "misses"), Number(model, "evictions"),
+                     model.value("pinned", false) ? "pinned" : "", tiers);
+}
+
+// Errors: kDataLoss where a number or a name is something else.
+Result<std::string> MemoryText(const json& memory) try {
+  std::string text =
+      fmt::format("{:<28} {:<10} {:>10} {:>12} {:>8} {:>8} {:>9} {:>6} {}\n", "model", "state",
+                  "memory", "expected/h", "hits", "misses", "evictions", "", "version/tier");
+  for (const json& model : memory.at("models")) text += MemoryRow(model);
+  const auto bytes = [&](const char* key) {
+    return serve::ShowBytes(memory.at(key).get<uint64_t>());
+  };
+  text += fmt::format("models {} of {}, cache {}, requests {}\n", bytes("model_bytes"),
+                      memory.at("budget_bytes").is_null() ? "no budget" : bytes("budget_bytes"),
+                      bytes("cache_bytes"), bytes("request_bytes"));
+  for (const json& advice : memory.at("recommendations"))
+    text += fmt::format("advice: {}\n", advice.get<std::string>());
+  return text;
+} catch (const json::exception& error) {
+  return DataLoss("an account of memory that is none: {}", error.what());
+}
+
 }  // namespace
+
+Status ExplainServer(const std::string& url) {
+  MINIM_TRY(const std::string answer, Fetch(url, "/v2/memory"));
+  const json memory = json::parse(answer, nullptr, false);
+  if (!memory.is_object()) return DataLoss("{}: answered, but not with its memory", url);
+  MINIM_TRY(const std::string text, MemoryText(memory));
+  fmt::print("{}", text);
+  return {};
+}
 
 void AddWatchCommands(CLI::App& app, int& exit_code) {
   auto o = std::make_shared<Options>();

@@ -67,6 +67,11 @@ struct ServerOptions {
   ModelLoading loading = ModelLoading::kAll;
   /// kByRequest: loaded at start-up; "*": all there are.
   std::vector<std::string> load_models = {};
+  /// Bytes for models; 0: none. With one (and kAll) the models that are used are loaded, others by
+  /// their first request, in place of the least valuable.
+  uint64_t memory_budget = 0;
+  /// Where the history of use is kept; empty: nowhere.
+  std::string usage_history = {};
   /// How long Drain waits.
   std::chrono::milliseconds drain_limit{30000};
   /// Loads, demotions, rollouts: one line each, from any thread.

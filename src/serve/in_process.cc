@@ -40,6 +40,8 @@ Result<serve::ServerOptions> ToInternal(const ServerOptions& options) {
   if (options.loading == ModelLoading::kByRequest)
     internal.control = serve::ModelControl::kExplicit;
   internal.load_models = options.load_models;
+  internal.memory.budget = options.memory_budget;
+  internal.memory.history = options.usage_history;
   if (options.log) internal.log = options.log;
   internal.cache = options.cache;
   internal.drain_limit = options.drain_limit;

@@ -27,6 +27,9 @@ class Model {
   virtual Result<std::vector<Tensor>> Run(std::span<const ConstView> inputs) const = 0;
   /// Makes the first Run with these dims as fast as later ones.
   virtual Status Warm(std::span<const Dims> input_dims) const = 0;
+  virtual SessionMemory memory() const = 0;
+  /// Gives back what no Run uses now; the next runs take it anew.
+  virtual void Trim() const = 0;
 };
 
 /// One way to run one version of a model: a file, and the tier's name ("fp32", "int8").

@@ -20,6 +20,11 @@ namespace {
 
 Status CheckOptions(const ServerOptions& options) {
   MINIM_TRY(CheckServingConfig(options.serving));
+  MINIM_TRY(CheckKeeperOptions(options.memory));
+  if (options.memory.budget > 0 && options.control != ModelControl::kNone)
+    return InvalidArgument(
+        "a memory budget decides what is loaded: it needs model control 'none', not 'poll' or "
+        "'explicit'");
   if (options.http && (options.http->threads < 1 || options.http->threads > 256))
     return InvalidArgument("threads: found {}, expected 1 to 256", options.http->threads);
   return {};
@@ -38,10 +43,11 @@ class Server::Impl {
  public:
   explicit Impl(ServerOptions options) : options_(std::move(options)) {}
 
-  // The sockets go first, then what answers them. The repository goes on until no run is left that
-  // could turn to it.
+  // Nothing is loaded any more; the sockets go first, then what answers them. The repository goes
+  // on until no run is left that could turn to it.
   ~Impl() {
     poller_.reset();
+    if (keeper_) keeper_->Close();
     http_.reset();
     grpc_.reset();
     if (!repository_) return;
@@ -60,11 +66,11 @@ class Server::Impl {
                                 .defaults = options_.serving,
                                 .offer_bf16 = options_.offer_bf16,
                                 .digest_files = IsShared(options_.cache),
+                                .on_demand = options_.memory.budget > 0,
                                 .log = options_.log},
                                metrics));
     repository_ = std::move(opened);
-    const bool chosen = options_.control == ModelControl::kExplicit;
-    MINIM_TRY(repository_->LoadAll(chosen ? options_.load_models : std::vector<std::string>{"*"}));
+    MINIM_TRY(LoadModels());
     ServiceOptions service{.slow_log = {options_.slow_log, options_.log},
                            .server_version = MINIM_VERSION};
     if (!options_.cache.empty()) {
@@ -74,7 +80,7 @@ class Server::Impl {
       const HttpServer* http = listening_;
       return http != nullptr ? static_cast<double>(http->connections()) : 0;
     };
-    service_ = std::make_unique<Service>(std::move(service), repository_, metrics);
+    service_ = std::make_unique<Service>(std::move(service), repository_, keeper_, metrics);
     MINIM_TRY(StartHttp());
     MINIM_TRY(StartGrpc());
     if (options_.control == ModelControl::kPoll)
@@ -95,7 +101,9 @@ class Server::Impl {
     auto grpc = std::async(std::launch::async,
                            [this] { return !grpc_ || grpc_->Drain(options_.drain_limit); });
     const bool http = !http_ || http_->Drain(options_.drain_limit);
-    return grpc.get() && http;
+    const bool ended = grpc.get() && http;
+    keeper_->SaveHistory();
+    return ended;
   }
 
  private:
@@ -109,6 +117,18 @@ class Server::Impl {
     return {};
   }
 
+  Status LoadModels() {
+    KeeperOptions memory = options_.memory;
+    memory.log = options_.log;
+    keeper_ = std::make_shared<ModelKeeper>(std::move(memory), repository_);
+    if (options_.memory.budget == 0) {
+      const bool chosen = options_.control == ModelControl::kExplicit;
+      MINIM_TRY(
+          repository_->LoadAll(chosen ? options_.load_models : std::vector<std::string>{"*"}));
+    }
+    return keeper_->Start();
+  }
+
   Status StartGrpc() {
     if (!options_.grpc) return {};
     GrpcServerOptions grpc = *options_.grpc;
@@ -120,6 +140,7 @@ class Server::Impl {
 
   const ServerOptions options_;
   std::shared_ptr<Repository> repository_;
+  std::shared_ptr<ModelKeeper> keeper_;
   std::unique_ptr<Service> service_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<GrpcServer> grpc_;

@@ -12,6 +12,7 @@
 
 #include "serve/grpc/grpc_server.h"
 #include "serve/http/http_server.h"
+#include "serve/preload/model_keeper.h"
 #include "serve/protocol/inference.h"
 #include "serve/repository/repository.h"
 
@@ -29,6 +30,8 @@ struct ServerOptions {
   ModelControl control = ModelControl::kNone;
   /// Models to load at start-up; "*": all. With kNone and kPoll all are.
   std::vector<std::string> load_models;
+  /// A budget needs kNone: what is loaded is then the keeper's to say.
+  KeeperOptions memory;
   Duration poll_interval = std::chrono::seconds(5);
   /// Requests that took at least so long are logged with their phases.
   Duration slow_log = Duration::max();

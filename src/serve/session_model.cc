@@ -26,6 +26,8 @@ class SessionModel : public Model {
     // What works on strings is planned anew for every call.
     return has_strings_ ? Status() : session_->Warm(input_dims);
   }
+  SessionMemory memory() const override { return session_->memory(); }
+  void Trim() const override { session_->Trim(); }
 
  private:
   Result<std::vector<Tensor>> RunWithStrings(std::span<const ConstView> inputs) const;

@@ -42,11 +42,12 @@ using MixedService =
 class InferenceService final : public MixedService {
  public:
   InferenceService(const GrpcServerOptions& options, Calls& calls,
-                   std::shared_ptr<Repository> repository)
+                   std::shared_ptr<Repository> repository, std::shared_ptr<ModelKeeper> keeper)
       : version_(options.server_version),
         ready_(options.ready),
         calls_(calls),
-        repository_(std::move(repository)) {}
+        repository_(std::move(repository)),
+        keeper_(std::move(keeper)) {}
 
   Reactor* ServerLive(Context* context, const inference::ServerLiveRequest*,
                       inference::ServerLiveResponse* response) override {
@@ -70,13 +71,16 @@ class InferenceService final : public MixedService {
   }
   Reactor* ModelMetadata(Context* context, const inference::ModelMetadataRequest* request,
                          inference::ModelMetadataResponse* response) override {
-    return FinishNow(context, Metadata(*request, *response));
+    return WhenLoaded(context, request->name(),
+                      [=, this] { return Metadata(*request, *response); });
   }
   Reactor* ModelConfig(Context* context, const inference::ModelConfigRequest* request,
                        inference::ModelConfigResponse* response) override {
-    const auto version = repository_->Find(request->name(), request->version());
-    if (version.ok()) DescribeConfig(**version, *response->mutable_config());
-    return FinishNow(context, version.status());
+    return WhenLoaded(context, request->name(), [=, this]() -> Status {
+      MINIM_TRY(const auto version, repository_->Find(request->name(), request->version()));
+      DescribeConfig(*version, *response->mutable_config());
+      return {};
+    });
   }
   Reactor* ModelStatistics(Context* context, const inference::ModelStatisticsRequest* request,
                            inference::ModelStatisticsResponse* response) override {
@@ -103,6 +107,7 @@ class InferenceService final : public MixedService {
   }
 
  private:
+  Reactor* WhenLoaded(Context* context, const std::string& model, std::function<Status()> describe);
   Status Metadata(const inference::ModelMetadataRequest& request,
                   inference::ModelMetadataResponse& response) const;
   Status Statistics(const inference::ModelStatisticsRequest& request,
@@ -112,7 +117,19 @@ class InferenceService final : public MixedService {
   const std::function<bool()> ready_;
   Calls& calls_;
   const std::shared_ptr<Repository> repository_;
+  const std::shared_ptr<ModelKeeper> keeper_;
 };
+
+// Asked before the first request, of models that it may have to load.
+Reactor* InferenceService::WhenLoaded(Context* context, const std::string& model,
+                                      std::function<Status()> describe) {
+  Reactor* reactor = context->DefaultReactor();
+  keeper_->Hold(model,
+                [reactor, describe = std::move(describe)](const Result<ModelKeeper::Lease>& lease) {
+                  reactor->Finish(ToGrpc(lease.ok() ? describe() : lease.status()));
+                });
+  return reactor;
+}
 
 Status InferenceService::Metadata(const inference::ModelMetadataRequest& request,
                                   inference::ModelMetadataResponse& response) const {
@@ -207,10 +224,10 @@ void Configure(const GrpcServerOptions& options, ::grpc::ServerBuilder& builder)
 
 class GrpcServer::Impl {
  public:
-  Impl(const GrpcServerOptions& options, std::shared_ptr<Inference> inference,
+  Impl(const GrpcServerOptions& options, const std::shared_ptr<Inference>& inference,
        std::shared_ptr<Repository> repository)
-      : calls_(options, std::move(inference)),
-        service_(options, calls_, std::move(repository)),
+      : calls_(options, inference),
+        service_(options, calls_, std::move(repository), inference->keeper()),
         health_(options.ready) {}
 
   ~Impl() {
@@ -267,7 +284,7 @@ GrpcServer::~GrpcServer() = default;
 Result<std::unique_ptr<GrpcServer>> GrpcServer::Start(GrpcServerOptions options,
                                                       std::shared_ptr<Inference> inference,
                                                       std::shared_ptr<Repository> repository) {
-  auto impl = std::make_unique<Impl>(options, std::move(inference), std::move(repository));
+  auto impl = std::make_unique<Impl>(options, inference, std::move(repository));
   MINIM_TRY(impl->Start(options));
   return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(impl)));
 }

@@ -136,6 +136,36 @@ void AddGauges(const Gauges& gauges, Families& families) {
   gauge("minim_ready", "1 if the server takes requests.", gauges.ready);
 }
 
+void AddMemory(const MemoryReport& memory, Families& families) {
+  const auto bytes = [&](const char* name, const char* help, Labels labels, uint64_t value) {
+    families.Gauge(name, help, std::move(labels), static_cast<double>(value));
+  };
+  constexpr const char* kHeld = "Bytes held, by what holds them.";
+  bytes("minim_memory_bytes", kHeld, {{"holder", "models"}}, memory.model_bytes());
+  bytes("minim_memory_bytes", kHeld, {{"holder", "cache"}}, memory.cache_bytes);
+  bytes("minim_memory_bytes", kHeld, {{"holder", "requests"}}, memory.request_bytes);
+  for (const ModelMemory& model : memory.models)
+    if (model.holds_memory())
+      bytes("minim_model_memory_bytes", "Bytes held by the model: weights and contexts.",
+            {{"model", model.name}}, model.bytes);
+  if (memory.budget == 0) return;
+  bytes("minim_memory_budget_bytes", "Bytes that models may hold.", {}, memory.budget);
+  for (const ModelMemory& model : memory.models) {
+    const Labels labels = {{"model", model.name}};
+    const auto count = [&](const char* name, const char* help, Labels with, uint64_t value) {
+      families.Counter(name, help, std::move(with), static_cast<double>(value));
+    };
+    constexpr const char* kFound = "Requests, by whether their model was loaded when they came.";
+    count("minim_preload_requests_total", kFound, With(labels, "result", "hit"), model.hits);
+    count("minim_preload_requests_total", kFound, With(labels, "result", "miss"), model.misses);
+    count("minim_model_evictions_total", "Times the model was unloaded to make room.", labels,
+          model.evictions);
+    if (model.loads)
+      families.Histogram("minim_model_load_seconds", "Time of loads that a request waited for.",
+                         labels, Exposed(*model.loads));
+  }
+}
+
 }  // namespace
 
 std::string_view PhaseName(Phase phase) { return kPhaseNames[static_cast<size_t>(phase)]; }
@@ -282,6 +312,7 @@ std::string Metrics::Text(const Gauges& gauges, std::span<const VersionReadings>
   }
   for (const VersionReadings& version : versions) AddTriton(version, writer.families());
   AddGauges(gauges, writer.families());
+  AddMemory(gauges.memory, writer.families());
   return prometheus::TextSerializer().Serialize(writer.families().all());
 }
 

@@ -15,6 +15,7 @@
 #include "serve/batching/batcher.h"
 #include "serve/cache/prediction_cache.h"
 #include "serve/metrics/histogram.h"
+#include "serve/preload/memory_report.h"
 #include "serve/repository/stats.h"
 
 namespace minim::serve {
@@ -71,6 +72,7 @@ class ModelMetrics {
 /// Readings taken when the text is written.
 struct Gauges {
   CacheStats cache;
+  MemoryReport memory;
   double connections = 0;
   double ready = 0;
 };

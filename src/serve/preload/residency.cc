@@ -13,7 +13,40 @@ bool LessUseful(const ResidentModel& a, const ResidentModel& b) {
   return PerByte(a) != PerByte(b) ? PerByte(a) < PerByte(b) : a.name < b.name;
 }
 
+constexpr std::chrono::hours kIdle{1};
+constexpr double kIdleRate = 1;
+
 }  // namespace
+
+std::vector<std::string> ChooseAtStart(const std::vector<ResidentModel>& models,
+                                       const std::vector<std::string>& by_use, uint64_t budget,
+                                       size_t most) {
+  std::vector<const ResidentModel*> order;
+  for (const std::string& name : by_use) {
+    const auto known = std::find_if(models.begin(), models.end(),
+                                    [&](const ResidentModel& model) { return model.name == name; });
+    if (known != models.end() && !known->pinned) order.push_back(&*known);
+  }
+  if (order.empty()) {
+    for (const ResidentModel& model : models)
+      if (!model.pinned) order.push_back(&model);
+    most = order.size();
+  }
+  uint64_t left = budget;
+  std::vector<std::string> load;
+  const auto take = [&](const ResidentModel& model) {
+    if (model.bytes > left) return false;
+    left -= model.bytes;
+    load.push_back(model.name);
+    return true;
+  };
+  for (const ResidentModel& model : models)
+    if (model.pinned) take(model);
+  size_t taken = 0;
+  for (const ResidentModel* model : order)
+    if (taken < most) taken += take(*model);
+  return load;
+}
 
 std::vector<std::string> ChooseEvictions(std::vector<ResidentModel> loaded, uint64_t needed,
                                          uint64_t budget) {
@@ -54,6 +87,11 @@ std::vector<std::string> ChoosePreloads(const std::vector<ResidentModel>& loaded
     load.push_back(model.name);
   }
   return load;
+}
+
+std::vector<std::string> ChooseIdle(std::vector<ResidentModel> loaded, uint64_t limit) {
+  for (ResidentModel& model : loaded) model.busy |= model.idle < kIdle || model.rate >= kIdleRate;
+  return ChooseEvictions(std::move(loaded), 0, limit);
 }
 
 }  // namespace minim::serve

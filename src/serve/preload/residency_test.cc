@@ -38,6 +38,28 @@ TEST(Residency, WhatIsWantedMoreIsLoadedAhead) {
   EXPECT_THAT(ChoosePreloads({}, {{"c", 1000, 3}}, 100, 2), IsEmpty());
 }
 
+TEST(Residency, AtStartThoseThatWereAskedForMost) {
+  const std::vector<ResidentModel> models = {{"a", 10}, {"b", 10}, {"c", 30}, {"d", 10, 0, true}};
+  EXPECT_THAT(ChooseAtStart(models, {}, 100, 1), ElementsAre("d", "a", "b", "c")) << "all that fit";
+  EXPECT_THAT(ChooseAtStart(models, {}, 20, 9), ElementsAre("d", "a"));
+  EXPECT_THAT(ChooseAtStart(models, {"gone"}, 20, 9), ElementsAre("d", "a"));
+  EXPECT_THAT(ChooseAtStart(models, {"c", "gone", "d", "b"}, 100, 9), ElementsAre("d", "c", "b"));
+  EXPECT_THAT(ChooseAtStart(models, {"c", "b"}, 100, 1), ElementsAre("d", "c"));
+  EXPECT_THAT(ChooseAtStart(models, {"c", "b"}, 30, 1), ElementsAre("d", "b")) << "c does not fit";
+  EXPECT_THAT(ChooseAtStart(models, {}, 5, 9), IsEmpty());
+}
+
+TEST(Residency, TheIdleLeaveAboveTheThreshold) {
+  using std::chrono::hours;
+  const std::vector<ResidentModel> loaded = {
+      {"hot", 10, 50, false, false, hours(2)},  {"new", 10, 0, false, false, hours(0)},
+      {"old", 10, 0.1, false, false, hours(3)}, {"older", 10, 0, false, false, hours(9)},
+      {"pinned", 10, 0, true, false, hours(9)}, {"busy", 10, 0, false, true, hours(9)}};
+  EXPECT_THAT(ChooseIdle(loaded, 60), IsEmpty());
+  EXPECT_THAT(ChooseIdle(loaded, 55), ElementsAre("older"));
+  EXPECT_THAT(ChooseIdle(loaded, 0), ElementsAre("older", "old"));
+}
+
 // Traffic of a week: 200 models, asked for by Zipf's law (1.1); which of them are the favourites
 // changes twice a day; a tenth of the requests go anywhere.
 class Week {

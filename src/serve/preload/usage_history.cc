@@ -11,6 +11,7 @@ using nlohmann::json;
 
 constexpr double kHalfLifeHours = 0.5;
 constexpr double kDayWeight = 0.7;
+constexpr int64_t kMostDays = 100000;  // since the epoch: what a clock in nanoseconds can say
 
 double Hours(WallTime::duration time) {
   return std::chrono::duration<double, std::ratio<3600>>(time).count();
@@ -88,6 +89,11 @@ double UsageHistory::total(const std::string& model) const {
   return it == models_.end() ? 0 : it->second.total;
 }
 
+std::optional<WallTime> UsageHistory::last_use(const std::string& model) const {
+  const auto it = models_.find(model);
+  return it == models_.end() ? std::nullopt : std::optional(it->second.recent_at);
+}
+
 std::string UsageHistory::ToJson() const {
   json models = json::object();
   for (const auto& [name, model] : models_)
@@ -104,6 +110,17 @@ std::string UsageHistory::ToJson() const {
                                                        json::error_handler_t::replace);
 }
 
+// What Record never wrote would turn up in every later prediction.
+Status UsageHistory::CheckNumbers(const Model& model) {
+  const auto sane = [](double value) { return value >= 0 && value <= 1e18; };
+  const bool counts = sane(model.recent) && sane(model.days) && sane(model.total) &&
+                      std::all_of(model.past.begin(), model.past.end(), sane) &&
+                      std::all_of(model.today.begin(), model.today.end(), sane);
+  if (!counts || model.day < -kMostDays || model.day > kMostDays)
+    return DataLoss("found a number out of range; remove the file to begin anew");
+  return {};
+}
+
 Status UsageHistory::FromJson(std::string_view text) {
   std::map<std::string, Model> read;
   try {
@@ -111,12 +128,16 @@ Status UsageHistory::FromJson(std::string_view text) {
     for (const auto& [name, from] : root.at("models").items()) {
       Model& model = read[name];
       from.at("recent").get_to(model.recent);
-      model.recent_at = WallTime(std::chrono::milliseconds(from.at("recent_at").get<int64_t>()));
+      const auto at_ms = from.at("recent_at").get<int64_t>();
+      if (at_ms < 0 || at_ms > kMostDays * 86400000)
+        return DataLoss("usage history: model '{}': recent_at is out of range", name);
+      model.recent_at = WallTime(std::chrono::milliseconds(at_ms));
       from.at("past").get_to(model.past);
       from.at("today").get_to(model.today);
       from.at("days").get_to(model.days);
       from.at("day").get_to(model.day);
       from.at("total").get_to(model.total);
+      MINIM_TRY(Annotate(CheckNumbers(model), fmt::format("usage history: model '{}'", name)));
     }
   } catch (const json::exception& error) {
     return DataLoss("usage history: {}; remove the file to begin anew", error.what());

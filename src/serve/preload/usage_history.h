@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +29,7 @@ class UsageHistory {
   /// All models ever recorded, the most asked for in the days past first.
   std::vector<std::string> ByUse(WallTime now) const;
   double total(const std::string& model) const;
+  std::optional<WallTime> last_use(const std::string& model) const;
 
   /// One JSON document; what cannot be read is an error and changes nothing.
   std::string ToJson() const;
@@ -50,6 +52,7 @@ class UsageHistory {
   static int64_t DayOf(WallTime time);
   static int SlotOf(WallTime time);
   static void EndDays(Model& model, int64_t day);
+  static Status CheckNumbers(const Model& model);
 
   std::map<std::string, Model> models_;
 };

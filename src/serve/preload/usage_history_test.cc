@@ -44,7 +44,14 @@ TEST(UsageHistory, IsKeptOverARestart) {
   EXPECT_EQ(again.ToJson(), history.ToJson());
   EXPECT_THAT(again.ByUse(kMidnight + hours(31)), ElementsAre("b", "a"));
   EXPECT_EQ(again.total("b"), 9);
-  for (const char* text : {"", "[]", "{}", R"({"models":{"a":{}}})", R"({"models":{"a":3}})"})
+  EXPECT_EQ(again.last_use("b"), kMidnight + hours(30));
+  EXPECT_EQ(again.last_use("c"), std::nullopt);
+  std::string early = history.ToJson(), negative = early;
+  early.replace(early.find("recent_at\":") + 11, 1, "99999999");
+  negative.replace(negative.find("\"total\":") + 8, 0, "-");
+  for (const std::string& text :
+       {std::string(), std::string("[]"), std::string("{}"), early, negative,
+        std::string(R"({"models":{"a":{}}})"), std::string(R"({"models":{"a":3}})")})
     EXPECT_EQ(again.FromJson(text).code(), StatusCode::kDataLoss) << text;
   EXPECT_EQ(again.total("b"), 9) << "nothing changed";
 }

@@ -30,6 +30,8 @@ class MixingModel : public Model {
   const std::vector<TensorInfo>& inputs() const override { return inputs_; }
   const std::vector<TensorInfo>& outputs() const override { return outputs_; }
   Status Warm(std::span<const Dims>) const override { return {}; }
+  SessionMemory memory() const override { return {}; }
+  void Trim() const override {}
   Result<std::vector<Tensor>> Run(std::span<const ConstView> inputs) const override {
     const ConstView& x = inputs[0];
     const int64_t rows = x.dims[0];

@@ -1,6 +1,7 @@
 #include "serve/protocol/inference.h"
 
 #include <cmath>
+#include <utility>
 
 #include "core/philox.h"
 
@@ -71,6 +72,12 @@ double ScoreOf(const std::vector<Tensor>& outputs) {
 
 // A request on its way, through one tier or several.
 struct Inference::Running {
+  ~Running() { *request_bytes -= input_bytes; }
+
+  ModelKeeper::Lease lease;  // goes last
+  InferCall call;            // as it came, until Ask
+  std::shared_ptr<std::atomic<uint64_t>> request_bytes;
+  uint64_t input_bytes = 0;
   TimePoint start;
   std::shared_ptr<const ServedVersion> version;
   std::shared_ptr<ServedTier> tier;  // set as soon as it is known, for the metrics of what fails
@@ -86,7 +93,8 @@ struct Inference::Running {
 
 double Inference::Draw() { return Philox(0x6d696e696d).Uniform(drawn_++); }
 
-Status Inference::Ask(InferCall& call, Running& running) {
+Status Inference::Ask(Running& running) {
+  InferCall call = std::exchange(running.call, {});
   running.any_version = call.version.empty();
   RouteHints hints;
   if (running.any_version) {
@@ -115,9 +123,25 @@ void Inference::Infer(InferCall call, Done done) {
   flow->id = call.request.id;
   flow->cancelled = call.cancelled;
   flow->done = std::move(done);
-  if (Status status = Ask(call, *flow); !status.ok())
-    return Reply(flow, {std::move(status), false, {}});
-  Launch(flow);
+  flow->request_bytes = request_bytes_;
+  for (const NamedTensor& input : call.request.inputs) flow->input_bytes += input.tensor.bytes();
+  *request_bytes_ += flow->input_bytes;
+  const std::string model = call.model;
+  flow->call = std::move(call);
+  keeper_->Use(model, [self = shared_from_this(), flow](Result<ModelKeeper::Lease> lease) {
+    if (!lease.ok()) return self->Reply(flow, {lease.status(), false, {}});
+    flow->lease = std::move(*lease);
+    if (Status status = self->Ask(*flow); !status.ok())
+      return self->Reply(flow, {std::move(status), false, {}});
+    self->Launch(flow);
+  });
+}
+
+MemoryReport Inference::memory() const {
+  MemoryReport report = keeper_->Report();
+  report.cache_bytes = cache_stats().bytes;
+  report.request_bytes = *request_bytes_;
+  return report;
 }
 
 void Inference::Launch(const Flow& flow) {
@@ -294,7 +318,7 @@ void Inference::CompareVersions(const Flow& flow, const serve::Answered& answer,
 
 Status Inference::Refuse(const std::string& model, const std::string& version, Status status) {
   auto found = repository_->Find(model, version);
-  if (!found.ok()) status = found.status();
+  if (!found.ok() && !keeper_->IsAvailable(model)) status = found.status();
   const int code = HttpStatusOf(status.code());
   auto tier = found.ok() ? (*found)->Tier("") : Result<std::shared_ptr<ServedTier>>(status);
   if (tier.ok()) {

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "serve/preload/model_keeper.h"
 #include "serve/protocol/answering.h"
 #include "serve/protocol/infer_response.h"
 #include "serve/repository/repository.h"
@@ -24,7 +25,7 @@ struct InferCall {
   /// As the client sent it; not checked against any model.
   InferRequest request;
   CancelFlag cancelled;
-  /// A header or metadata field of the call; empty without one. Called before Infer returns.
+  /// A header or metadata field of the call; empty without one. Not called after the reply.
   std::function<std::string(const std::string& name)> header;
   TimePoint start = Clock::now();
 };
@@ -53,9 +54,11 @@ class Inference : public std::enable_shared_from_this<Inference> {
   using Done = std::function<void(InferReply)>;
 
   Inference(AnsweringOptions options, std::shared_ptr<Repository> repository,
-            std::shared_ptr<Metrics> metrics, SlowLog slow_log = {})
+            std::shared_ptr<ModelKeeper> keeper, std::shared_ptr<Metrics> metrics,
+            SlowLog slow_log = {})
       : answering_(std::make_shared<Answering>(std::move(options))),
         repository_(std::move(repository)),
+        keeper_(std::move(keeper)),
         metrics_(std::move(metrics)),
         slow_log_(std::move(slow_log)) {}
 
@@ -66,12 +69,15 @@ class Inference : public std::enable_shared_from_this<Inference> {
   Status Refuse(const std::string& model, const std::string& version, Status status);
 
   CacheStats cache_stats() const { return answering_->cache_stats(); }
+  /// What the server holds, in its models and beside them.
+  MemoryReport memory() const;
+  const std::shared_ptr<ModelKeeper>& keeper() const { return keeper_; }
 
  private:
   struct Running;
   using Flow = std::shared_ptr<Running>;
 
-  Status Ask(InferCall& call, Running& running);
+  Status Ask(Running& running);
   void Launch(const Flow& flow);
   void LaunchReference(const Flow& flow);
   void Answered(const Flow& flow, const serve::Answered& answer);
@@ -90,10 +96,14 @@ class Inference : public std::enable_shared_from_this<Inference> {
 
   const std::shared_ptr<Answering> answering_;
   const std::shared_ptr<Repository> repository_;
+  const std::shared_ptr<ModelKeeper> keeper_;
   const std::shared_ptr<Metrics> metrics_;
   const SlowLog slow_log_;
   std::atomic<uint64_t> drawn_{0};
   std::atomic<int> beside_{0};
+  // Of inputs of requests in progress; shared with those that outlive this.
+  const std::shared_ptr<std::atomic<uint64_t>> request_bytes_ =
+      std::make_shared<std::atomic<uint64_t>>(0);
 };
 
 }  // namespace minim::serve

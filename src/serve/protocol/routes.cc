@@ -18,6 +18,7 @@ struct Pattern {
 constexpr Pattern kPatterns[] = {
     {"GET", "v2", Endpoint::kServerMetadata},
     {"GET", "metrics", Endpoint::kMetrics},
+    {"GET", "v2/memory", Endpoint::kMemory},
     {"GET", "v2/health/live", Endpoint::kLive},
     {"GET", "v2/health/ready", Endpoint::kReady},
     {"GET", "v2/models/stats", Endpoint::kAllStats},

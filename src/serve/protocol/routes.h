@@ -27,6 +27,7 @@ enum class Endpoint {
   kRepositoryLoad,
   kRepositoryUnload,
   kMetrics,
+  kMemory,
 };
 
 struct Route {

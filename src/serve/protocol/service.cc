@@ -21,6 +21,11 @@ HttpResponse Flag(std::string_view name, bool value) {
   return response;
 }
 
+// What clients ask before their first request: only the loaded model can tell.
+bool AsksAboutLoaded(Endpoint endpoint) {
+  return endpoint == Endpoint::kModelMetadata || endpoint == Endpoint::kModelConfig;
+}
+
 HttpResponse WriteAnswer(const InferReply& reply) {
   if (!reply.outputs.ok()) return ErrorResponse(reply.outputs.status());
   const TimePoint start = Clock::now();
@@ -56,10 +61,10 @@ Status RefuseLoadParameter(std::string_view key) {
 class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
  public:
   Impl(ServiceOptions options, std::shared_ptr<Repository> repository,
-       std::shared_ptr<Metrics> metrics)
+       std::shared_ptr<ModelKeeper> keeper, std::shared_ptr<Metrics> metrics)
       : options_(std::move(options)),
-        inference_(std::make_shared<Inference>(options_.answering, repository, metrics,
-                                               options_.slow_log)),
+        inference_(std::make_shared<Inference>(options_.answering, repository, std::move(keeper),
+                                               metrics, options_.slow_log)),
         repository_(std::move(repository)),
         metrics_(std::move(metrics)) {}
 
@@ -83,7 +88,11 @@ class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
       return LoadOrUnload(*route, request.body, counted);
     if (route->endpoint == Endpoint::kChangeSettings || route->endpoint == Endpoint::kChangeRollout)
       return counted(Change(*route, request.body));
-    counted(Describe(*route));
+    if (!AsksAboutLoaded(route->endpoint)) return counted(Describe(*route));
+    inference_->keeper()->Hold(route->model, [self = shared_from_this(), route = *route,
+                                              counted](const Result<ModelKeeper::Lease>& lease) {
+      counted(lease.ok() ? self->Describe(route) : ErrorResponse(lease.status()));
+    });
   }
 
   void SetReady(bool ready) { ready_ = ready; }
@@ -108,18 +117,19 @@ class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
 };
 
 void Service::Impl::Infer(const Route& route, HttpRequest request, ResponseCallback done) {
-  InferCall call{
-      .model = route.model,
-      .version = route.version,
-      .cancelled = request.cancelled,
-      .header =
-          [&request](const std::string& name) { return std::string(request.headers.Get(name)); },
-      .start = request.received};
+  InferCall call{.model = route.model,
+                 .version = route.version,
+                 .cancelled = request.cancelled,
+                 .header = {},
+                 .start = request.received};
   auto parsed =
       ParseInferRequest(request.body, request.headers.Get("Inference-Header-Content-Length"));
   if (!parsed.ok())
     return done(ErrorResponse(inference_->Refuse(route.model, route.version, parsed.status())));
   call.request = std::move(*parsed);
+  call.header = [headers = std::move(request.headers)](const std::string& name) {
+    return std::string(headers.Get(name));
+  };
   inference_->Infer(std::move(call), [done = std::move(done)](const InferReply& reply) {
     done(WriteAnswer(reply));
   });
@@ -152,6 +162,7 @@ HttpResponse Service::Impl::Change(const Route& route, const std::string& body) 
 HttpResponse Service::Impl::MetricsText() const {
   Gauges gauges{.ready = ready_ ? 1.0 : 0.0};
   gauges.cache = inference_->cache_stats();
+  gauges.memory = inference_->memory();
   if (options_.connections) gauges.connections = options_.connections();
   HttpResponse response{.content_type = "text/plain; version=0.0.4"};
   std::vector<VersionReadings> versions;
@@ -193,15 +204,16 @@ HttpResponse Service::Impl::Describe(const Route& route) const {
     case Endpoint::kReady: return Flag("ready", ready_);
     case Endpoint::kAllStats: return Json(ModelStatsJson(repository_->All()));
     case Endpoint::kRepositoryIndex: return Json(IndexJson(repository_->Index()));
+    case Endpoint::kMemory: return Json(MemoryJson(inference_->memory()));
     case Endpoint::kMetrics: return MetricsText();
     default: return DescribeModel(route);
   }
 }
 
 Service::Service(ServiceOptions options, std::shared_ptr<Repository> repository,
-                 std::shared_ptr<Metrics> metrics)
-    : impl_(std::make_shared<Impl>(std::move(options), std::move(repository), std::move(metrics))) {
-}
+                 std::shared_ptr<ModelKeeper> keeper, std::shared_ptr<Metrics> metrics)
+    : impl_(std::make_shared<Impl>(std::move(options), std::move(repository), std::move(keeper),
+                                   std::move(metrics))) {}
 
 Service::~Service() = default;
 

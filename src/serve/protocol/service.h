@@ -30,7 +30,7 @@ Status RefuseLoadParameter(std::string_view key);
 class Service {
  public:
   Service(ServiceOptions options, std::shared_ptr<Repository> repository,
-          std::shared_ptr<Metrics> metrics);
+          std::shared_ptr<ModelKeeper> keeper, std::shared_ptr<Metrics> metrics);
   ~Service();
 
   void Handle(HttpRequest request, ResponseCallback done);

@@ -9,6 +9,8 @@
 namespace minim::serve {
 namespace {
 
+constexpr const char* kOnDemand = "unloaded; its first request loads it";
+
 // The versions that the policy serves; a rollout needs the one before the newest, too.
 std::vector<VersionLayout> Chosen(std::vector<VersionLayout> versions,
                                   const ServingConfig& config) {
@@ -56,8 +58,6 @@ Result<ServingConfig> Repository::ReadConfig(const std::string& name) const {
   if (!triton.empty()) MINIM_TRY(Annotate(ReadTritonConfig(triton, name, config), "config.pbtxt"));
   MINIM_TRY(const std::string toml, layout_.ReadConfig(name, "minim.toml"));
   MINIM_TRY(Annotate(ReadServingToml(toml, config), "minim.toml"));
-  for (const std::string& warning : config.warnings)
-    options_.log(fmt::format("model '{}': {}", name, warning));
   return config;
 }
 
@@ -77,6 +77,8 @@ Result<Repository::ServedModel> Repository::LoadModel(const std::string& name) {
   MINIM_TRY(const ModelLayout layout, layout_.Scan(name));
   auto config = ReadConfig(name);
   if (!config.ok()) return Annotate(config.status(), fmt::format("model '{}'", name));
+  for (const std::string& warning : config->warnings)
+    options_.log(fmt::format("model '{}': {}", name, warning));
   ServedModel model{.config = std::make_shared<LiveConfig>(*config),
                     .rollout = RolloutOf(name, *config)};
   for (const VersionLayout& found : Chosen(layout.versions, *config)) {
@@ -88,6 +90,20 @@ Result<Repository::ServedModel> Repository::LoadModel(const std::string& name) {
   if (model.versions.empty())
     return NotFound("model '{}': none of the versions its configuration names is there", name);
   return model;
+}
+
+Result<ModelFacts> Repository::FactsOf(const std::string& name) const {
+  MINIM_TRY(const ModelLayout layout, layout_.Scan(name));
+  MINIM_TRY(const ServingConfig config, ReadConfig(name));
+  ModelFacts facts{.pinned = config.pinned};
+  for (const VersionLayout& version : Chosen(layout.versions, config)) {
+    for (const TierSource& source : version.tiers) {
+      std::error_code error;
+      const auto bytes = std::filesystem::file_size(source.path, error);
+      if (!error) facts.file_bytes += bytes;
+    }
+  }
+  return facts;
 }
 
 Status Repository::LoadFrom(const std::string& name) {
@@ -122,6 +138,7 @@ Status Repository::Load(const std::string& name) {
 Status Repository::Unload(const std::string& name) {
   std::lock_guard load_lock(load_mutex_);
   ServedModel leaving;
+  decltype(references_) with_it;
   {
     std::lock_guard lock(mutex_);
     const auto it = models_.find(name);
@@ -129,6 +146,8 @@ Status Repository::Unload(const std::string& name) {
     if (it == models_.end()) return NotFound("model '{}': not loaded", name);
     leaving = std::move(it->second);
     models_.erase(it);
+    for (const auto& [number, version] : leaving.versions)
+      if (auto reference = references_.extract(version)) with_it.insert(std::move(reference));
   }
   return {};
 }
@@ -227,6 +246,13 @@ void Repository::WithReference(const std::shared_ptr<const ServedVersion>& versi
   if (!posted) done(Unavailable("too many loads are waiting; try again"));
 }
 
+std::shared_ptr<ServedTier> Repository::LoadedReference(
+    const std::shared_ptr<const ServedVersion>& version) const {
+  std::lock_guard lock(mutex_);
+  const auto it = references_.find(version);
+  return it == references_.end() ? nullptr : it->second;
+}
+
 // Those of versions that have gone leave after the lock: their threads are joined then.
 void Repository::KeepReference(const std::shared_ptr<const ServedVersion>& version,
                                std::shared_ptr<ServedTier> tier) {
@@ -299,7 +325,8 @@ std::vector<IndexEntry> Repository::Index() const {
   for (const std::string& name : names) {
     if (models_.contains(name)) continue;
     const auto failure = failures_.find(name);
-    entries.push_back({name, "", false, failure == failures_.end() ? "unloaded" : failure->second});
+    const char* unloaded = options_.on_demand ? kOnDemand : "unloaded";
+    entries.push_back({name, "", false, failure == failures_.end() ? unloaded : failure->second});
   }
   return entries;
 }

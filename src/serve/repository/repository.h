@@ -37,9 +37,18 @@ struct RepositoryOptions {
   bool offer_bf16 = false;
   /// For answers that servers share: each file is read once more at either end of its load.
   bool digest_files = false;
+  /// Somebody loads what a request asks for: models that are not loaded are there all the same.
+  bool on_demand = false;
   /// Per model, for measuring its tiers against each other at load.
   Duration timing_budget = std::chrono::milliseconds(200);
   LogFunction log = [](const std::string&) {};
+};
+
+/// What the files of a model say before it is loaded.
+struct ModelFacts {
+  /// Of the files of all tiers that would be loaded: what is in memory then is more or less of it.
+  uint64_t file_bytes = 0;
+  bool pinned = false;
 };
 
 /// Which version a request gets that names none.
@@ -90,6 +99,13 @@ class Repository {
 
   /// {"action":"promote"}, "rollback" or "restart". Errors: as Configure.
   Status ChangeRollout(const std::string& name, std::string_view json_text);
+
+  /// Names of the models that lie there now, sorted.
+  std::vector<std::string> Names() const { return layout_.ModelNames(); }
+  Result<ModelFacts> FactsOf(const std::string& name) const;
+  /// The tier that WithReference has loaded for a version; null if none.
+  std::shared_ptr<ServedTier> LoadedReference(
+      const std::shared_ptr<const ServedVersion>& version) const;
 
   std::vector<std::shared_ptr<const ServedVersion>> All() const;
   std::vector<IndexEntry> Index() const;

@@ -74,6 +74,8 @@ struct ServingConfig {
   int instances = 1;
   int64_t max_queue_rows = 4096;
   Duration default_timeout = std::chrono::seconds(60);
+  /// Stays in memory, whatever the budget.
+  bool pinned = false;
   bool cache = true;
   Duration cache_ttl = std::chrono::seconds(300);
   TierConfig tiers;

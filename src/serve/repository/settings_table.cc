@@ -200,6 +200,8 @@ std::vector<Setting> ServingSettings() {
              [](ServingConfig& c) -> int& { return c.instances; }),
       Time("serving", "timeout_ms", true, "Longest stay of a request that asks for no less",
            [](ServingConfig& c) -> Duration& { return c.default_timeout; }),
+      Flag("serving", "pinned", "Under a memory budget: loaded at start-up and never unloaded",
+           [](ServingConfig& c) -> bool& { return c.pinned; }),
       Flag("serving", "cache", "Whether answers are remembered",
            [](ServingConfig& c) -> bool& { return c.cache; }),
       Time("serving", "cache_ttl_ms", true, "How long an answer is remembered",

@@ -48,6 +48,16 @@ class FakeModel : public Model {
     return dims[0][0] > 0 ? Status() : InvalidArgument("no rows");
   }
 
+  SessionMemory memory() const override {
+    return {.weights = weight_bytes_, .arena = arena_bytes_, .contexts = trimmed_ ? 0u : 1u};
+  }
+  void Trim() const override { trimmed_ = true; }
+
+  /// What it says it holds; the arena until it is trimmed.
+  size_t weight_bytes_ = 0;
+  size_t arena_bytes_ = 0;
+  mutable std::atomic<bool> trimmed_{false};
+
   /// While blocked, every Run waits.
   void Block(bool blocked) const {
     {
