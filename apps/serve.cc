@@ -53,7 +53,7 @@ std::string AddressText(const std::string& address, uint16_t port) {
 
 // One line for scripts to wait for, and one for each model.
 void Announce(const ServerOptions& options, const serve::Server& server) {
-  for (const serve::IndexEntry& model : server.models()) {
+  for (const serve::IndexEntry& model : server.repository()->Index()) {
     if (model.ready) {
       fmt::print("model {} version {} ready\n", model.name, model.version);
     } else {
@@ -63,7 +63,7 @@ void Announce(const ServerOptions& options, const serve::Server& server) {
   if (server.grpc_port() != 0)
     fmt::print("gRPC on {}\n", AddressText(options.grpc->address, server.grpc_port()));
   fmt::print("listening on http://{} (batching {}, {} instance{} per model)\n",
-             AddressText(options.http.address, server.port()), options.serving.policy,
+             AddressText(options.http->address, server.port()), options.serving.policy,
              options.serving.instances, options.serving.instances == 1 ? "" : "s");
   std::fflush(stdout);
 }
@@ -119,11 +119,11 @@ Result<ServerOptions> ToOptions(const Flags& flags) {
     options.cache = cache_bytes == 0 ? "" : fmt::format("memory://?bytes={}", cache_bytes);
   }
   if (options.cache == "none") options.cache.clear();
-  MINIM_TRY(options.http.max_body_bytes, serve::ParseByteCount(flags.max_body));
+  MINIM_TRY(options.http->max_body_bytes, serve::ParseByteCount(flags.max_body));
   if (flags.no_grpc) return options;
-  options.grpc = {.address = options.http.address,
-                  .port = flags.grpc_port.value_or(options.http.port == 0 ? 0 : kGrpcPort),
-                  .max_message_bytes = options.http.max_body_bytes};
+  options.grpc = {.address = options.http->address,
+                  .port = flags.grpc_port.value_or(options.http->port == 0 ? 0 : kGrpcPort),
+                  .max_message_bytes = options.http->max_body_bytes};
   return options;
 }
 
@@ -153,8 +153,8 @@ void AddPolicyFlags(CLI::App& verb, Flags& flags) {
 void AddServerFlags(CLI::App& verb, Flags& flags) {
   ServerOptions& server = flags.server;
   verb.add_option("path", server.path, "Model repository, model folder or ONNX file")->required();
-  verb.add_option("--address", server.http.address, "Address to listen on")->capture_default_str();
-  verb.add_option("--port", server.http.port, "Port; 0 takes a free one and prints it")
+  verb.add_option("--address", server.http->address, "Address to listen on")->capture_default_str();
+  verb.add_option("--port", server.http->port, "Port; 0 takes a free one and prints it")
       ->capture_default_str();
   verb.add_option(
       "--grpc-port", flags.grpc_port,
@@ -162,7 +162,7 @@ void AddServerFlags(CLI::App& verb, Flags& flags) {
   verb.add_flag("--no-grpc", flags.no_grpc, "HTTP only");
   verb.add_option("--instances", server.serving.instances, "Runs at a time, per model and tier")
       ->capture_default_str();
-  verb.add_option("--http-threads", server.http.threads, "Threads that serve sockets")
+  verb.add_option("--http-threads", server.http->threads, "Threads that serve sockets")
       ->capture_default_str();
   CLI::Option* cache =
       verb.add_option("--cache", server.cache,
@@ -234,9 +234,8 @@ int RunServe(const ServerOptions& options) {
 
 void AddServeCommand(CLI::App& app, int& exit_code) {
   auto flags = std::make_shared<Flags>();
-  flags->server.http.port = 8000;
-  flags->server.serving.bounds.min_batch = 1;
-  flags->server.serving.instances = std::max(1u, std::thread::hardware_concurrency());
+  flags->server.http->port = 8000;
+  flags->server.serving = serve::DefaultServing();
   CLI::App* verb =
       AddVerb(app, "serve", "Serve models over HTTP and gRPC (Open Inference Protocol v2)",
               "minim serve models/ --port 8000 --batching time-window --window-ms 5\n"

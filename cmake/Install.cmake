@@ -4,7 +4,7 @@ include(CMakePackageConfigHelpers)
 # What an application links: the whole of include/minim.
 add_library(minim_minim INTERFACE)
 set_target_properties(minim_minim PROPERTIES EXPORT_NAME minim)
-target_link_libraries(minim_minim INTERFACE minim_train)
+target_link_libraries(minim_minim INTERFACE minim_train minim_serve)
 install(TARGETS minim_minim EXPORT minim-targets)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/minim)

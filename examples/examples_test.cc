@@ -118,6 +118,13 @@ TEST_F(ExamplesTest, LoadAndRun) {
   EXPECT_EQ(Run(Example("01_load_and_run") + " missing.onnx"), 1);
 }
 
+TEST_F(ExamplesTest, ServeInProcess) {
+  EXPECT_EQ(Run(Example("05_serve_in_process") + " tiny.onnx"), 0) << Output();
+  EXPECT_NE(Output().find("logits: [1,2]"), std::string::npos) << Output();
+  EXPECT_NE(Output().find("100 predictions, 0 failed"), std::string::npos) << Output();
+  EXPECT_EQ(Run(Example("05_serve_in_process") + " missing.onnx"), 1);
+}
+
 TEST_F(ExamplesTest, ALoopOfOnesOwnFindsTheWeights) {
   ASSERT_EQ(Run(Example("03_own_loop")), 0) << Output();
   const std::string output = Output(), before = "ratio ";

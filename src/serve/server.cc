@@ -1,5 +1,6 @@
 #include "serve/server.h"
 
+#include <algorithm>
 #include <atomic>
 #include <future>
 #include <optional>
@@ -24,26 +25,35 @@ Status CheckOptions(const ServerOptions& options) {
     return InvalidArgument(
         "a memory budget decides what is loaded: it needs model control 'none', not 'poll' or "
         "'explicit'");
-  if (options.http.threads < 1 || options.http.threads > 256)
-    return InvalidArgument("threads: found {}, expected 1 to 256", options.http.threads);
+  if (options.http && (options.http->threads < 1 || options.http->threads > 256))
+    return InvalidArgument("threads: found {}, expected 1 to 256", options.http->threads);
   return {};
 }
 
 }  // namespace
 
+ServingConfig DefaultServing() {
+  ServingConfig config;
+  config.bounds.min_batch = 1;
+  config.instances = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  return config;
+}
+
 class Server::Impl {
  public:
   explicit Impl(ServerOptions options) : options_(std::move(options)) {}
 
-  // Nothing is loaded any more; the sockets go first, then what answers them; a batcher answers
-  // what still waits as it goes.
+  // Nothing is loaded any more; the sockets go first, then what answers them. The repository goes
+  // on until no run is left that could turn to it.
   ~Impl() {
     poller_.reset();
     if (keeper_) keeper_->Close();
     http_.reset();
     grpc_.reset();
-    if (repository_) repository_->Close();
-    service_.reset();
+    if (!repository_) return;
+    for (const auto& version : repository_->All())
+      for (const auto& [name, tier] : version->tiers) tier->batcher->Stop();
+    repository_->Close();
   }
 
   Status Start(ModelLoader loader) {
@@ -71,11 +81,7 @@ class Server::Impl {
       return http != nullptr ? static_cast<double>(http->connections()) : 0;
     };
     service_ = std::make_unique<Service>(std::move(service), repository_, keeper_, metrics);
-    MINIM_TRY(http_,
-              HttpServer::Start(options_.http, [this](HttpRequest request, ResponseCallback done) {
-                service_->Handle(std::move(request), std::move(done));
-              }));
-    listening_ = http_.get();
+    MINIM_TRY(StartHttp());
     MINIM_TRY(StartGrpc());
     if (options_.control == ModelControl::kPoll)
       poller_.emplace(options_.poll_interval, [this] { repository_->Poll(); });
@@ -83,9 +89,10 @@ class Server::Impl {
     return {};
   }
 
-  uint16_t port() const { return http_->port(); }
+  uint16_t port() const { return http_ ? http_->port() : 0; }
   uint16_t grpc_port() const { return grpc_ ? grpc_->port() : 0; }
-  std::vector<IndexEntry> models() const { return repository_->Index(); }
+  const std::shared_ptr<Inference>& inference() const { return service_->inference(); }
+  const std::shared_ptr<Repository>& repository() const { return repository_; }
 
   bool Drain() {
     service_->SetReady(false);
@@ -93,13 +100,23 @@ class Server::Impl {
     // Side by side: one limit for both.
     auto grpc = std::async(std::launch::async,
                            [this] { return !grpc_ || grpc_->Drain(options_.drain_limit); });
-    const bool http = http_->Drain(options_.drain_limit);
+    const bool http = !http_ || http_->Drain(options_.drain_limit);
     const bool ended = grpc.get() && http;
     keeper_->SaveHistory();
     return ended;
   }
 
  private:
+  Status StartHttp() {
+    if (!options_.http) return {};
+    const auto handle = [this](HttpRequest request, ResponseCallback done) {
+      service_->Handle(std::move(request), std::move(done));
+    };
+    MINIM_TRY(http_, HttpServer::Start(*options_.http, handle));
+    listening_ = http_.get();
+    return {};
+  }
+
   Status LoadModels() {
     KeeperOptions memory = options_.memory;
     memory.log = options_.log;
@@ -143,7 +160,8 @@ Result<std::unique_ptr<Server>> Server::Start(ServerOptions options, ModelLoader
 
 uint16_t Server::port() const { return impl_->port(); }
 uint16_t Server::grpc_port() const { return impl_->grpc_port(); }
-std::vector<IndexEntry> Server::models() const { return impl_->models(); }
+const std::shared_ptr<Inference>& Server::inference() const { return impl_->inference(); }
+const std::shared_ptr<Repository>& Server::repository() const { return impl_->repository(); }
 bool Server::Drain() { return impl_->Drain(); }
 
 }  // namespace minim::serve

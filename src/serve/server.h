@@ -1,7 +1,8 @@
-// Server: repository, batching, cache, metrics and protocol behind an HTTP port and, if wanted, a
-// gRPC port.
+// Server: repository, batching, cache, metrics and protocol, behind an HTTP port and a gRPC port if
+// they are wanted.
 // Threads: start, drain and destroy it from one thread.
-// Lifetime: the destructor stops at once; call Drain first to let requests finish.
+// Lifetime: the destructor ends what runs and refuses what waits; call Drain first to let requests
+// finish.
 #pragma once
 
 #include <memory>
@@ -12,6 +13,7 @@
 #include "serve/grpc/grpc_server.h"
 #include "serve/http/http_server.h"
 #include "serve/preload/model_keeper.h"
+#include "serve/protocol/inference.h"
 #include "serve/repository/repository.h"
 
 namespace minim::serve {
@@ -19,7 +21,8 @@ namespace minim::serve {
 struct ServerOptions {
   /// A repository, a model's folder, or an ONNX file.
   Path path;
-  HttpServerOptions http;
+  /// Unset: no HTTP.
+  std::optional<HttpServerOptions> http = HttpServerOptions();
   /// Unset: no gRPC. Its version and readiness are the server's.
   std::optional<GrpcServerOptions> grpc;
   /// Of models whose folder says nothing else.
@@ -44,6 +47,9 @@ struct ServerOptions {
   std::chrono::milliseconds drain_limit{30000};
 };
 
+/// What users get who set nothing: an instance for every core.
+ServingConfig DefaultServing();
+
 class Server {
  public:
   /// Loads the models, then listens. Errors: what is wrong with the options, no model could be
@@ -51,11 +57,13 @@ class Server {
   static Result<std::unique_ptr<Server>> Start(ServerOptions options, ModelLoader loader);
   ~Server();
 
+  /// 0 without HTTP.
   uint16_t port() const;
   /// 0 without gRPC.
   uint16_t grpc_port() const;
-  /// Every model with its state; those that failed to load say why.
-  std::vector<IndexEntry> models() const;
+  /// What every wire asks.
+  const std::shared_ptr<Inference>& inference() const;
+  const std::shared_ptr<Repository>& repository() const;
 
   /// Readiness fails at once, serving goes on for the grace period, then no new connections and
   /// what is in progress ends. True if everything ended in time.

@@ -1,8 +1,8 @@
 // Batcher: the threads in front of one model. Merges requests of equal shapes and dtypes, runs
 // them, gives each caller exactly its rows. What to run when is the scheduler's to say
 // (scheduler.h). Threads: every method may be called from any thread; `done` runs on one of the
-// batcher's threads, once for every job, and must not block. Lifetime: the destructor answers what
-// still waits with kUnavailable. It may run on one of the batcher's own threads.
+// batcher's threads, once for every job, and must not block. Lifetime: the destructor stops it. It
+// may run on one of the batcher's own threads.
 #pragma once
 
 #include <functional>
@@ -54,11 +54,17 @@ class Batcher {
   /// Errors: kResourceExhausted when the queue is full or the answer would come too late, with the
   /// time after which to try again; kUnavailable once stopped. `done` is not called then.
   Status Submit(BatchJob job);
+  /// Answers what still waits with kUnavailable and lets what runs end. Needs: no other thread
+  /// stops or destroys it meanwhile.
+  void Stop();
 
   /// Takes effect with the next decision; requests that wait keep their place and their due time.
   /// Errors: kInvalidArgument names the field and its range; nothing changes then.
   Status Configure(const BatchSettings& settings);
   BatchSettings settings() const;
+
+  /// An answer was on its way for so long after its run. A latency target leaves time for it.
+  void Sent(Duration after);
 
   bool batchable() const;
   /// Rows waiting now.

@@ -12,6 +12,7 @@
 #include "serve/grpc/calls.h"
 #include "serve/grpc/describe_proto.h"
 #include "serve/grpc/listener.h"
+#include "serve/protocol/service.h"
 
 namespace minim::serve {
 namespace {
@@ -158,9 +159,7 @@ Reactor* InferenceService::RepositoryModelLoad(Context* context,
                                                const inference::RepositoryModelLoadRequest* request,
                                                inference::RepositoryModelLoadResponse*) {
   for (const auto& [key, value] : request->parameters())
-    return FinishNow(context, Unsupported("parameters.{}: models are loaded as they lie in the "
-                                          "repository; leave it out",
-                                          key.substr(0, 64)));
+    return FinishNow(context, RefuseLoadParameter(key));
   Reactor* reactor = context->DefaultReactor();
   repository_->LoadSoon(request->model_name(),
                         [reactor](const Status& status) { reactor->Finish(ToGrpc(status)); });

@@ -1,5 +1,7 @@
 #include "serve/protocol/service.h"
 
+#include <nlohmann/json.hpp>
+
 #include "serve/protocol/documents.h"
 #include "serve/protocol/inference.h"
 
@@ -32,11 +34,28 @@ HttpResponse WriteAnswer(const InferReply& reply) {
     outputs.push_back({reply.requested[i].name, (*reply.outputs)[i], reply.requested[i].binary});
   HttpResponse response =
       InferResponse(reply.version->model, reply.version->version, reply.id, outputs, reply.notes);
-  reply.metrics->Observe(Phase::kSerialise, Clock::now() - start);
+  reply.tier->metrics->Observe(Phase::kSerialise, Clock::now() - start);
+  response.observer = reply.tier;
+  response.ready = reply.ready;
   return response;
 }
 
+// {"parameters":{...}} of a load call, which may be empty.
+Status CheckLoadBody(const std::string& body) {
+  if (body.empty()) return {};
+  const auto json = nlohmann::json::parse(body, nullptr, false);
+  if (!json.is_object()) return InvalidArgument("request JSON: expected an object or nothing");
+  const auto parameters = json.find("parameters");
+  if (parameters == json.end() || parameters->empty()) return {};
+  return RefuseLoadParameter(parameters->is_object() ? parameters->items().begin().key() : "");
+}
+
 }  // namespace
+
+Status RefuseLoadParameter(std::string_view key) {
+  return Unsupported("parameters.{}: models are loaded as they lie in the repository; leave it out",
+                     key.substr(0, 64));
+}
 
 // Shared with callbacks that are still to come.
 class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
@@ -66,7 +85,7 @@ class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
     if (route->endpoint == Endpoint::kInfer) return Infer(*route, std::move(request), counted);
     if (route->endpoint == Endpoint::kRepositoryLoad ||
         route->endpoint == Endpoint::kRepositoryUnload)
-      return LoadOrUnload(*route, counted);
+      return LoadOrUnload(*route, request.body, counted);
     if (route->endpoint == Endpoint::kChangeSettings || route->endpoint == Endpoint::kChangeRollout)
       return counted(Change(*route, request.body));
     if (!AsksAboutLoaded(route->endpoint)) return counted(Describe(*route));
@@ -83,7 +102,7 @@ class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
 
  private:
   void Infer(const Route& route, HttpRequest request, ResponseCallback done);
-  void LoadOrUnload(const Route& route, ResponseCallback done);
+  void LoadOrUnload(const Route& route, const std::string& body, ResponseCallback done);
   HttpResponse Change(const Route& route, const std::string& body);
   HttpResponse Describe(const Route& route) const;
   HttpResponse DescribeModel(const Route& route) const;
@@ -98,8 +117,11 @@ class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
 };
 
 void Service::Impl::Infer(const Route& route, HttpRequest request, ResponseCallback done) {
-  InferCall call{
-      .model = route.model, .version = route.version, .cancelled = request.cancelled, .header = {}};
+  InferCall call{.model = route.model,
+                 .version = route.version,
+                 .cancelled = request.cancelled,
+                 .header = {},
+                 .start = request.received};
   auto parsed =
       ParseInferRequest(request.body, request.headers.Get("Inference-Header-Content-Length"));
   if (!parsed.ok())
@@ -113,11 +135,13 @@ void Service::Impl::Infer(const Route& route, HttpRequest request, ResponseCallb
   });
 }
 
-void Service::Impl::LoadOrUnload(const Route& route, ResponseCallback done) {
+void Service::Impl::LoadOrUnload(const Route& route, const std::string& body,
+                                 ResponseCallback done) {
   const auto answer = [done = std::move(done)](const Status& status) {
     done(status.ok() ? Json("{}") : ErrorResponse(status));
   };
   if (route.endpoint == Endpoint::kRepositoryLoad) {
+    if (const Status status = CheckLoadBody(body); !status.ok()) return answer(status);
     repository_->LoadSoon(route.model, answer);
   } else {
     repository_->UnloadSoon(route.model, answer);

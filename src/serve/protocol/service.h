@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "serve/http/message.h"
 #include "serve/protocol/inference.h"
@@ -23,7 +24,8 @@ struct ServiceOptions {
   std::function<double()> connections;
 };
 
-class Inference;
+/// A load over any wire that carries more than the model's name: files, addresses, settings.
+Status RefuseLoadParameter(std::string_view key);
 
 class Service {
  public:
