@@ -25,7 +25,7 @@ class KeeperFixture : public testing::Test {
     options_.path = root_ / "models";
     options_.memory.budget = 200;
     options_.memory.clean_up = std::chrono::hours(1);
-    options_.http.threads = 2;
+    options_.http->threads = 2;
     options_.log = [this](const std::string& line) {
       std::lock_guard lock(mutex_);
       log_ += line + "\n";
