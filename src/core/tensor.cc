@@ -33,19 +33,22 @@ std::string Dims::ToString() const { return fmt::format("[{}]", fmt::join(begin(
 
 Tensor::Tensor(DType dtype, const Dims& dims) : dtype_(dtype), dims_(dims) {
   const size_t rounded = (std::max<size_t>(bytes(), 1) + kAlignment - 1) & ~(kAlignment - 1);
-  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
-  if (memory == nullptr) throw std::bad_alloc();
+  // Aligned by hand: glibc's aligned_alloc passes its threads' caches by and takes a lock.
+  void* block = std::malloc(rounded + kAlignment - 1);
+  if (block == nullptr) throw std::bad_alloc();
+  const auto address = (reinterpret_cast<uintptr_t>(block) + kAlignment - 1) & ~(kAlignment - 1);
+  auto* memory = reinterpret_cast<std::byte*>(address);
   std::memset(memory, 0, rounded);
   if (dtype != DType::string) {
-    buffer_ = std::shared_ptr<std::byte>(memory, [](std::byte* p) { std::free(p); });
+    buffer_ = std::shared_ptr<std::byte>(memory, [block](std::byte*) { std::free(block); });
     return;
   }
   auto* strings = reinterpret_cast<std::string*>(memory);
   const int64_t count = size();
   std::uninitialized_default_construct_n(strings, count);
-  buffer_ = std::shared_ptr<std::byte>(memory, [strings, count](std::byte* p) {
+  buffer_ = std::shared_ptr<std::byte>(memory, [strings, count, block](std::byte*) {
     std::destroy_n(strings, count);
-    std::free(p);
+    std::free(block);
   });
 }
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "core/philox.h"
+
 namespace minim::serve {
 namespace {
 
@@ -54,6 +56,18 @@ TEST(AdmissionTest, ATargetThatNoRunMeetsIsStretched) {
   latency.Observe(1, milliseconds(80));
   EXPECT_EQ(ReachableTarget(kBounds, latency), milliseconds(160));
   EXPECT_EQ(PaceOf(kBounds, latency, 10).rows, 2) << "as many as fit into what can be met";
+}
+
+TEST(SendingTimeTest, FollowsWhatNearlyAllStayUnder) {
+  SendingTime sending;
+  EXPECT_EQ(sending.High(), Duration());
+  const Philox rng(3);
+  for (uint64_t i = 0; i < 20000; ++i) sending.Observe(FromSeconds(1e-3 * rng.Uniform(i)));
+  EXPECT_NEAR(ToSeconds(sending.High()), 0.98e-3, 0.06e-3);
+  for (int i = 0; i < 200; ++i) sending.Observe(std::chrono::milliseconds(5));
+  EXPECT_GT(sending.High(), std::chrono::microseconds(4800)) << "slower is soon followed";
+  for (int i = 0; i < 5000; ++i) sending.Observe(std::chrono::microseconds(50));
+  EXPECT_LT(sending.High(), std::chrono::microseconds(55));
 }
 
 }  // namespace

@@ -72,6 +72,7 @@ class Batcher::Impl : public std::enable_shared_from_this<Batcher::Impl> {
     std::lock_guard lock(mutex_);
     return scheduler_.settings();
   }
+  void Sent(Duration after) { sending_.Observe(after); }
   bool batchable() const { return runner_.batchable(); }
   int64_t queued_rows() const {
     std::lock_guard lock(mutex_);
@@ -93,6 +94,7 @@ class Batcher::Impl : public std::enable_shared_from_this<Batcher::Impl> {
   const int instances_;
   BatchRunner runner_;
   std::vector<std::thread> threads_;
+  SendingTime sending_;
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
@@ -117,6 +119,7 @@ Status Batcher::Impl::Submit(BatchJob job) {
   const TimePoint deadline = queued->job.deadline;
   std::unique_lock lock(mutex_);
   if (stop_) return Unavailable("the model is being unloaded; try again");
+  scheduler_.SetSending(sending_.High());
   // A refused job, and what it owns, goes after the lock.
   MINIM_TRY(scheduler_.Submit(queued, queued->arrival));
   const bool sooner = deadline < reap_at_;
@@ -205,6 +208,7 @@ Status Batcher::Submit(BatchJob job) { return impl_->Submit(std::move(job)); }
 void Batcher::Stop() { impl_->Stop(); }
 Status Batcher::Configure(const BatchSettings& settings) { return impl_->Configure(settings); }
 BatchSettings Batcher::settings() const { return impl_->settings(); }
+void Batcher::Sent(Duration after) { impl_->Sent(after); }
 bool Batcher::batchable() const { return impl_->batchable(); }
 int64_t Batcher::queued_rows() const { return impl_->queued_rows(); }
 Duration Batcher::ExpectedLatency(int64_t rows) const { return impl_->ExpectedLatency(rows); }

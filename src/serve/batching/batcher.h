@@ -63,6 +63,9 @@ class Batcher {
   Status Configure(const BatchSettings& settings);
   BatchSettings settings() const;
 
+  /// An answer was on its way for so long after its run. A latency target leaves time for it.
+  void Sent(Duration after);
+
   bool batchable() const;
   /// Rows waiting now.
   int64_t queued_rows() const;

@@ -38,6 +38,8 @@ struct BatchJob {
   /// False: runs alone, at once when an instance is free.
   bool may_batch = true;
   TimePoint deadline = TimePoint::max();
+  /// When the caller began to wait; a latency target counts from here. Never later than Submit.
+  TimePoint since = TimePoint::max();
   CancelFlag cancelled;
   /// 0: kDefaultPriority; what is above kPriorityLevels counts as that.
   uint64_t priority = 0;

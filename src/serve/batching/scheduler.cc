@@ -57,9 +57,21 @@ double ArrivalRate::At(TimePoint now) const {
 
 BatchScheduler::BatchScheduler(BatchSettings settings, int instances)
     : settings_(std::move(settings)),
+      bounds_(settings_.bounds),
       ends_(static_cast<size_t>(instances), TimePoint::min()),
       running_(ends_.size()),
       free_at_(ends_) {}
+
+void BatchScheduler::Configure(const BatchSettings& settings) {
+  settings_ = settings;
+  SetSending(sending_);
+}
+
+void BatchScheduler::SetSending(Duration sending) {
+  sending_ = std::min(sending, settings_.bounds.latency_target / 2);
+  bounds_ = settings_.bounds;
+  bounds_.latency_target -= sending_;
+}
 
 int64_t BatchScheduler::RowsBefore(size_t level) const {
   int64_t rows = 0;
@@ -107,8 +119,10 @@ Status BatchScheduler::Submit(JobPtr& job, TimePoint now) {
   const uint64_t priority = job->job.priority == 0 ? kDefaultPriority : job->job.priority;
   const size_t level = std::min<uint64_t>(priority, kPriorityLevels) - 1;
   job->due = std::min(job->job.deadline, job->arrival + kPatience);
-  if (settings_.policy.keeps_target)
-    job->due = std::min(job->due, job->arrival + ReachableTarget(settings_.bounds, latency_));
+  if (settings_.policy.keeps_target) {
+    const TimePoint since = std::min(job->job.since, job->arrival);
+    job->due = std::min(job->due, since + ReachableTarget(bounds_, latency_));
+  }
   // With nothing before it, it is let in whatever the model of latency says: that may be wrong, and
   // only runs can tell.
   const bool idle = *std::min_element(ends_.begin(), ends_.end()) == TimePoint::min();
@@ -118,7 +132,8 @@ Status BatchScheduler::Submit(JobPtr& job, TimePoint now) {
       return ResourceExhausted(
                  "the answer would come after {:.1f} ms, {:.1f} ms are allowed: slow down, add "
                  "instances or allow more time",
-                 ToSeconds(answer - job->arrival) * 1e3, ToSeconds(job->due - job->arrival) * 1e3)
+                 ToSeconds(answer - job->arrival) * 1e3,
+                 std::max(ToSeconds(job->due - job->arrival), 0.0) * 1e3)
           .WithRetryAfter(RetryAfter(answer - job->due));
   }
   accepted_[level].Add(job->rows, now);
@@ -134,7 +149,7 @@ JobQueue::Choice BatchScheduler::Next(TimePoint now) {
       .latency = &latency_,
       .late_limit = kLateTargets * settings_.bounds.latency_target,
   };
-  auto choice = queue_.Take(settings_.policy, settings_.bounds, outlook, now);
+  auto choice = queue_.Take(settings_.policy, bounds_, outlook, now);
   const auto late = static_cast<double>(queue_.late_rows());
   if (late > std::max(late_credit_, 0.0)) {
     for (JobPtr& job : queue_.TakeLate(static_cast<int64_t>(late - std::max(late_credit_, 0.0))))
@@ -179,7 +194,7 @@ int BatchScheduler::Begin(const std::vector<JobPtr>& batch, TimePoint now) {
 
 void BatchScheduler::FindPace(TimePoint now) {
   const double rate = offered_.At(now) / static_cast<double>(ends_.size());
-  pace_ = PaceOf(settings_.bounds, latency_, rate);
+  pace_ = PaceOf(bounds_, latency_, rate);
 }
 
 void BatchScheduler::End(int index, Duration time, bool learn, TimePoint now) {

@@ -39,8 +39,10 @@ class BatchScheduler {
  public:
   BatchScheduler(BatchSettings settings, int instances);
 
-  void Configure(const BatchSettings& settings) { settings_ = settings; }
+  void Configure(const BatchSettings& settings);
   const BatchSettings& settings() const { return settings_; }
+  /// What an answer takes on its way out; at most half of a latency target is left for it.
+  void SetSending(Duration sending);
 
   /// Takes the job in, or says why not and leaves it where it is: kResourceExhausted when the
   /// queue is full or the answer would come too late, with the time after which to try again.
@@ -71,6 +73,8 @@ class BatchScheduler {
   void FindPace(TimePoint now);
 
   BatchSettings settings_;
+  BatchOptions bounds_;  // the settings', the latency target less the sending
+  Duration sending_{};
   JobQueue queue_;
   LatencyModel latency_;
   std::array<ArrivalRate, kLevels> accepted_;  // by level

@@ -207,5 +207,31 @@ TEST(ArrivalRateTest, FollowsTheArrivals) {
   EXPECT_LT(rate.At(At(6000)), 20);
 }
 
+TEST(BatchSchedulerTest, TheTargetLeavesTimeToSend) {
+  for (const int sending_ms : {0, 15, 1000}) {
+    Fixture f;
+    f.Learn();
+    f.scheduler.SetSending(milliseconds(sending_ms));
+    f.Occupy(1000);
+    int accepted = 0;
+    while (accepted < 1000 && f.Submit(1000).ok()) ++accepted;
+    // After the 20 ms of the run in progress there is time for one run of ten, or for none: a
+    // second would end at 60 ms.
+    EXPECT_EQ(accepted, sending_ms == 0 ? 10 : 0) << sending_ms;
+  }
+}
+
+TEST(BatchSchedulerTest, TheTargetCountsFromWhenTheCallerBeganToWait) {
+  Fixture f;
+  f.Learn();
+  f.Occupy(1000);
+  auto job = std::make_unique<QueuedJob>();
+  job->arrival = At(1000);
+  job->job.since = At(989);
+  EXPECT_FALSE(f.scheduler.Submit(job, At(1000)).ok());
+  job->job.since = At(999);
+  EXPECT_TRUE(f.scheduler.Submit(job, At(1000)).ok());
+}
+
 }  // namespace
 }  // namespace minim::serve

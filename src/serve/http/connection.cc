@@ -2,7 +2,7 @@
 
 #include <array>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/dispatch.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -63,33 +63,65 @@ void Compress(std::string_view coding, size_t min_bytes, HttpResponse& response)
 
 }  // namespace
 
-struct Connection::Exchange {
+struct Exchange {
   explicit Exchange(asio::io_context& context)
       : wake(context, asio::steady_timer::time_point::max()) {}
   asio::steady_timer wake;
   std::optional<HttpResponse> response;
 };
 
-// The context is declared first, so that it goes last: the exchange's timer needs it.
+struct Mailbox::Letter {
+  std::shared_ptr<Exchange> exchange;
+  HttpResponse response;
+};
+
+Mailbox::Mailbox(std::shared_ptr<asio::io_context> context) : context_(std::move(context)) {}
+Mailbox::~Mailbox() = default;
+
+void Mailbox::Deliver(std::shared_ptr<Exchange> exchange, HttpResponse response) {
+  bool first = false;
+  {
+    std::lock_guard lock(mutex_);
+    first = letters_.empty();
+    letters_.push_back({std::move(exchange), std::move(response)});
+  }
+  // Weak: the context must not own what owns it.
+  if (first)
+    asio::post(*context_, [weak = weak_from_this()] {
+      if (const auto self = weak.lock()) self->Empty();
+    });
+}
+
+void Mailbox::Empty() {
+  {
+    std::lock_guard lock(mutex_);
+    opened_.swap(letters_);
+  }
+  for (Letter& letter : opened_) {
+    letter.exchange->response = std::move(letter.response);
+    letter.exchange->wake.cancel();
+  }
+  opened_.clear();
+}
+
 struct Connection::Reply {
-  std::shared_ptr<asio::io_context> context;
+  std::shared_ptr<Mailbox> mailbox;
   std::shared_ptr<Exchange> exchange;
   std::string_view coding;
   size_t min_compressed_bytes;
 
   void operator()(HttpResponse response) const {
     Compress(coding, min_compressed_bytes, response);
-    auto shared_response = std::make_shared<HttpResponse>(std::move(response));
-    asio::dispatch(*context, [exchange = exchange, shared_response] {
-      exchange->response = std::move(*shared_response);
-      exchange->wake.cancel();
-    });
+    mailbox->Deliver(exchange, std::move(response));
   }
 };
 
-Connection::Connection(std::shared_ptr<HttpShared> shared,
-                       std::shared_ptr<asio::io_context> context, asio::ip::tcp::socket socket)
-    : shared_(std::move(shared)), context_(context), socket_(std::move(socket)), timer_(*context) {
+Connection::Connection(std::shared_ptr<HttpShared> shared, const std::shared_ptr<Mailbox>& mailbox,
+                       asio::ip::tcp::socket socket)
+    : shared_(std::move(shared)),
+      mailbox_(mailbox),
+      socket_(std::move(socket)),
+      timer_(mailbox->context()) {
   ++shared_->connections;
 }
 
@@ -316,8 +348,8 @@ void Connection::WatchForHangUp(std::shared_ptr<std::atomic<bool>> cancelled) {
 asio::awaitable<HttpResponse> Connection::CallHandler(HttpRequest& request) {
   const auto cancelled = request.cancelled;
   const std::string_view coding = ChooseCoding(request.headers.Get("Accept-Encoding"));
-  Reply reply{context_.lock(), nullptr, coding, shared_->options.min_compressed_bytes};
-  const auto exchange = std::make_shared<Exchange>(*reply.context);
+  Reply reply{mailbox_.lock(), nullptr, coding, shared_->options.min_compressed_bytes};
+  const auto exchange = std::make_shared<Exchange>(reply.mailbox->context());
   reply.exchange = exchange;
   ResponseCallback callback = std::move(reply);
   shared_->handler(std::move(request), std::move(callback));
@@ -364,10 +396,13 @@ asio::awaitable<bool> Connection::ServeOne() {
     co_await Refuse(503, kTooManyBytes);
     co_return false;
   }
+  request.received = std::chrono::steady_clock::now();
   const bool no_body = request.method == "HEAD";
   const HttpResponse response = co_await CallHandler(request);
   const bool keep_alive = framing->keep_alive && !shared_->draining;
-  co_return co_await WriteResponse(response, keep_alive, no_body);
+  const bool more = co_await WriteResponse(response, keep_alive, no_body);
+  if (response.observer) response.observer->Sent(std::chrono::steady_clock::now() - response.ready);
+  co_return more;
 }
 
 }  // namespace minim::serve

@@ -10,8 +10,10 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "serve/http/framing.h"
 #include "serve/http/http_server.h"
@@ -27,10 +29,34 @@ struct HttpShared {
   std::atomic<bool> draining{false};
 };
 
+/// Where the answer to one request arrives; touched on its connection's thread only.
+struct Exchange;
+
+/// Answers on their way to the thread that serves their connections. A batch that is done wakes
+/// that thread once, not once for every answer. Threads: Deliver from any.
+class Mailbox : public std::enable_shared_from_this<Mailbox> {
+ public:
+  explicit Mailbox(std::shared_ptr<boost::asio::io_context> context);
+  ~Mailbox();
+
+  void Deliver(std::shared_ptr<Exchange> exchange, HttpResponse response);
+  boost::asio::io_context& context() { return *context_; }
+
+ private:
+  struct Letter;
+  void Empty();
+
+  // First, so that it goes last: the exchanges' timers need it.
+  const std::shared_ptr<boost::asio::io_context> context_;
+  std::mutex mutex_;
+  std::vector<Letter> letters_;  // guarded by mutex_
+  std::vector<Letter> opened_;   // of the context's thread: keeps its room
+};
+
 // Lives on one io_context thread: no locks.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(std::shared_ptr<HttpShared> shared, std::shared_ptr<boost::asio::io_context> context,
+  Connection(std::shared_ptr<HttpShared> shared, const std::shared_ptr<Mailbox>& mailbox,
              boost::asio::ip::tcp::socket socket);
   ~Connection();
 
@@ -41,8 +67,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
  private:
   using Milliseconds = std::chrono::milliseconds;
-  struct Exchange;  // where the answer arrives
-  struct Reply;     // what the handler's callback owns
+  struct Reply;  // what the handler's callback owns
 
   // Arguments of these are named variables or literals of the caller, never temporaries: g++ 12
   // destroys some temporaries of a co_await expression twice.
@@ -66,8 +91,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void ArmTimer();
 
   const std::shared_ptr<HttpShared> shared_;
-  // Weak: the context owns the coroutine that owns this.
-  const std::weak_ptr<boost::asio::io_context> context_;
+  // Weak: its context owns the coroutine that owns this.
+  const std::weak_ptr<Mailbox> mailbox_;
   boost::asio::ip::tcp::socket socket_;
   boost::asio::steady_timer timer_;
   std::chrono::steady_clock::time_point deadline_;

@@ -24,6 +24,7 @@ using boost::system::error_code;
 struct Lane {
   // Shared with callbacks that are still to come when the server stops.
   std::shared_ptr<asio::io_context> context = std::make_shared<asio::io_context>(1);
+  std::shared_ptr<Mailbox> mailbox = std::make_shared<Mailbox>(context);
   asio::executor_work_guard<asio::io_context::executor_type> work{context->get_executor()};
   std::vector<std::weak_ptr<Connection>> connections;  // touched on the lane's thread only
   std::thread thread;
@@ -40,7 +41,7 @@ struct Lane {
   }
 
   void Adopt(std::shared_ptr<HttpShared> shared, tcp::socket socket) {
-    auto connection = std::make_shared<Connection>(std::move(shared), context, std::move(socket));
+    auto connection = std::make_shared<Connection>(std::move(shared), mailbox, std::move(socket));
     if (connections.size() == connections.capacity())
       std::erase_if(connections, [](const auto& weak) { return weak.expired(); });
     connections.push_back(connection);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -34,6 +35,14 @@ std::string_view Trim(std::string_view text);
 /// Splits at commas and trims; empty items are left out.
 std::vector<std::string_view> SplitList(std::string_view text);
 
+/// Learns what became of an answer. Threads: Sent is called from any.
+class SentObserver {
+ public:
+  virtual ~SentObserver() = default;
+  /// It went out (to the system, not to the client) so long after it was ready.
+  virtual void Sent(std::chrono::nanoseconds after) = 0;
+};
+
 struct HttpRequest {
   std::string method;
   /// As sent: path and query, still percent-encoded.
@@ -41,6 +50,8 @@ struct HttpRequest {
   Headers headers;
   /// Without transfer or content coding.
   std::string body;
+  /// When all of it was there: a slow client is not the server's delay.
+  std::chrono::steady_clock::time_point received = std::chrono::steady_clock::now();
   /// Becomes true when the client goes away.
   std::shared_ptr<std::atomic<bool>> cancelled = std::make_shared<std::atomic<bool>>(false);
 };
@@ -50,6 +61,9 @@ struct HttpResponse {
   std::string content_type = "application/json";
   Headers headers;
   std::string body;
+  /// Told when it has gone out; null: nobody asks.
+  std::shared_ptr<SentObserver> observer;
+  std::chrono::steady_clock::time_point ready;
 };
 
 /// Called once per request, from any thread.

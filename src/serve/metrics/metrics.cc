@@ -16,7 +16,7 @@ constexpr double kSeconds[] = {0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005
                                0.001,   0.002,   0.005,   0.01,   0.02,   0.05,
                                0.1,     0.2,     0.5,     1,      2,      5};
 constexpr std::string_view kPhaseNames[kPhases] = {"queue", "batch",     "compute", "split",
-                                                   "cache", "serialise", "total"};
+                                                   "cache", "serialise", "total",   "send"};
 
 // Families in the order in which they were first named.
 class Families {

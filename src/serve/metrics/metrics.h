@@ -28,8 +28,9 @@ enum class Phase {
   kCache,      // answered from the cache
   kSerialise,  // writing the answer
   kTotal,      // from arrival to the answer's tensors
+  kSend,       // from there to the socket
 };
-inline constexpr int kPhases = 7;
+inline constexpr int kPhases = 8;
 std::string_view PhaseName(Phase phase);
 
 /// The counters of one model, version and tier. They go on counting through reloads.

@@ -154,6 +154,7 @@ void Answering::Run(const std::shared_ptr<Call>& call) {
   for (const NamedTensor& input : question.request->inputs) job.inputs.push_back(input.tensor);
   job.may_batch = question.request->use_batching && call->config->batching;
   job.cancelled = question.cancelled;
+  job.since = question.since;
   job.priority = question.request->priority;
   job.deadline = DeadlineOf(*call);
   job.done = [self = shared_from_this(), call](BatchResult result) {

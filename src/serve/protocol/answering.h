@@ -38,6 +38,8 @@ struct Question {
   CancelFlag cancelled;
   /// Whether the cache may answer, and remember, if the request and the model allow it too.
   bool use_cache = true;
+  /// When the client began to wait, if it does.
+  TimePoint since = TimePoint::max();
 };
 
 class Answering : public std::enable_shared_from_this<Answering> {

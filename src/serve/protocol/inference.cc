@@ -121,7 +121,7 @@ void Inference::Infer(InferCall call, Done done) {
 }
 
 void Inference::Launch(const Flow& flow) {
-  answering_->Answer({flow->version, flow->tier, flow->request, flow->cancelled},
+  answering_->Answer({flow->version, flow->tier, flow->request, flow->cancelled, true, flow->start},
                      [self = shared_from_this(), flow](const serve::Answered& answer) {
                        self->Answered(flow, answer);
                      });
@@ -180,8 +180,9 @@ void Inference::CheckNonFinite(const Flow& flow, const serve::Answered& answer) 
 }
 
 void Inference::Reply(const Flow& flow, const serve::Answered& answer) {
-  const Duration total = Clock::now() - flow->start;
-  InferReply reply{answer.outputs, {}, flow->id, flow->version, {}, nullptr};
+  const TimePoint now = Clock::now();
+  const Duration total = now - flow->start;
+  InferReply reply{answer.outputs, {}, flow->id, flow->version, {}, nullptr, {}};
   if (flow->request) reply.requested = flow->request->outputs;
   const bool ok = answer.outputs.ok();
   const int code = ok ? 200 : HttpStatusOf(answer.outputs.status().code());
@@ -198,7 +199,8 @@ void Inference::Reply(const Flow& flow, const serve::Answered& answer) {
   LogIfSlow(*flow, answer, total);
   flow->tier->metrics->CountRequest(code);
   const int64_t own_rows = std::max<int64_t>(flow->rows, 1);
-  reply.metrics = flow->tier->metrics;
+  reply.tier = flow->tier;
+  reply.ready = now;
   reply.notes = {.tier = flow->tier->name,
                  .fallback = flow->fallback,
                  .rows = own_rows,

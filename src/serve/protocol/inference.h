@@ -37,8 +37,9 @@ struct InferReply {
   /// Null if the request failed before a model was found.
   std::shared_ptr<const ServedVersion> version;
   AnswerNotes notes;
-  /// Of the tier that answered; set if `version` is and a tier was found.
-  std::shared_ptr<ModelMetrics> metrics;
+  /// That answered; set if `version` is and a tier was found.
+  std::shared_ptr<ServedTier> tier;
+  TimePoint ready;
 };
 
 /// Requests that took so long are logged, with their phases.

@@ -29,7 +29,9 @@ HttpResponse WriteAnswer(const InferReply& reply) {
     outputs.push_back({reply.requested[i].name, (*reply.outputs)[i], reply.requested[i].binary});
   HttpResponse response =
       InferResponse(reply.version->model, reply.version->version, reply.id, outputs, reply.notes);
-  reply.metrics->Observe(Phase::kSerialise, Clock::now() - start);
+  reply.tier->metrics->Observe(Phase::kSerialise, Clock::now() - start);
+  response.observer = reply.tier;
+  response.ready = reply.ready;
   return response;
 }
 
@@ -106,12 +108,13 @@ class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
 };
 
 void Service::Impl::Infer(const Route& route, HttpRequest request, ResponseCallback done) {
-  InferCall call{.model = route.model,
-                 .version = route.version,
-                 .cancelled = request.cancelled,
-                 .header = [&request](const std::string& name) {
-                   return std::string(request.headers.Get(name));
-                 }};
+  InferCall call{
+      .model = route.model,
+      .version = route.version,
+      .cancelled = request.cancelled,
+      .header =
+          [&request](const std::string& name) { return std::string(request.headers.Get(name)); },
+      .start = request.received};
   auto parsed =
       ParseInferRequest(request.body, request.headers.Get("Inference-Header-Content-Length"));
   if (!parsed.ok())

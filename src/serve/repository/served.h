@@ -10,6 +10,7 @@
 
 #include "serve/batching/batcher.h"
 #include "serve/fallback/tier_chain.h"
+#include "serve/http/message.h"
 #include "serve/metrics/metrics.h"
 #include "serve/repository/serving_config.h"
 #include "serve/repository/stats.h"
@@ -17,7 +18,7 @@
 
 namespace minim::serve {
 
-struct ServedTier {
+struct ServedTier : SentObserver {
   std::string name;
   /// Differs between any two loads.
   uint64_t generation = 0;
@@ -26,6 +27,11 @@ struct ServedTier {
   std::shared_ptr<const Model> model;
   std::shared_ptr<ModelMetrics> metrics;
   std::unique_ptr<Batcher> batcher;
+
+  void Sent(std::chrono::nanoseconds after) override {
+    metrics->Observe(Phase::kSend, after);
+    batcher->Sent(after);
+  }
 };
 
 /// A model's settings, which may change while it runs.
