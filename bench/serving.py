@@ -51,7 +51,7 @@ class Server:
 
     def phases(self, model):
         """Of the tier that serves: {"total": {"p50_us": ...}, ...}."""
-        tiers = self.ask(f"/v2/models/{model}/stats")["model_stats"][0]["tiers"]
+        tiers = self.ask(f"/v2/models/{model}/stats")["model_stats"][0]["minim"]
         return max(tiers, key=lambda tier: tier["requests"])["phases"]
 
     def load(self, model, *flags, cpu="1"):

@@ -24,6 +24,7 @@ class Batcher::Impl : public std::enable_shared_from_this<Batcher::Impl> {
  public:
   Impl(std::shared_ptr<const Model> model, BatcherOptions options)
       : warm_budget_(options.warm_budget),
+        on_callers_thread_(options.on_callers_thread),
         instances_(options.instances),
         runner_(std::move(model), std::move(options.on_run)),
         scheduler_({options.policy, options.bounds, options.max_queue_rows}, options.instances) {}
@@ -88,9 +89,11 @@ class Batcher::Impl : public std::enable_shared_from_this<Batcher::Impl> {
   void Reap();
   bool AnswerDead(std::unique_lock<std::mutex>& lock);
   void Answer(std::vector<JobPtr> dead, std::unique_lock<std::mutex>& lock);
+  bool RunNext(std::unique_lock<std::mutex>& lock, TimePoint& until);
   void Run(JobQueue::Choice choice, std::unique_lock<std::mutex>& lock);
 
   const Duration warm_budget_;
+  const Duration on_callers_thread_;
   const int instances_;
   BatchRunner runner_;
   std::vector<std::thread> threads_;
@@ -117,11 +120,22 @@ Status Batcher::Impl::Submit(BatchJob job) {
   queued->alone = !queued->may_slice || !job.may_batch;
   queued->job = std::move(job);
   const TimePoint deadline = queued->job.deadline;
+  const int64_t rows = queued->rows;
   std::unique_lock lock(mutex_);
   if (stop_) return Unavailable("the model is being unloaded; try again");
   scheduler_.SetSending(sending_.High());
+  const bool first = scheduler_.empty() && scheduler_.idle();
   // A refused job, and what it owns, goes after the lock.
   MINIM_TRY(scheduler_.Submit(queued, queued->arrival));
+  const LatencyModel& latency = scheduler_.latency();
+  TimePoint until;
+  if (first && !latency.empty() && latency.High(rows) < on_callers_thread_ &&
+      RunNext(lock, until)) {
+    const bool more = !scheduler_.empty();
+    lock.unlock();
+    if (more) wake_.notify_one();  // while it ran, nobody else was told
+    return {};
+  }
   const bool sooner = deadline < reap_at_;
   lock.unlock();
   wake_.notify_one();
@@ -156,18 +170,28 @@ void Batcher::Impl::Run(JobQueue::Choice choice, std::unique_lock<std::mutex>& l
   scheduler_.End(instance, outcome.time, outcome.typical, Clock::now());
 }
 
+// Runs what the scheduler wants to run now. False if that is nothing, before `until` at least; or
+// until a caller's thread, which has the instance, says so.
+bool Batcher::Impl::RunNext(std::unique_lock<std::mutex>& lock, TimePoint& until) {
+  until = TimePoint::max();
+  if (!scheduler_.idle()) return false;
+  auto choice = scheduler_.Next(Clock::now());
+  until = choice.until;
+  if (!choice.dropped.empty()) Answer(std::move(choice.dropped), lock);
+  if (choice.batch.empty()) return false;
+  Run(std::move(choice), lock);
+  return true;
+}
+
 void Batcher::Impl::Work() {
   std::unique_lock lock(mutex_);
   while (!stop_) {
-    if (AnswerDead(lock)) continue;
-    auto choice = scheduler_.Next(Clock::now());
-    if (!choice.dropped.empty()) Answer(std::move(choice.dropped), lock);
-    if (!choice.batch.empty()) {
-      Run(std::move(choice), lock);
-    } else if (choice.until == TimePoint::max()) {
+    TimePoint until;
+    if (AnswerDead(lock) || RunNext(lock, until)) continue;
+    if (until == TimePoint::max()) {
       wake_.wait(lock);
     } else {
-      wake_.wait_until(lock, choice.until);
+      wake_.wait_until(lock, until);
     }
   }
 }

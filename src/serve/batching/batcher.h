@@ -1,7 +1,8 @@
 // Batcher: the threads in front of one model. Merges requests of equal shapes and dtypes, runs
 // them, gives each caller exactly its rows. What to run when is the scheduler's to say
 // (scheduler.h). Threads: every method may be called from any thread; `done` runs on one of the
-// batcher's threads, once for every job, and must not block. Lifetime: the destructor stops it. It
+// batcher's threads or, before Submit returns, on the caller's, once for every job, and must not
+// block. Lifetime: the destructor stops it. It
 // may run on one of the batcher's own threads.
 #pragma once
 
@@ -36,6 +37,9 @@ struct BatcherOptions {
   int64_t max_queue_rows = 4096;
   /// Time to spend on preparing every batch size at load, beyond the powers of two.
   Duration warm_budget = std::chrono::seconds(1);
+  /// A run that takes less is made on the caller's thread, where an instance is idle and nothing
+  /// waits: to wake a thread of the batcher, and be woken again, would take longer.
+  Duration on_callers_thread = std::chrono::microseconds(20);
   std::function<void(const RunReport&)> on_run;
 };
 

@@ -20,6 +20,9 @@ Tensor Rows(int64_t rows, float value) {
 }
 
 struct Fixture {
+  // Tests hold runs up, and must not be held up themselves.
+  Fixture() { options.on_callers_thread = Duration::zero(); }
+
   std::shared_ptr<FakeModel> model = std::make_shared<FakeModel>();
   BatcherOptions options;
   std::unique_ptr<Batcher> batcher;
@@ -295,6 +298,45 @@ TEST(BatcherTest, ManyCallersManyInstances) {
     });
   }
   for (auto& caller : callers) caller.join();
+}
+
+TEST(BatcherTest, AQuickRunIsMadeOnTheCallersThread) {
+  for (const bool quick : {false, true}) {
+    Fixture f;
+    if (quick) f.options.on_callers_thread = std::chrono::hours(1);
+    f.Open();
+    int here = 0;
+    for (int i = 0; i < 200; ++i) {
+      std::promise<std::thread::id> ran;
+      BatchJob job{{Rows(1, 1)}};
+      job.done = [&](const BatchResult& result) {
+        EXPECT_TRUE(result.outputs.ok());
+        ran.set_value(std::this_thread::get_id());
+      };
+      ASSERT_TRUE(f.batcher->Submit(std::move(job)).ok());
+      here += ran.get_future().get() == std::this_thread::get_id();
+    }
+    // Not the first, which teaches what a run takes, nor those that find its instance still busy.
+    EXPECT_EQ(here > 0, quick) << here;
+  }
+}
+
+TEST(BatcherTest, WhatCameMeanwhileRunsAfterAQuickRun) {
+  Fixture f;
+  f.options.on_callers_thread = std::chrono::hours(1);
+  f.options.bounds.max_batch = 4;
+  f.Open();
+  std::vector<std::thread> threads;
+  std::atomic<int> answers = 0;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&] {
+      for (int i = 0; i < 200; ++i) {
+        const auto result = f.Send(1, 3).get();
+        answers += result.outputs.ok() && result.outputs->at(0).as<float>()[0] == 6;
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(answers, 800);
 }
 
 }  // namespace

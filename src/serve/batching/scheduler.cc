@@ -73,6 +73,10 @@ void BatchScheduler::SetSending(Duration sending) {
   bounds_.latency_target -= sending_;
 }
 
+bool BatchScheduler::idle() const {
+  return std::ranges::find(ends_, TimePoint::min()) != ends_.end();
+}
+
 int64_t BatchScheduler::RowsBefore(size_t level) const {
   int64_t rows = 0;
   for (size_t l = 0; l <= level; ++l) rows += queue_.level_rows(static_cast<int>(l));
@@ -125,8 +129,7 @@ Status BatchScheduler::Submit(JobPtr& job, TimePoint now) {
   }
   // With nothing before it, it is let in whatever the model of latency says: that may be wrong, and
   // only runs can tell.
-  const bool idle = *std::min_element(ends_.begin(), ends_.end()) == TimePoint::min();
-  if (!latency_.empty() && !(idle && queue_.empty())) {
+  if (!latency_.empty() && !(idle() && queue_.empty())) {
     const TimePoint answer = Predict(*job, level, now);
     if (answer > job->due)
       return ResourceExhausted(

@@ -60,6 +60,8 @@ class BatchScheduler {
   void End(int instance, Duration time, bool learn, TimePoint now);
 
   bool empty() const { return queue_.empty(); }
+  /// An instance is.
+  bool idle() const;
   int64_t queued_rows() const { return queue_.rows(); }
   const LatencyModel& latency() const { return latency_; }
 

@@ -79,6 +79,11 @@ Mailbox::Mailbox(std::shared_ptr<asio::io_context> context) : context_(std::move
 Mailbox::~Mailbox() = default;
 
 void Mailbox::Deliver(std::shared_ptr<Exchange> exchange, HttpResponse response) {
+  if (context_->get_executor().running_in_this_thread()) {
+    exchange->response = std::move(response);
+    exchange->wake.cancel();
+    return;
+  }
   bool first = false;
   {
     std::lock_guard lock(mutex_);

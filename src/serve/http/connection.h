@@ -32,8 +32,8 @@ struct HttpShared {
 /// Where the answer to one request arrives; touched on its connection's thread only.
 struct Exchange;
 
-/// Answers on their way to the thread that serves their connections. A batch that is done wakes
-/// that thread once, not once for every answer. Threads: Deliver from any.
+/// Answers on their way to the thread that serves their connections, if they come from another. A
+/// batch that is done wakes that thread once, not once for every answer. Threads: Deliver from any.
 class Mailbox : public std::enable_shared_from_this<Mailbox> {
  public:
   explicit Mailbox(std::shared_ptr<boost::asio::io_context> context);

@@ -4,6 +4,7 @@
 
 #include "serve/cache/sha256.h"
 #include "serve/fallback/tier_timing.h"
+#include "serve/repository/background.h"
 #include "serve/repository/triton_config.h"
 
 namespace minim::serve {
@@ -105,7 +106,7 @@ Result<std::shared_ptr<ServedTier>> VersionLoader::LoadTier(const ServedVersion&
   MINIM_TRY(BatcherOptions options, BatcherOptionsOf(*version.config->Get()));
   options.on_run = CountRuns(version.stats, tier->metrics);
   tier->batcher = std::make_unique<Batcher>(model, std::move(options));
-  MINIM_TRY(tier->batcher->Warm());
+  MINIM_TRY(InBackground([&] { return tier->batcher->Warm(); }));
   return tier;
 }
 

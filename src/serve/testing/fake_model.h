@@ -75,7 +75,8 @@ class FakeModel : public Model {
   enum class Fault { kNone, kFail, kNaN, kDrift, kSlow };
   mutable std::atomic<Fault> fault_{Fault::kNone};
   /// What a Run takes besides.
-  mutable std::chrono::microseconds run_time_{0};
+  // More than what is run on the caller's thread: a blocked model must not block that.
+  mutable std::chrono::microseconds run_time_{30};
   static constexpr float kPoison = -999;
   mutable std::atomic<int> runs_{0};
   mutable std::atomic<int> warmed_{0};
