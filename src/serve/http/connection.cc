@@ -405,9 +405,9 @@ asio::awaitable<bool> Connection::ServeOne() {
   const bool no_body = request.method == "HEAD";
   const HttpResponse response = co_await CallHandler(request);
   const bool keep_alive = framing->keep_alive && !shared_->draining;
-  const bool more = co_await WriteResponse(response, keep_alive, no_body);
+  // Before it is written: what comes after waits for other connections' turns.
   if (response.observer) response.observer->Sent(std::chrono::steady_clock::now() - response.ready);
-  co_return more;
+  co_return co_await WriteResponse(response, keep_alive, no_body);
 }
 
 }  // namespace minim::serve

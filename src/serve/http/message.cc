@@ -81,6 +81,10 @@ int HttpStatusOf(StatusCode code) {
 }
 
 std::string JsonQuote(std::string_view text) {
+  // Nearly every name: as it is.
+  if (std::ranges::all_of(text,
+                          [](char c) { return c >= ' ' && c < 0x7f && c != '"' && c != '\\'; }))
+    return std::string(1, '"').append(text).append(1, '"');
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 

@@ -39,7 +39,7 @@ std::vector<std::string_view> SplitList(std::string_view text);
 class SentObserver {
  public:
   virtual ~SentObserver() = default;
-  /// It went out (to the system, not to the client) so long after it was ready.
+  /// It was handed to the socket so long after it was ready.
   virtual void Sent(std::chrono::nanoseconds after) = 0;
 };
 

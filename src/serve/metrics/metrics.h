@@ -29,7 +29,7 @@ enum class Phase {
   kCache,      // answered from the cache
   kSerialise,  // writing the answer
   kTotal,      // from arrival to the answer's tensors
-  kSend,       // from there to the socket
+  kSend,       // from there until it is handed to the socket
 };
 inline constexpr int kPhases = 8;
 std::string_view PhaseName(Phase phase);
