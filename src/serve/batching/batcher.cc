@@ -2,6 +2,7 @@
 
 #include <condition_variable>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "serve/batching/runner.h"
@@ -213,10 +214,17 @@ void Batcher::Impl::Reap() {
 Status Batcher::Impl::Warm() {
   const TimePoint start = Clock::now();
   const int64_t cap = batchable() ? settings().bounds.max_batch : 1;
-  for (int64_t rows = 1; rows < cap; rows *= 2) MINIM_TRY(runner_.Warm(rows));
-  MINIM_TRY(runner_.Warm(cap));
-  for (int64_t rows = 3; rows < cap && Clock::now() - start < warm_budget_; ++rows)
-    MINIM_TRY(runner_.Warm(rows));
+  std::set<int64_t> sizes = {cap};
+  for (int64_t rows = 1; rows < cap; rows *= 2) {
+    sizes.insert(rows);
+    if (rows > 1 && rows + rows / 2 < cap) sizes.insert(rows + rows / 2);
+  }
+  for (const int64_t rows : sizes) MINIM_TRY(runner_.Warm(rows));
+  for (int64_t rows = 1; rows < cap && Clock::now() - start < warm_budget_; ++rows)
+    if (sizes.insert(rows).second) MINIM_TRY(runner_.Warm(rows));
+  const bool all = static_cast<int64_t>(sizes.size()) == cap;
+  std::lock_guard lock(mutex_);
+  scheduler_.SetSizes(all ? std::vector<int64_t>() : std::vector(sizes.begin(), sizes.end()));
   return {};
 }
 

@@ -35,7 +35,7 @@ struct BatcherOptions {
   int instances = 1;
   /// Rows that may wait; more is refused with kResourceExhausted.
   int64_t max_queue_rows = 4096;
-  /// Time to spend on preparing every batch size at load, beyond the powers of two.
+  /// Time to spend on preparing every batch size at load, two to each doubling at least.
   Duration warm_budget = std::chrono::seconds(1);
   /// A run that takes less is made on the caller's thread, where an instance is idle and nothing
   /// waits: to wake a thread of the batcher, and be woken again, would take longer.
@@ -50,7 +50,9 @@ class Batcher {
   Batcher(const Batcher&) = delete;
   Batcher& operator=(const Batcher&) = delete;
 
-  /// Prepares the batch sizes 1, 2, 4, ... max_batch, then the others while the budget lasts.
+  /// Prepares the batch sizes 1, 2, 3, 4, 6, 8, 12, ... max_batch, then the others while the budget
+  /// lasts. If it does not last, batches have only sizes that are prepared: a run for which nothing
+  /// is takes many times as long.
   /// Models with unknown dims besides the rows are left for the first request. Again after
   /// Configure, it prepares what became possible.
   Status Warm();

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <map>
 #include <mutex>
 #include <thread>
 
@@ -248,12 +249,29 @@ TEST(BatcherTest, WarmPreparesEverySizeAndCountsColdRuns) {
   f.options.warm_budget = Duration::zero();
   f.options.on_run = [&](const RunReport& report) { cold += report.cold; };
   ASSERT_TRUE(f.Open().Warm().ok());
-  EXPECT_EQ(f.model->warmed_, 12 + 5) << "1, 2, 4, 8 and the largest";
+  EXPECT_EQ(f.model->warmed_, 12 + 7) << "1, 2, 3, 4, 6, 8 and the largest";
   f.Send(8, 1).get();
   EXPECT_EQ(cold, 0);
   f.Send(7, 1).get();
   f.Send(7, 1).get();
   EXPECT_EQ(cold, 1);
+}
+
+TEST(BatcherTest, BatchesHaveSizesThatArePrepared) {
+  Fixture f;
+  std::atomic<int> cold{0};
+  f.options.on_run = [&](const RunReport& report) { cold += report.cold; };
+  f.options.warm_budget = Duration::zero();
+  f.options.bounds.max_batch = 32;
+  ASSERT_TRUE(f.Open().Warm().ok());
+  auto busy = f.Occupy();
+  std::vector<std::future<BatchResult>> answers;
+  for (int i = 0; i < 23; ++i) answers.push_back(f.Send(1, 1));
+  f.Release();
+  std::map<int64_t, int> runs;
+  for (auto& answer : answers) ++runs[answer.get().times.batch_rows];
+  EXPECT_EQ(runs, (std::map<int64_t, int>{{16, 16}, {6, 6}, {1, 1}}));
+  EXPECT_EQ(cold, 0);
 }
 
 TEST(BatcherTest, ClosingAnswersWhatWaits) {

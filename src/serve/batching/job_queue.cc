@@ -32,6 +32,11 @@ int64_t RowsOf(const SortedJobs& jobs, int64_t enough) {
   return rows;
 }
 
+int64_t RoundedDown(int64_t rows, std::span<const int64_t> sizes) {
+  const auto above = std::ranges::upper_bound(sizes, rows);
+  return above == sizes.begin() ? rows : above[-1];
+}
+
 // Equal for jobs that may merge.
 size_t KindOf(const QueuedJob& queued) {
   size_t kind = 0;
@@ -320,7 +325,7 @@ bool JobQueue::AskGroup(Group& group, const BatchPolicy& policy, const BatchOpti
   }
   choice.reason = decision.reason;
   choice.until = std::min(choice.until, decision.until);
-  if (decision.rows > 0) TakeRows(group, decision.rows, choice);
+  if (decision.rows > 0) TakeRows(group, RoundedDown(decision.rows, outlook.sizes), choice);
   return decision.rows > 0;
 }
 

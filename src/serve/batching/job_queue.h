@@ -54,6 +54,8 @@ class JobQueue {
     const LatencyModel* latency = nullptr;
     /// For how long a late job may still wait for its turn.
     Duration late_limit = Duration::max();
+    /// Rising, from 1: what the policy chooses is rounded down to one of them. Empty: any will do.
+    std::span<const int64_t> sizes;
   };
   /// Asks the policy about each group, the one with the first job first.
   Choice Take(const BatchPolicy& policy, const BatchOptions& bounds, const Outlook& outlook,

@@ -151,6 +151,7 @@ JobQueue::Choice BatchScheduler::Next(TimePoint now) {
       .instances = static_cast<int>(ends_.size()),
       .latency = &latency_,
       .late_limit = kLateTargets * settings_.bounds.latency_target,
+      .sizes = sizes_,
   };
   auto choice = queue_.Take(settings_.policy, bounds_, outlook, now);
   const auto late = static_cast<double>(queue_.late_rows());

@@ -41,6 +41,9 @@ class BatchScheduler {
 
   void Configure(const BatchSettings& settings);
   const BatchSettings& settings() const { return settings_; }
+  /// Rows that runs should have, rising, from 1; empty: any. A request with other rows runs as
+  /// well.
+  void SetSizes(std::vector<int64_t> sizes) { sizes_ = std::move(sizes); }
   /// What an answer takes on its way out; at most half of a latency target is left for it.
   void SetSending(Duration sending);
 
@@ -77,6 +80,7 @@ class BatchScheduler {
   BatchSettings settings_;
   BatchOptions bounds_;  // the settings', the latency target less the sending
   Duration sending_{};
+  std::vector<int64_t> sizes_;
   JobQueue queue_;
   LatencyModel latency_;
   std::array<ArrivalRate, kLevels> accepted_;  // by level
