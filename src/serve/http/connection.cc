@@ -2,7 +2,6 @@
 
 #include <array>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -62,52 +61,6 @@ void Compress(std::string_view coding, size_t min_bytes, HttpResponse& response)
 }
 
 }  // namespace
-
-struct Exchange {
-  explicit Exchange(asio::io_context& context)
-      : wake(context, asio::steady_timer::time_point::max()) {}
-  asio::steady_timer wake;
-  std::optional<HttpResponse> response;
-};
-
-struct Mailbox::Letter {
-  std::shared_ptr<Exchange> exchange;
-  HttpResponse response;
-};
-
-Mailbox::Mailbox(std::shared_ptr<asio::io_context> context) : context_(std::move(context)) {}
-Mailbox::~Mailbox() = default;
-
-void Mailbox::Deliver(std::shared_ptr<Exchange> exchange, HttpResponse response) {
-  if (context_->get_executor().running_in_this_thread()) {
-    exchange->response = std::move(response);
-    exchange->wake.cancel();
-    return;
-  }
-  bool first = false;
-  {
-    std::lock_guard lock(mutex_);
-    first = letters_.empty();
-    letters_.push_back({std::move(exchange), std::move(response)});
-  }
-  // Weak: the context must not own what owns it.
-  if (first)
-    asio::post(*context_, [weak = weak_from_this()] {
-      if (const auto self = weak.lock()) self->Empty();
-    });
-}
-
-void Mailbox::Empty() {
-  {
-    std::lock_guard lock(mutex_);
-    opened_.swap(letters_);
-  }
-  for (Letter& letter : opened_) {
-    letter.exchange->response = std::move(letter.response);
-    letter.exchange->wake.cancel();
-  }
-  opened_.clear();
-}
 
 struct Connection::Reply {
   std::shared_ptr<Mailbox> mailbox;

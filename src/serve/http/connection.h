@@ -1,5 +1,5 @@
 // One client connection: reads requests, hands them over, writes answers in order. Internal to
-// http/; the only header here that sees Boost.
+// http/, as mailbox.h is: the headers here that see Boost.
 #pragma once
 
 #include <utility>  // first: Boost 1.74 uses std::exchange without including it
@@ -10,13 +10,12 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "serve/http/framing.h"
 #include "serve/http/http_server.h"
+#include "serve/http/mailbox.h"
 
 namespace minim::serve {
 
@@ -27,30 +26,6 @@ struct HttpShared {
   std::atomic<size_t> connections{0};
   std::atomic<size_t> bodies_bytes{0};
   std::atomic<bool> draining{false};
-};
-
-/// Where the answer to one request arrives; touched on its connection's thread only.
-struct Exchange;
-
-/// Answers on their way to the thread that serves their connections, if they come from another. A
-/// batch that is done wakes that thread once, not once for every answer. Threads: Deliver from any.
-class Mailbox : public std::enable_shared_from_this<Mailbox> {
- public:
-  explicit Mailbox(std::shared_ptr<boost::asio::io_context> context);
-  ~Mailbox();
-
-  void Deliver(std::shared_ptr<Exchange> exchange, HttpResponse response);
-  boost::asio::io_context& context() { return *context_; }
-
- private:
-  struct Letter;
-  void Empty();
-
-  // First, so that it goes last: the exchanges' timers need it.
-  const std::shared_ptr<boost::asio::io_context> context_;
-  std::mutex mutex_;
-  std::vector<Letter> letters_;  // guarded by mutex_
-  std::vector<Letter> opened_;   // of the context's thread: keeps its room
 };
 
 // Lives on one io_context thread: no locks.
