@@ -1,5 +1,6 @@
 #include "minim/session.h"
 
+#include <atomic>
 #include <mutex>
 #include <new>
 #include <set>
@@ -144,7 +145,9 @@ class SessionImpl final : public Session {
       leases.push_back(std::make_unique<ContextPool::Lease>(pool_));
       MINIM_TRY(program_.Prepare(**leases.back(), {input_dims.begin(), input_dims.end()}));
     }
-    ReturnFreedPages();
+    // Once: it holds up every thread that allocates, and what one preparation leaves free the next
+    // one uses.
+    if (!returned_pages_.exchange(true)) ReturnFreedPages();
     return {};
   }
 
@@ -155,6 +158,7 @@ class SessionImpl final : public Session {
   std::vector<TensorInfo> outputs_;
   int contexts_;
   mutable ContextPool pool_;
+  mutable std::atomic<bool> returned_pages_{false};
 };
 
 }  // namespace
