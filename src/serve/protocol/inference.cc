@@ -79,6 +79,7 @@ struct Inference::Running {
   std::shared_ptr<std::atomic<uint64_t>> request_bytes;
   uint64_t input_bytes = 0;
   TimePoint start;
+  TimePoint since;  // the same, but for the wait for a load, which no latency target is about
   std::shared_ptr<const ServedVersion> version;
   std::shared_ptr<ServedTier> tier;  // set as soon as it is known, for the metrics of what fails
   std::shared_ptr<const InferRequest> request;
@@ -128,8 +129,10 @@ void Inference::Infer(InferCall call, Done done) {
   *request_bytes_ += flow->input_bytes;
   const std::string model = call.model;
   flow->call = std::move(call);
-  keeper_->Use(model, [self = shared_from_this(), flow](Result<ModelKeeper::Lease> lease) {
+  const TimePoint asked = Clock::now();
+  keeper_->Use(model, [self = shared_from_this(), flow, asked](Result<ModelKeeper::Lease> lease) {
     if (!lease.ok()) return self->Reply(flow, {lease.status(), false, {}});
+    flow->since = flow->start + (Clock::now() - asked);
     flow->lease = std::move(*lease);
     if (Status status = self->Ask(*flow); !status.ok())
       return self->Reply(flow, {std::move(status), false, {}});
@@ -145,7 +148,7 @@ MemoryReport Inference::memory() const {
 }
 
 void Inference::Launch(const Flow& flow) {
-  answering_->Answer({flow->version, flow->tier, flow->request, flow->cancelled, true, flow->start},
+  answering_->Answer({flow->version, flow->tier, flow->request, flow->cancelled, true, flow->since},
                      [self = shared_from_this(), flow](const serve::Answered& answer) {
                        self->Answered(flow, answer);
                      });
