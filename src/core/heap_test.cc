@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <barrier>
 #include <fstream>
 #include <memory>
+#include <thread>
 #include <vector>
 
 namespace minim {
@@ -13,6 +15,19 @@ int64_t ResidentPages() {
   int64_t size = 0, resident = 0;
   std::ifstream("/proc/self/statm") >> size >> resident;
   return resident;
+}
+
+// First, while no allocator but a sanitizer's has been at work.
+TEST(HeapTest, TheFirstCallsMayBeAtOnce) {
+  constexpr int kThreads = 8;
+  std::barrier start(kThreads);
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      start.arrive_and_wait();
+      ReturnFreedPages();
+    });
+  }
 }
 
 TEST(HeapTest, FreedPagesGoBackThoughLaterOnesStay) {
