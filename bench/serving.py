@@ -14,33 +14,43 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Server:
-    """`minim serve PATH` with one instance and one HTTP thread on one processor; clients belong on another."""
+    """`minim serve PATH` with one instance and one HTTP thread on one processor; clients belong on another. With
+    cpu=None it has the whole machine, and as many threads as it likes."""
 
     def __init__(self, minim, path, *flags, cpu="0"):
         self.minim, self.log = minim, tempfile.TemporaryFile("w+")
-        self.child = subprocess.Popen(
-            ["taskset", "-c", cpu, minim, "serve", path, "--port", "0", "--no-grpc", "--instances", "1",
-             "--http-threads", "1", *flags], stdout=subprocess.PIPE, stderr=self.log, text=True)
+        pinned = ["taskset", "-c", cpu] if cpu else []
+        single = ["--instances", "1", "--http-threads", "1"] if cpu else []
+        self.child = subprocess.Popen([*pinned, minim, "serve", path, "--port", "0", "--no-grpc", *single, *flags],
+                                      stdout=subprocess.PIPE, stderr=self.log, text=True)
         self.url = None
         for line in self.child.stdout:
             if "http://" in line:
                 self.url = re.search("http://[^ ,;/]+", line)[0]
                 break
         if self.url is None:
-            self.log.seek(0)
-            raise SystemExit(f"{path}: {self.log.read().strip()}")
+            raise SystemExit(f"{path}: {self.said()}")
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.child.terminate()
-        self.child.wait()
+        self.stop()
 
-    def held(self):
-        """MiB of its own memory."""
+    def stop(self):
+        """Its exit code."""
+        self.child.terminate()
+        return self.child.wait(timeout=60)
+
+    def said(self):
+        """On stderr, so far."""
+        self.log.seek(0)
+        return self.log.read().strip()
+
+    def held(self, kind="RssAnon"):
+        """MiB: of its own memory, or by another line of /proc/PID/status."""
         with open(f"/proc/{self.child.pid}/status") as file:
-            return next(int(line.split()[1]) / 1024 for line in file if line.startswith("RssAnon"))
+            return next(int(line.split()[1]) / 1024 for line in file if line.startswith(kind))
 
     def ask(self, path, body=None):
         """GET, or POST of a JSON document; the answer's. A refusal raises urllib.error.HTTPError."""

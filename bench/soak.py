@@ -13,7 +13,6 @@ import os
 import random
 import resource
 import shutil
-import signal
 import socket
 import statistics
 import struct
@@ -25,7 +24,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from serving import ROOT, Server
+
 WORK = os.path.join(ROOT, "build/soak")
 SAMPLES = 64
 CLIENTS = 32
@@ -150,31 +150,10 @@ class Line:
         self.writer = None
 
 
-class Server:
-    def __init__(self, minim, cache):
-        self.log = open(os.path.join(WORK, "server.log"), "w")
-        self.child = subprocess.Popen(
-            [minim, "serve", os.path.join(WORK, "models"), "--port", "0", "--no-grpc", "--model-control", "explicit",
-             "--load-model", "*", "--cache", cache, "--drain-seconds", "30"],
-            stdout=subprocess.PIPE, stderr=self.log, text=True)
-        line = next((line for line in self.child.stdout if "http://" in line), None)
-        if line is None:
-            sys.exit(f"soak: the server did not start; see {self.log.name}")
-        self.port = int(line.split("http://")[1].split(" ")[0].rsplit(":", 1)[1])
-
-    def resident(self):
-        """MiB."""
-        with open(f"/proc/{self.child.pid}/status") as file:
-            return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmRSS"))
-
-    def stop(self):
-        self.child.send_signal(signal.SIGTERM)
-        return self.child.wait(timeout=60)
-
-
 class Soak:
     def __init__(self, server, samples):
         self.server, self.samples, self.expected = server, samples, {}
+        self.port = int(server.url.rsplit(":", 1)[1])
         self.draw = random.Random(2)
         self.stop = False
         self.answers, self.wrong, self.failed, self.resets, self.reloads, self.hits, self.batched = [0] * 7
@@ -186,7 +165,7 @@ class Soak:
 
     async def learn(self):
         """What each tier answers each sample alone."""
-        line = Line(self.server.port)
+        line = Line(self.port)
         alone = {"use_cache": False, "use_batching": False}
         for model, inputs in self.samples.items():
             request = f"GET /v2/models/{model} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
@@ -232,7 +211,7 @@ class Soak:
                           f"{expected and np.frombuffer(expected, np.float32)}")
 
     async def client(self):
-        line = Line(self.server.port)
+        line = Line(self.port)
         while not self.stop:
             request, model, rows = self.request()
             try:
@@ -240,7 +219,7 @@ class Soak:
             except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
                 self.failed += 1
                 self.complain(f"{model}: no answer: {error!r}")
-                line = Line(self.server.port)
+                line = Line(self.port)
                 await asyncio.sleep(0.1)
                 continue
             self.check(head, content, model, rows)
@@ -248,7 +227,7 @@ class Soak:
     async def quitter(self):
         """Hangs up in the middle of a request, or before its answer."""
         while not self.stop:
-            line, (request, _, _) = Line(self.server.port), self.request()
+            line, (request, _, _) = Line(self.port), self.request()
             await line.connect()
             line.writer.write(request[:self.draw.randrange(1, 2 * len(request))])
             await asyncio.sleep(self.draw.random() * 0.01)
@@ -257,7 +236,7 @@ class Soak:
             await asyncio.sleep(0.02)
 
     async def manage(self, model, calls):
-        line = Line(self.server.port)
+        line = Line(self.port)
         path = f"/v2/repository/models/{model.replace(' ', '%20')}/{{}} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
         while not self.stop:
             for call in calls:
@@ -292,12 +271,12 @@ class Soak:
         values, end = [], time.monotonic() + seconds
         while time.monotonic() < end:
             await asyncio.sleep(min(1, seconds / 20))
-            values.append(self.server.resident())
+            values.append(self.server.held("VmRSS"))
         return statistics.median(values)
 
     async def crowd(self, count, rounds):
         """All connections open, all requests in flight."""
-        lines = [Line(self.server.port) for _ in range(count)]
+        lines = [Line(self.port) for _ in range(count)]
 
         async def one(line):
             request, model, rows = self.request()
@@ -334,7 +313,8 @@ def main():
     os.makedirs(os.path.join(WORK, "models"))
     minim = os.path.abspath(options.minim)
     samples = make_models(minim)
-    server = Server(minim, options.cache)
+    server = Server(minim, os.path.join(WORK, "models"), "--model-control", "explicit", "--load-model", "*", "--cache",
+                    options.cache, "--drain-seconds", "30", cpu=None)
     soak = Soak(server, samples)
     readings = asyncio.run(soak.run(options.minutes * 60))
     print(f"{soak.answers} answers ({soak.hits} from the cache, {soak.batched} batched), {soak.reloads} loads and "
@@ -343,7 +323,7 @@ def main():
         before = soak.answers
         asyncio.run(soak.crowd(options.connections, options.rounds))
         print(f"{soak.answers - before} answers over {options.connections} connections at once; "
-              f"{server.resident():.1f} MiB resident")
+              f"{server.held('VmRSS'):.1f} MiB resident")
     dead, code = server.child.poll(), server.stop()
     flat = readings[10] <= readings[5] * RSS_SLACK
     problems = [text for bad, text in ((soak.wrong, f"{soak.wrong} wrong answers"),
@@ -353,6 +333,8 @@ def main():
                                        (not flat, "resident memory grew in the second half")) if bad]
     for complaint in soak.complaints:
         print("  " + complaint)
+    if problems:
+        print(server.said())
     print("FAIL: " + ", ".join(problems) if problems else "PASS: no wrong answer, no failed request, memory flat")
     sys.exit(bool(problems))
 

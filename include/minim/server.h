@@ -169,7 +169,8 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  /// Never waits, and always answers; concurrent predictions may run together.
+  /// Waits for nobody, and always answers; concurrent predictions may run together. A run shorter
+  /// than a wake-up is made on the caller's thread.
   /// Errors: kNotFound (model, version), kInvalidArgument names the input or output,
   /// kResourceExhausted (too much waits; see Status::retry_after), kDeadlineExceeded, kUnavailable.
   std::future<Result<Prediction>> Predict(const PredictRequest& request);

@@ -2,8 +2,7 @@
 // them, gives each caller exactly its rows. What to run when is the scheduler's to say
 // (scheduler.h). Threads: every method may be called from any thread; `done` runs on one of the
 // batcher's threads or, before Submit returns, on the caller's, once for every job, and must not
-// block. Lifetime: the destructor stops it. It
-// may run on one of the batcher's own threads.
+// block. Lifetime: the destructor stops it, and may run on one of the batcher's own threads.
 #pragma once
 
 #include <functional>
@@ -52,9 +51,8 @@ class Batcher {
 
   /// Prepares the batch sizes 1, 2, 3, 4, 6, 8, 12, ... max_batch, then the others while the budget
   /// lasts. If it does not last, batches have only sizes that are prepared: a run for which nothing
-  /// is takes many times as long.
-  /// Models with unknown dims besides the rows are left for the first request. Again after
-  /// Configure, it prepares what became possible.
+  /// is takes many times as long. Models with unknown dims besides the rows are left for the first
+  /// request. Again after Configure, it prepares what became possible.
   Status Warm();
 
   /// Errors: kResourceExhausted when the queue is full or the answer would come too late, with the

@@ -72,11 +72,13 @@ double ScoreOf(const std::vector<Tensor>& outputs) {
 
 // A request on its way, through one tier or several.
 struct Inference::Running {
+  explicit Running(std::shared_ptr<std::atomic<uint64_t>> bytes)
+      : request_bytes(std::move(bytes)) {}
   ~Running() { *request_bytes -= input_bytes; }
 
   ModelKeeper::Lease lease;  // goes last
   InferCall call;            // as it came, until Ask
-  std::shared_ptr<std::atomic<uint64_t>> request_bytes;
+  const std::shared_ptr<std::atomic<uint64_t>> request_bytes;
   uint64_t input_bytes = 0;
   TimePoint start;
   TimePoint since;  // the same, but for the wait for a load, which no latency target is about
@@ -119,12 +121,11 @@ Status Inference::Ask(Running& running) {
 }
 
 void Inference::Infer(InferCall call, Done done) {
-  const Flow flow = std::make_shared<Running>();
+  const Flow flow = std::make_shared<Running>(request_bytes_);
   flow->start = call.start;
   flow->id = call.request.id;
   flow->cancelled = call.cancelled;
   flow->done = std::move(done);
-  flow->request_bytes = request_bytes_;
   for (const NamedTensor& input : call.request.inputs) flow->input_bytes += input.tensor.bytes();
   *request_bytes_ += flow->input_bytes;
   const std::string model = call.model;

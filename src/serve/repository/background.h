@@ -2,25 +2,23 @@
 #pragma once
 
 #include <sys/resource.h>
-#include <unistd.h>
 
-#include <optional>
-#include <thread>
+#include <future>
 
 namespace minim::serve {
 
-/// Runs `f` on a thread of low priority and returns what it gave. `f` must start no thread: that
-/// would inherit the priority, and keep it.
+/// Runs `f` on a thread of low priority and returns, or throws, what it did. `f` must start no
+/// thread: that would inherit the priority, and keep it.
 template <typename F>
 auto InBackground(F f) {
-  constexpr int kNice = 10;
-  std::optional<decltype(f())> result;
-  std::thread([&] {
-    // Not allowed, or no such thing here: then at the usual priority.
-    (void)setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNice);
-    result.emplace(f());
-  }).join();
-  return *std::move(result);
+  constexpr int kNicer = 10;
+  return std::async(std::launch::async,
+                    [&] {
+                      // 0 is the calling thread; what is above the lowest priority becomes it.
+                      (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + kNicer);
+                      return f();
+                    })
+      .get();
 }
 
 }  // namespace minim::serve
