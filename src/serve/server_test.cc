@@ -125,6 +125,42 @@ TEST_F(ServerTest, AnswersJsonAndSaysHow) {
   EXPECT_EQ(int8["outputs"].size(), 1u);
 }
 
+TEST_F(ServerTest, WhatCameTooLateToBeReadIsRefusedOnceThatIsCommon) {
+  Start();
+  ASSERT_EQ(StatusOf(Ask("POST", "/v2/models/double/settings",
+                         R"({"batching":{"policy":"adaptive","latency_target_ms":500}})")),
+            200);
+  ASSERT_EQ(StatusOf(Ask("POST", "/v2/models/double/infer", Body(1, 1))), 200);
+  const auto inference = server_->inference();
+  const auto check = [&](TimePoint since) { return inference->CheckInTime("double", "", since); };
+  const auto infer = [&](TimePoint since) {
+    InferCall call{.model = "double", .start = since};
+    call.request.use_cache = false;
+    call.request.inputs.push_back({"x", Tensor(DType::f32, {1, 2})});
+    std::promise<StatusCode> code;
+    inference->Infer(std::move(call), [&](const InferReply& reply) {
+      code.set_value(reply.outputs.status().code());
+    });
+    return code.get_future().get();
+  };
+  const TimePoint late = Clock::now() - std::chrono::seconds(2);  // four targets: not given up yet
+  int answered = 0, refused = 0;
+  while (refused < 1000 && check(late).ok()) {
+    // It is refused behind another that has not quite ended.
+    ++(infer(late) == StatusCode::kOk ? answered : refused);
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  EXPECT_GT(answered, 2);
+  EXPECT_EQ(check(late).code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(infer(late), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(check(Clock::now()).ok());
+  EXPECT_TRUE(inference->CheckInTime("absent", "", late).ok()) << "the request's own way says that";
+  EXPECT_EQ(StatusOf(Ask("POST", "/v2/models/double/infer", Body(1, 1))), 200);
+  const std::string text = Ask("GET", "/metrics");
+  EXPECT_NE(text.find("minim_requests_total{code=\"429\",model=\"double\""), std::string::npos)
+      << text;
+}
+
 TEST_F(ServerTest, AnswersBinary) {
   Start();
   const std::string head =

@@ -58,6 +58,10 @@ class Batcher::Impl : public std::enable_shared_from_this<Batcher::Impl> {
     threads_.clear();
   }
 
+  Status CheckInTime(TimePoint since) const {
+    std::lock_guard lock(mutex_);
+    return scheduler_.CheckInTime(since, Clock::now());
+  }
   Status Submit(BatchJob job);
   Status Warm();
 
@@ -236,6 +240,7 @@ Batcher::Batcher(std::shared_ptr<const Model> model, BatcherOptions options)
 Batcher::~Batcher() { impl_->Stop(); }
 
 Status Batcher::Warm() { return impl_->Warm(); }
+Status Batcher::CheckInTime(TimePoint since) const { return impl_->CheckInTime(since); }
 Status Batcher::Submit(BatchJob job) { return impl_->Submit(std::move(job)); }
 void Batcher::Stop() { impl_->Stop(); }
 Status Batcher::Configure(const BatchSettings& settings) { return impl_->Configure(settings); }

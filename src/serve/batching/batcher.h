@@ -55,6 +55,9 @@ class Batcher {
   /// request. Again after Configure, it prepares what became possible.
   Status Warm();
 
+  /// Whether it is too late already for a request that began to wait at `since`, so that nothing
+  /// else of it need be known. Errors: kResourceExhausted, as of Submit.
+  Status CheckInTime(TimePoint since) const;
   /// Errors: kResourceExhausted when the queue is full or the answer would come too late, with the
   /// time after which to try again; kUnavailable once stopped. `done` is not called then.
   Status Submit(BatchJob job);

@@ -143,12 +143,13 @@ Result<std::vector<Tensor>> BatchRunner::RunModel(const std::vector<Tensor>& inp
                    .reason = context.reason,
                    .cold = FirstWith(dims.value())};
   const TimePoint start = Clock::now();
-  Result<std::vector<Tensor>> outputs = Internal("the model did not run");
-  try {
-    outputs = model_->Run(ViewsOf(inputs));
-  } catch (const std::bad_alloc&) {
-    outputs = ResourceExhausted("not enough memory for a run with {} rows", rows);
-  }
+  auto outputs = [&]() -> Result<std::vector<Tensor>> {
+    try {
+      return model_->Run(ViewsOf(inputs));
+    } catch (const std::bad_alloc&) {
+      return ResourceExhausted("not enough memory for a run with {} rows", rows);
+    }
+  }();
   report.time = Clock::now() - start;
   report.ok = outputs.ok();
   times.infer += report.time;

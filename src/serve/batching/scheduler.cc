@@ -117,8 +117,20 @@ Status BatchScheduler::CheckRoom(const QueuedJob& job, TimePoint now) {
           PredictAnswer({static_cast<double>(over), ends_}, pace_, latency_, now) - now));
 }
 
+Status BatchScheduler::CheckInTime(TimePoint since, TimePoint now) const {
+  if (!settings_.policy.keeps_target || latency_.empty() || late_credit_ > 0) return {};
+  const Duration target = ReachableTarget(bounds_, latency_);
+  if (now <= since + target) return {};
+  return ResourceExhausted(
+             "the request waited for {:.1f} ms before its turn to be read, {:.1f} ms are allowed: "
+             "slow down, add instances or allow more time",
+             ToSeconds(now - since) * 1e3, ToSeconds(target) * 1e3)
+      .WithRetryAfter(RetryAfter(now - since - target));
+}
+
 Status BatchScheduler::Submit(JobPtr& job, TimePoint now) {
   offered_.Add(job->rows, now);
+  MINIM_TRY(CheckInTime(std::min(job->job.since, job->arrival), now));
   MINIM_TRY(CheckRoom(*job, now));
   const uint64_t priority = job->job.priority == 0 ? kDefaultPriority : job->job.priority;
   const size_t level = std::min<uint64_t>(priority, kPriorityLevels) - 1;

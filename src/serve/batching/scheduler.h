@@ -47,6 +47,9 @@ class BatchScheduler {
   /// What an answer takes on its way out; at most half of a latency target is left for it.
   void SetSending(Duration sending);
 
+  /// Says why a job is refused already for how long it has waited, whatever else it is. Only where
+  /// late answers have become many.
+  Status CheckInTime(TimePoint since, TimePoint now) const;
   /// Takes the job in, or says why not and leaves it where it is: kResourceExhausted when the
   /// queue is full or the answer would come too late, with the time after which to try again.
   Status Submit(JobPtr& job, TimePoint now);

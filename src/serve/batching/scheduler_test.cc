@@ -75,6 +75,33 @@ TEST(BatchSchedulerTest, WhatCannotBeInTimeIsRefusedAtOnce) {
   EXPECT_TRUE(f.Submit(1010).ok()) << "and later it was right to try again";
 }
 
+TEST(BatchSchedulerTest, WhatIsLateAlreadyIsLetInWhileFewAre) {
+  Fixture f;
+  f.Learn();
+  const auto submit = [&](double since_ms, double at_ms) {
+    auto job = std::make_unique<QueuedJob>();
+    job->arrival = At(at_ms);
+    job->job.since = At(since_ms);
+    return f.scheduler.Submit(job, At(at_ms));
+  };
+  int answered = 0;
+  double now = 1000;
+  for (; f.scheduler.CheckInTime(At(now - 60), At(now)).ok() && answered < 100; now += 100) {
+    ASSERT_TRUE(submit(now - 60, now).ok());
+    ASSERT_EQ(f.Run(now), 1);
+    ++answered;
+  }
+  EXPECT_GE(answered, 2);
+  EXPECT_LE(answered, 10);
+  const Status refused = submit(now - 60, now);
+  EXPECT_EQ(refused.code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(refused.message().find("waited for 60.0 ms"), std::string::npos) << refused.message();
+  EXPECT_NE(refused.message().find("50.0 ms are allowed"), std::string::npos);
+  EXPECT_EQ(refused.retry_after(), milliseconds(10));
+  EXPECT_TRUE(submit(now - 40, now).ok()) << "with nothing before it, the model's guess is no bar";
+  EXPECT_EQ(f.Run(now), 1);
+}
+
 TEST(BatchSchedulerTest, AClientsTimeoutCountsUnderEveryPolicy) {
   for (const BatchPolicy& policy : BatchPolicies()) {
     BatchSettings settings = Adaptive50();

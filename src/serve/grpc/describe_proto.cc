@@ -20,7 +20,7 @@ void DescribeTensors(const std::vector<TensorInfo>& infos, List& list) {
   for (const TensorInfo& info : infos) {
     auto& tensor = *list.Add();
     tensor.set_name(info.name);
-    tensor.set_datatype(DatatypeName(info.dtype));
+    tensor.set_datatype(std::string(DatatypeName(info.dtype)));
     for (const int64_t size : info.dims) tensor.add_shape(AnySize(size));
   }
 }

@@ -199,7 +199,7 @@ void WriteInferResponse(const InferReply& reply, inference::ModelInferResponse& 
     const Tensor& tensor = (*reply.outputs)[i];
     auto& output = *message.add_outputs();
     output.set_name(reply.requested[i].name);
-    output.set_datatype(DatatypeName(tensor.dtype()));
+    output.set_datatype(std::string(DatatypeName(tensor.dtype())));
     for (const int64_t size : tensor.dims()) output.add_shape(size);
     std::string& raw = *message.add_raw_output_contents();
     raw.reserve(BinarySize(tensor));

@@ -9,7 +9,10 @@
 #include <boost/beast/http/empty_body.hpp>
 #include <boost/beast/http/parser.hpp>
 
+#include <fmt/compile.h>
+
 #include "serve/http/encoding.h"
+#include "serve/http/receive.h"
 
 namespace minim::serve {
 namespace {
@@ -18,8 +21,8 @@ namespace asio = boost::asio;
 namespace http = boost::beast::http;
 using boost::system::error_code;
 
-constexpr size_t kHeadRead = 4 << 10;
-constexpr size_t kBodyRead = 64 << 10;
+constexpr size_t kReadAtOnce = 64 << 10;
+constexpr size_t kUsualHead = 256;
 // After a refusal the client may still be sending: closing at once would make its system drop the
 // answer unread.
 constexpr std::chrono::milliseconds kLingerTime{2000};
@@ -41,11 +44,14 @@ void CopyHead(const http::request_parser<http::empty_body>& parser, HttpHead& he
 }
 
 std::string WriteHead(const HttpResponse& response, bool keep_alive) {
-  std::string head =
-      fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n", response.status,
-                  ReasonPhrase(response.status), response.content_type, response.body.size());
+  std::string head;
+  head.reserve(kUsualHead);
+  fmt::format_to(std::back_inserter(head),
+                 FMT_COMPILE("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n"),
+                 response.status, ReasonPhrase(response.status), response.content_type,
+                 response.body.size());
   for (const auto& [name, value] : response.headers.fields())
-    fmt::format_to(std::back_inserter(head), "{}: {}\r\n", name, value);
+    fmt::format_to(std::back_inserter(head), FMT_COMPILE("{}: {}\r\n"), name, value);
   head += keep_alive ? "\r\n" : "Connection: close\r\n\r\n";
   return head;
 }
@@ -100,6 +106,8 @@ asio::awaitable<void> Connection::ServeAll() {
 asio::awaitable<void> Connection::Serve(std::shared_ptr<Connection> self) {
   error_code ignored;
   self->socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  self->socket_.non_blocking(true, ignored);
+  NoteArrivals(self->socket_.native_handle());
   self->SetDeadline(self->shared_->options.idle_timeout);
   self->ArmTimer();
   try {
@@ -150,15 +158,26 @@ void Connection::ReleaseBody() {
   body_bytes_ = 0;
 }
 
-asio::awaitable<bool> Connection::ReadSome(size_t most) {
-  if (timed_out_) co_return false;
-  const size_t before = in_.size();
-  in_.resize(before + most);
-  error_code error;
-  const size_t count =
-      co_await socket_.async_read_some(asio::buffer(in_.data() + before, most), WithError(error));
-  in_.resize(before + count);
-  co_return !error && count > 0;
+// What is there goes through a buffer of the thread: a connection keeps no more than it got.
+Connection::Got Connection::ReadNow() {
+  thread_local std::vector<char> buffer(kReadAtOnce);
+  const Received got = ReceiveNow(socket_.native_handle(), buffer);
+  if (got.bytes < 0 && (errno == EAGAIN || errno == EINTR)) return Got::kNothingYet;
+  if (got.bytes <= 0) return Got::kEnd;
+  in_.append(buffer.data(), static_cast<size_t>(got.bytes));
+  arrival_ = got.arrival;
+  return Got::kSome;
+}
+
+asio::awaitable<bool> Connection::ReadSome() {
+  for (;;) {
+    if (timed_out_) co_return false;
+    const Got got = ReadNow();
+    if (got != Got::kNothingYet) co_return got == Got::kSome;
+    error_code error;
+    co_await socket_.async_wait(asio::ip::tcp::socket::wait_read, WithError(error));
+    if (error) co_return false;
+  }
 }
 
 // True when `head` is complete. Answers what is wrong itself; a client that leaves is no error.
@@ -193,7 +212,7 @@ asio::awaitable<bool> Connection::ReadHead(HttpHead& head) {
       co_await Refuse(400, message);
       co_return false;
     }
-    if (co_await ReadSome(kHeadRead)) continue;
+    if (co_await ReadSome()) continue;
     if (timed_out_) co_await Refuse(408, "the header did not arrive in time");
     co_return false;
   }
@@ -213,7 +232,7 @@ asio::awaitable<bool> Connection::ReadLength(uint64_t length, std::string& body)
     body.append(in_, 0, take);
     in_.erase(0, take);
     if (body.size() == length) co_return true;
-    if (co_await ReadSome(kBodyRead)) continue;
+    if (co_await ReadSome()) continue;
     if (timed_out_) co_await Refuse(408, "the body did not arrive in time");
     co_return false;
   }
@@ -235,7 +254,7 @@ asio::awaitable<bool> Connection::ReadChunked(std::string& body) {
       co_return false;
     }
     if (decoder.done()) co_return true;
-    if (co_await ReadSome(kBodyRead)) continue;
+    if (co_await ReadSome()) continue;
     if (timed_out_) co_await Refuse(408, "the body did not arrive in time");
     co_return false;
   }
@@ -255,8 +274,13 @@ asio::awaitable<bool> Connection::ReadBody(const Framing& framing, std::string& 
 }
 
 asio::awaitable<bool> Connection::Write(std::string_view head, std::string_view body) {
-  const std::array<asio::const_buffer, 2> buffers = {asio::buffer(head), asio::buffer(body)};
+  std::array<asio::const_buffer, 2> buffers = {asio::buffer(head), asio::buffer(body)};
   error_code error;
+  const size_t sent = socket_.write_some(buffers, error);
+  if (sent == head.size() + body.size()) co_return true;
+  if (error && error != asio::error::would_block) co_return false;
+  buffers[0] += sent;  // each as far as it goes
+  buffers[1] += sent - std::min(sent, head.size());
   co_await asio::async_write(socket_, buffers, WithError(error));
   co_return !error;
 }
@@ -278,7 +302,7 @@ asio::awaitable<void> Connection::Linger() {
   SetDeadline(kLingerTime);
   for (size_t dropped = 0; dropped < kLingerBytes; dropped += in_.size()) {
     in_.clear();
-    const bool more = co_await ReadSome(kBodyRead);
+    const bool more = co_await ReadSome();
     if (!more) break;
   }
 }
@@ -323,6 +347,8 @@ asio::awaitable<HttpResponse> Connection::CallHandler(HttpRequest& request) {
 
 // Serves one request; false when the connection must end.
 asio::awaitable<bool> Connection::ServeOne() {
+  // What came before that waited for the client's own request before it.
+  const auto turn = std::chrono::steady_clock::now();
   HttpHead head;
   const bool has_head = co_await ReadHead(head);
   if (!has_head) co_return false;
@@ -354,7 +380,7 @@ asio::awaitable<bool> Connection::ServeOne() {
     co_await Refuse(503, kTooManyBytes);
     co_return false;
   }
-  request.received = std::chrono::steady_clock::now();
+  request.received = std::max(arrival_, turn);
   const bool no_body = request.method == "HEAD";
   const HttpResponse response = co_await CallHandler(request);
   const bool keep_alive = framing->keep_alive && !shared_->draining;

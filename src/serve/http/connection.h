@@ -47,7 +47,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Arguments of these are named variables or literals of the caller, never temporaries: g++ 12
   // destroys some temporaries of a co_await expression twice.
   boost::asio::awaitable<bool> ServeOne();
-  boost::asio::awaitable<bool> ReadSome(size_t most);
+  /// Waits for more; false at the end, of the client or of its time.
+  boost::asio::awaitable<bool> ReadSome();
   boost::asio::awaitable<void> ServeAll();
   boost::asio::awaitable<bool> ReadHead(HttpHead& head);
   boost::asio::awaitable<bool> ReadBody(const Framing& framing, std::string& body);
@@ -59,6 +60,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::awaitable<void> Refuse(int http_status, std::string_view message);
   boost::asio::awaitable<void> Linger();
   boost::asio::awaitable<HttpResponse> CallHandler(HttpRequest& request);
+  enum class Got { kSome, kNothingYet, kEnd };
+  Got ReadNow();
   void WatchForHangUp(std::shared_ptr<std::atomic<bool>> cancelled);
   bool AccountBody(size_t bytes);
   void ReleaseBody();
@@ -74,7 +77,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool timed_out_ = false;
   bool closed_ = false;
   bool in_request_ = false;
-  std::string in_;  // received, not yet used
+  std::string in_;                                 // received, not yet used
+  std::chrono::steady_clock::time_point arrival_;  // of its end
   size_t body_bytes_ = 0;
 };
 

@@ -75,6 +75,34 @@ std::string Post(const std::string& target, const std::string& body,
          "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 
+TEST_F(HttpServerTest, ARequestCountsFromItsArrivalNotFromWhenItIsRead) {
+  constexpr milliseconds kBusy(200);
+  std::atomic<std::chrono::nanoseconds> waited{};
+  const auto handle = [&](HttpRequest request, ResponseCallback done) {
+    if (request.target == "/busy") std::this_thread::sleep_for(kBusy);
+    if (request.target == "/waits") waited = std::chrono::steady_clock::now() - request.received;
+    done({});
+  };
+  HttpServerOptions options = SmallLimits();
+  options.threads = 1;
+  auto server = HttpServer::Start(options, handle);
+  ASSERT_TRUE(server.ok());
+  RawClient waits((*server)->port()), busy((*server)->port());
+  ASSERT_TRUE(waits.Send(Post("/first", "")));
+  ASSERT_EQ(StatusOf(waits.ReadResponse()), 200);
+  ASSERT_TRUE(busy.Send(Post("/busy", "")));
+  std::this_thread::sleep_for(kBusy / 4);
+  ASSERT_TRUE(waits.Send(Post("/waits", "")));
+  EXPECT_EQ(StatusOf(waits.ReadResponse()), 200);
+  EXPECT_GT(waited.load(), kBusy / 4);
+  EXPECT_EQ(StatusOf(busy.ReadResponse()), 200);
+  // One behind another of the same client waits for that, not for the server.
+  ASSERT_TRUE(waits.Send(Post("/busy", "") + Post("/waits", "")));
+  waits.ReadResponse();
+  EXPECT_EQ(StatusOf(waits.ReadResponse()), 200);
+  EXPECT_LT(waited.load(), kBusy);
+}
+
 TEST_F(HttpServerTest, KeepAliveAndPipelining) {
   Start();
   RawClient client(server_->port());

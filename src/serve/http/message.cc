@@ -80,12 +80,20 @@ int HttpStatusOf(StatusCode code) {
   return 500;
 }
 
-std::string JsonQuote(std::string_view text) {
+void AppendQuoted(std::string_view text, std::string& json) {
   // Nearly every name: as it is.
   if (std::ranges::all_of(text,
-                          [](char c) { return c >= ' ' && c < 0x7f && c != '"' && c != '\\'; }))
-    return std::string(1, '"').append(text).append(1, '"');
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+                          [](char c) { return c >= ' ' && c < 0x7f && c != '"' && c != '\\'; })) {
+    json.append(1, '"').append(text).append(1, '"');
+  } else {
+    json += nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  }
+}
+
+std::string JsonQuote(std::string_view text) {
+  std::string json;
+  AppendQuoted(text, json);
+  return json;
 }
 
 HttpResponse ErrorResponse(int http_status, std::string_view message) {

@@ -50,7 +50,8 @@ struct HttpRequest {
   Headers headers;
   /// Without transfer or content coding.
   std::string body;
-  /// When all of it was there: a slow client is not the server's delay.
+  /// When the last of it came to this machine: a slow client is not the server's delay, the wait to
+  /// be read is.
   std::chrono::steady_clock::time_point received = std::chrono::steady_clock::now();
   /// Becomes true when the client goes away.
   std::shared_ptr<std::atomic<bool>> cancelled = std::make_shared<std::atomic<bool>>(false);
@@ -82,5 +83,7 @@ std::string_view ReasonPhrase(int http_status);
 
 /// Text as a JSON string with its quotes; bad UTF-8 becomes U+FFFD.
 std::string JsonQuote(std::string_view text);
+/// The same, at the end of `json`.
+void AppendQuoted(std::string_view text, std::string& json);
 
 }  // namespace minim::serve

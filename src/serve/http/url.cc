@@ -13,6 +13,7 @@ int HexDigit(char c) {
 }
 
 Result<std::string> PercentDecoded(std::string_view text) {
+  if (text.find('%') == std::string_view::npos) return std::string(text);
   std::string decoded;
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] != '%') {
@@ -42,6 +43,7 @@ Result<std::vector<std::string>> PathSegments(std::string_view target) {
   std::string_view path = PathOf(target);
   if (!path.starts_with('/')) return InvalidArgument("path: expected it to start with '/'");
   std::vector<std::string> segments;
+  segments.reserve(8);
   while (!path.empty()) {
     path.remove_prefix(1);
     const size_t end = std::min(path.find('/'), path.size());

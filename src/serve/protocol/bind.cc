@@ -71,8 +71,9 @@ Status CheckOutputs(InferRequest& request, const std::vector<TensorInfo>& infos)
                              NamesOf(infos));
     if (!seen.insert(output.name).second)
       return InvalidArgument("output '{}': asked for twice", output.name);
-    if (!output.binary)
-      MINIM_TRY(Annotate(CheckTravelsAsJson(it->dtype), fmt::format("output '{}'", output.name)));
+    if (output.binary) continue;
+    if (Status status = CheckTravelsAsJson(it->dtype); !status.ok())
+      return Annotate(std::move(status), fmt::format("output '{}'", output.name));
   }
   return {};
 }

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <map>
+
 namespace minim::serve {
 namespace {
 
@@ -12,22 +14,31 @@ constexpr DType kAll[] = {
     DType::string,
 };
 
-}  // namespace
-
-std::string DatatypeName(DType dtype) {
+std::string MakeName(DType dtype) {
   const size_t bits = SizeOf(dtype) * 8;
   switch (KindOf(dtype)) {
     case DTypeKind::kBool: return "BOOL";
     case DTypeKind::kSigned: return fmt::format("INT{}", bits);
     case DTypeKind::kUnsigned: return fmt::format("UINT{}", bits);
     case DTypeKind::kFloat: return dtype == DType::bf16 ? "BF16" : fmt::format("FP{}", bits);
-    case DTypeKind::kString: return "BYTES";
-    default: return "";
+    default: return "BYTES";
   }
 }
 
+}  // namespace
+
+std::string_view DatatypeName(DType dtype) {
+  static const std::map<DType, std::string> names = [] {
+    std::map<DType, std::string> made;
+    for (const DType each : kAll) made[each] = MakeName(each);
+    return made;
+  }();
+  const auto name = names.find(dtype);
+  return name == names.end() ? "" : std::string_view(name->second);
+}
+
 std::string ConfigTypeName(DType dtype) {
-  return dtype == DType::string ? "TYPE_STRING" : "TYPE_" + DatatypeName(dtype);
+  return dtype == DType::string ? "TYPE_STRING" : fmt::format("TYPE_{}", DatatypeName(dtype));
 }
 
 std::optional<DType> DTypeFromDatatype(std::string_view name) {
@@ -38,7 +49,8 @@ std::optional<DType> DTypeFromDatatype(std::string_view name) {
 
 std::string KnownDatatypes() {
   std::string names;
-  for (const DType dtype : kAll) names += (names.empty() ? "" : ", ") + DatatypeName(dtype);
+  for (const DType dtype : kAll)
+    names.append(names.empty() ? "" : ", ").append(DatatypeName(dtype));
   return names;
 }
 

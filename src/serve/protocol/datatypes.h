@@ -12,7 +12,7 @@ namespace minim::serve {
 
 /// "FP32" for f32, "BYTES" for strings; empty for the small types, which the protocol does not
 /// know.
-std::string DatatypeName(DType dtype);
+std::string_view DatatypeName(DType dtype);
 /// "TYPE_FP32": the same as model configurations spell it, where strings are TYPE_STRING.
 std::string ConfigTypeName(DType dtype);
 std::optional<DType> DTypeFromDatatype(std::string_view name);

@@ -1,5 +1,7 @@
 #include "serve/protocol/infer_request.h"
 
+#include <fmt/compile.h>
+
 #include <charconv>
 
 #include "serve/protocol/datatypes.h"
@@ -11,6 +13,8 @@ namespace {
 
 constexpr size_t kMaxTensors = 4096;
 constexpr size_t kMaxNameBytes = 1024;
+// The parser of each thread keeps its room for JSON up to this long.
+constexpr size_t kKeptJson = 64 << 10;
 
 Result<std::string> ReadString(ondemand::value value, std::string_view where) {
   std::string_view text;
@@ -75,7 +79,9 @@ class Parser {
 };
 
 Result<InferRequest> Parser::Parse() {
-  ondemand::parser parser;
+  thread_local ondemand::parser kept;
+  ondemand::parser own;
+  ondemand::parser& parser = json_.size() <= kKeptJson ? kept : own;
   ondemand::document document;
   constexpr std::string_view kWhere = "request JSON";
   READ_JSON(document,
@@ -157,17 +163,17 @@ Status Parser::ParseInputs(ondemand::value value) {
 }
 
 Status Parser::ParseInput(ondemand::value value, size_t index) {
-  const std::string place = fmt::format("inputs[{}]", index);
+  const std::string place = fmt::format(FMT_COMPILE("inputs[{}]"), index);
   ondemand::object object;
   READ_JSON(object, value.get_object(), place);
   RawInput input;
-  const Status status =
-      ForEachField(object, place, [&](std::string_view key, ondemand::value inner) {
-        return Annotate(ParseInputField(key, inner, input), key.substr(0, 64));
-      });
-  const std::string where = input.name.empty() ? place : fmt::format("input '{}'", input.name);
-  MINIM_TRY(Annotate(status, where));
-  MINIM_TRY(Annotate(FinishInput(input), where));
+  Status status = ForEachField(object, place, [&](std::string_view key, ondemand::value inner) {
+    return Annotate(ParseInputField(key, inner, input), key.substr(0, 64));
+  });
+  if (status.ok()) status = FinishInput(input);
+  if (!status.ok())
+    return Annotate(std::move(status),
+                    input.name.empty() ? place : fmt::format("input '{}'", input.name));
   request_.inputs.push_back({std::move(input.name), std::move(*input.tensor)});
   return {};
 }

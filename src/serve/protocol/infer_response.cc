@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cmath>
 
+#include <fmt/compile.h>
+
 #include "core/dtype.h"
 #include "core/error.h"
 #include "serve/protocol/datatypes.h"
@@ -13,6 +15,11 @@ namespace minim::serve {
 namespace {
 
 constexpr size_t kNumberBytes = 32;  // the longest double or integer is shorter
+constexpr size_t kUsualBytes = 512;  // of an answer but for its data
+
+// Formats that are compiled: every answer is written by them.
+#define APPEND(json, format, ...) \
+  fmt::format_to(std::back_inserter(json), FMT_COMPILE(format), __VA_ARGS__)
 
 template <typename T>
 char* WriteNumber(char* at, char* end, T value) {
@@ -35,7 +42,7 @@ char* WriteNumber(char* at, char* end, T value) {
 void WriteStrings(std::span<const std::string> strings, std::string& json) {
   for (const std::string& text : strings) {
     if (json.back() != '[') json += ',';
-    json += JsonQuote(text);
+    AppendQuoted(text, json);
   }
 }
 
@@ -53,17 +60,34 @@ void WriteData(const Tensor& tensor, std::string& json) {
 }
 
 void WriteOutput(const AnsweredOutput& output, std::string& json) {
-  fmt::format_to(std::back_inserter(json), "{{\"name\":{},\"datatype\":\"{}\",\"shape\":{}",
-                 JsonQuote(output.name), DatatypeName(output.tensor.dtype()),
-                 output.tensor.dims().ToString());
+  json += "{\"name\":";
+  AppendQuoted(output.name, json);
+  APPEND(json, ",\"datatype\":\"{}\",\"shape\":[", DatatypeName(output.tensor.dtype()));
+  for (const int64_t size : output.tensor.dims()) APPEND(json, "{},", size);
+  if (json.back() == ',') json.pop_back();
+  json += ']';
   if (output.binary) {
-    fmt::format_to(std::back_inserter(json), ",\"parameters\":{{\"binary_data_size\":{}}}}}",
-                   BinarySize(output.tensor));
+    APPEND(json, ",\"parameters\":{{\"binary_data_size\":{}}}}}", BinarySize(output.tensor));
     return;
   }
   json += ",\"data\":[";
   WriteData(output.tensor, json);
   json += "]}";
+}
+
+void WriteNotes(const AnswerNotes& notes, std::string& json) {
+  json += ",\"parameters\":{\"tier\":";
+  AppendQuoted(notes.tier, json);
+  APPEND(json,
+         ",\"optimizations\":\"{}\",\"batch_size\":{},\"cache_hit\":{},\"queue_us\":{},"
+         "\"infer_us\":{},\"total_us\":{},\"inference_time_ms\":{}.{:03}",
+         OptimizationsOf(notes), notes.batch_size, notes.cache_hit, notes.queue_us, notes.infer_us,
+         notes.total_us, notes.total_us / 1000, notes.total_us % 1000);
+  if (!notes.fallback.empty()) {
+    json += ",\"fallback\":";
+    AppendQuoted(notes.fallback, json);
+  }
+  json += '}';
 }
 
 }  // namespace
@@ -85,19 +109,17 @@ HttpResponse InferResponse(std::string_view model, std::string_view version, std
                            const std::vector<AnsweredOutput>& outputs, const AnswerNotes& notes) {
   HttpResponse response;
   std::string& body = response.body;
-  fmt::format_to(std::back_inserter(body), "{{\"model_name\":{},\"model_version\":{}",
-                 JsonQuote(model), JsonQuote(version));
-  if (!id.empty()) fmt::format_to(std::back_inserter(body), ",\"id\":{}", JsonQuote(id));
-  fmt::format_to(std::back_inserter(body),
-                 ",\"parameters\":{{\"tier\":{},\"optimizations\":\"{}\",\"batch_size\":{},"
-                 "\"cache_hit\":{},\"queue_us\":{},\"infer_us\":{},\"total_us\":{},"
-                 "\"inference_time_ms\":{:.3f}",
-                 JsonQuote(notes.tier), OptimizationsOf(notes), notes.batch_size, notes.cache_hit,
-                 notes.queue_us, notes.infer_us, notes.total_us,
-                 static_cast<double>(notes.total_us) / 1000);
-  if (!notes.fallback.empty())
-    fmt::format_to(std::back_inserter(body), ",\"fallback\":{}", JsonQuote(notes.fallback));
-  body += "},\"outputs\":[";
+  body.reserve(kUsualBytes);
+  body += "{\"model_name\":";
+  AppendQuoted(model, body);
+  body += ",\"model_version\":";
+  AppendQuoted(version, body);
+  if (!id.empty()) {
+    body += ",\"id\":";
+    AppendQuoted(id, body);
+  }
+  WriteNotes(notes, body);
+  body += ",\"outputs\":[";
   bool any_binary = false;
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (i > 0) body += ',';

@@ -10,6 +10,8 @@ namespace {
 
 // Runs whose answers nobody waits for, at a time: they must not crowd out those that are awaited.
 constexpr int kMaxBeside = 4;
+// What waited no longer is not worth asking about.
+constexpr Duration kShortWait = std::chrono::microseconds(100);
 
 int64_t Micros(Duration time) {
   return std::chrono::duration_cast<std::chrono::microseconds>(time).count();
@@ -318,6 +320,20 @@ void Inference::CompareVersions(const Flow& flow, const serve::Answered& answer,
     rollout.Compared(candidate, CompareAnswers(newer, older, flow->rows),
                      ScoreOf(newer) - ScoreOf(older));
   });
+}
+
+Status Inference::CheckInTime(const std::string& model, const std::string& version,
+                              TimePoint since) {
+  const TimePoint now = Clock::now();
+  if (now - since < kShortWait) return {};
+  const auto found = repository_->Find(model, version);
+  const auto tier = found.ok() ? (*found)->Tier("") : Result<std::shared_ptr<ServedTier>>(nullptr);
+  if (!tier.ok() || *tier == nullptr) return {};  // the request's own way says so
+  Status status = (*tier)->batcher->CheckInTime(since);
+  if (status.ok()) return status;
+  (*found)->stats->fail.Add(now - since);
+  (*tier)->metrics->CountRequest(HttpStatusOf(status.code()));
+  return status;
 }
 
 Status Inference::Refuse(const std::string& model, const std::string& version, Status status) {

@@ -64,6 +64,10 @@ class Inference : public std::enable_shared_from_this<Inference> {
 
   void Infer(InferCall call, Done done);
 
+  /// Whether the model's latency target has passed already, while the request, which began to wait
+  /// at `since`, was on its way to be read. Counts those it refuses. Errors: kResourceExhausted.
+  Status CheckInTime(const std::string& model, const std::string& version, TimePoint since);
+
   /// Counts a request that could not be read, and says what to answer: that the model is not there,
   /// if it is not, else `status`.
   Status Refuse(const std::string& model, const std::string& version, Status status);

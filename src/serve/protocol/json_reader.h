@@ -32,6 +32,7 @@ inline constexpr size_t kMaxKeys = 64;
 template <typename F>
 Status ForEachField(ondemand::object object, std::string_view where, F&& f) {
   std::vector<std::string_view> seen;
+  seen.reserve(8);
   for (auto item : object) {
     ondemand::field field;
     READ_JSON(field, std::move(item), where);

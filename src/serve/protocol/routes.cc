@@ -1,6 +1,7 @@
 #include "serve/protocol/routes.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "serve/http/url.h"
@@ -8,9 +9,21 @@
 namespace minim::serve {
 namespace {
 
+constexpr size_t kMostParts = 6;
+
 struct Pattern {
+  consteval Pattern(std::string_view wanted, std::string_view path, Endpoint goes_to)
+      : method(wanted), endpoint(goes_to) {
+    for (size_t slash = 0; slash != std::string_view::npos; ++count) {
+      slash = path.find('/');
+      parts.at(count) = path.substr(0, slash);
+      if (slash != std::string_view::npos) path.remove_prefix(slash + 1);
+    }
+  }
+
   std::string_view method;
-  std::string_view path;  // "*" takes a model's name, "#" a version
+  std::array<std::string_view, kMostParts> parts;  // "*" takes a model's name, "#" a version
+  size_t count = 0;
   Endpoint endpoint;
 };
 
@@ -43,33 +56,33 @@ constexpr Pattern kPatterns[] = {
     {"POST", "v2/repository/models/*/unload", Endpoint::kRepositoryUnload},
 };
 
-bool Matches(std::string_view pattern, const std::vector<std::string>& segments, Route& route) {
-  for (const std::string& segment : segments) {
-    if (pattern.empty()) return false;
-    const size_t slash = std::min(pattern.find('/'), pattern.size());
-    const std::string_view part = pattern.substr(0, slash);
-    pattern.remove_prefix(std::min(slash + 1, pattern.size()));
-    if (part == "*") {
-      route.model = segment;
-    } else if (part == "#") {
-      route.version = segment;
-    } else if (part != segment) {
-      return false;
-    }
+bool Matches(const Pattern& pattern, const std::vector<std::string>& segments) {
+  if (segments.size() != pattern.count) return false;
+  for (size_t i = 0; i < pattern.count; ++i) {
+    const std::string_view part = pattern.parts[i];
+    if (part != "*" && part != "#" && part != segments[i]) return false;
   }
-  return pattern.empty();
+  return true;
+}
+
+Route RouteOf(const Pattern& pattern, std::vector<std::string>& segments) {
+  Route route{.endpoint = pattern.endpoint};
+  for (size_t i = 0; i < pattern.count; ++i) {
+    if (pattern.parts[i] == "*") route.model = std::move(segments[i]);
+    if (pattern.parts[i] == "#") route.version = std::move(segments[i]);
+  }
+  return route;
 }
 
 }  // namespace
 
 Result<Route> FindRoute(std::string_view method, std::string_view target) {
-  MINIM_TRY(const std::vector<std::string> segments, PathSegments(target));
+  MINIM_TRY(std::vector<std::string> segments, PathSegments(target));
   const std::string_view wanted = method == "HEAD" ? "GET" : method;
   std::string_view other;
   for (const Pattern& pattern : kPatterns) {
-    Route route{.endpoint = pattern.endpoint};
-    if (segments.empty() || !Matches(pattern.path, segments, route)) continue;
-    if (pattern.method == wanted) return route;
+    if (!Matches(pattern, segments)) continue;
+    if (pattern.method == wanted) return RouteOf(pattern, segments);
     other = pattern.method;
   }
   if (!other.empty())

@@ -30,6 +30,7 @@ HttpResponse WriteAnswer(const InferReply& reply) {
   if (!reply.outputs.ok()) return ErrorResponse(reply.outputs.status());
   const TimePoint start = Clock::now();
   std::vector<AnsweredOutput> outputs;
+  outputs.reserve(reply.requested.size());
   for (size_t i = 0; i < reply.requested.size(); ++i)
     outputs.push_back({reply.requested[i].name, (*reply.outputs)[i], reply.requested[i].binary});
   HttpResponse response =
@@ -70,8 +71,8 @@ class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
 
   void Handle(HttpRequest request, ResponseCallback done) {
     ++in_flight_;
-    const auto counted = [self = shared_from_this(),
-                          done = std::move(done)](HttpResponse response) {
+    ResponseCallback counted = [self = shared_from_this(),
+                                done = std::move(done)](HttpResponse response) {
       done(std::move(response));
       --self->in_flight_;
     };
@@ -82,7 +83,8 @@ class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
       metrics_->CountOther(status);
       return counted(ErrorResponse(status, route.status().message()));
     }
-    if (route->endpoint == Endpoint::kInfer) return Infer(*route, std::move(request), counted);
+    if (route->endpoint == Endpoint::kInfer)
+      return Infer(*route, std::move(request), std::move(counted));
     if (route->endpoint == Endpoint::kRepositoryLoad ||
         route->endpoint == Endpoint::kRepositoryUnload)
       return LoadOrUnload(*route, request.body, counted);
@@ -117,6 +119,9 @@ class Service::Impl : public std::enable_shared_from_this<Service::Impl> {
 };
 
 void Service::Impl::Infer(const Route& route, HttpRequest request, ResponseCallback done) {
+  if (const Status status = inference_->CheckInTime(route.model, route.version, request.received);
+      !status.ok())
+    return done(ErrorResponse(status));
   InferCall call{.model = route.model,
                  .version = route.version,
                  .cancelled = request.cancelled,
