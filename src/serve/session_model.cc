@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "exec/runtime.h"
+#include "serve/repository/background.h"
 
 namespace minim::serve {
 namespace {
@@ -73,7 +75,9 @@ Result<std::shared_ptr<Model>> LoadSessionModel(const TierSource& source) {
   SessionOptions options;
   if (source.bf16_arithmetic) options.precision = Precision::kBf16;
   options.portable_kernels = source.portable_kernels;
-  MINIM_TRY(std::shared_ptr<const Session> session, Session::Load(source.path.string(), options));
+  MINIM_TRY(Runtime::Default());  // here: the threads that it starts would keep the low priority
+  MINIM_TRY(std::shared_ptr<const Session> session,
+            InBackground([&] { return Session::Load(source.path.string(), options); }));
   MINIM_TRY(RefuseOtherTypes(session->inputs()));
   MINIM_TRY(RefuseOtherTypes(session->outputs()));
   return WrapSession(std::move(session));
