@@ -327,8 +327,9 @@ Status Inference::CheckInTime(const std::string& model, const std::string& versi
   const TimePoint now = Clock::now();
   if (now - since < kShortWait) return {};
   const auto found = repository_->Find(model, version);
-  const auto tier = found.ok() ? (*found)->Tier("") : Result<std::shared_ptr<ServedTier>>(nullptr);
-  if (!tier.ok() || *tier == nullptr) return {};  // the request's own way says so
+  if (!found.ok()) return {};  // the request's own way says so
+  const auto tier = (*found)->Tier("");
+  if (!tier.ok()) return {};
   Status status = (*tier)->batcher->CheckInTime(since);
   if (status.ok()) return status;
   (*found)->stats->fail.Add(now - since);
