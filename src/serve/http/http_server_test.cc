@@ -78,8 +78,10 @@ std::string Post(const std::string& target, const std::string& body,
 TEST_F(HttpServerTest, ARequestCountsFromItsArrivalNotFromWhenItIsRead) {
   constexpr milliseconds kBusy(200);
   std::atomic<std::chrono::nanoseconds> waited{};
+  std::atomic<bool> busy{false};
   const auto handle = [&](HttpRequest request, ResponseCallback done) {
-    if (request.target == "/busy") std::this_thread::sleep_for(kBusy);
+    if (request.target == "/busy") busy = true;
+    while (busy) std::this_thread::sleep_for(milliseconds(1));
     if (request.target == "/waits") waited = std::chrono::steady_clock::now() - request.received;
     done({});
   };
@@ -87,18 +89,23 @@ TEST_F(HttpServerTest, ARequestCountsFromItsArrivalNotFromWhenItIsRead) {
   options.threads = 1;
   auto server = HttpServer::Start(options, handle);
   ASSERT_TRUE(server.ok());
-  RawClient waits((*server)->port()), busy((*server)->port());
+  RawClient waits((*server)->port()), other((*server)->port());
   ASSERT_TRUE(waits.Send(Post("/first", "")));
   ASSERT_EQ(StatusOf(waits.ReadResponse()), 200);
-  ASSERT_TRUE(busy.Send(Post("/busy", "")));
-  std::this_thread::sleep_for(kBusy / 4);
+  ASSERT_TRUE(other.Send(Post("/busy", "")));
+  ASSERT_TRUE(Eventually([&] { return busy.load(); }));
   ASSERT_TRUE(waits.Send(Post("/waits", "")));
+  std::this_thread::sleep_for(kBusy);
+  busy = false;
   EXPECT_EQ(StatusOf(waits.ReadResponse()), 200);
-  EXPECT_GT(waited.load(), kBusy / 4);
-  EXPECT_EQ(StatusOf(busy.ReadResponse()), 200);
+  EXPECT_GT(waited.load(), kBusy / 2);
+  EXPECT_EQ(StatusOf(other.ReadResponse()), 200);
   // One behind another of the same client waits for that, not for the server.
   ASSERT_TRUE(waits.Send(Post("/busy", "") + Post("/waits", "")));
-  waits.ReadResponse();
+  ASSERT_TRUE(Eventually([&] { return busy.load(); }));
+  std::this_thread::sleep_for(kBusy);
+  busy = false;
+  EXPECT_EQ(StatusOf(waits.ReadResponse()), 200);
   EXPECT_EQ(StatusOf(waits.ReadResponse()), 200);
   EXPECT_LT(waited.load(), kBusy);
 }
