@@ -26,10 +26,10 @@ GemmArgs GemmBlock(const GemmArgs& args, int64_t row, int64_t rows, int64_t pane
 void ParallelGemm(const GemmLevel& level, const GemmArgs& args, const ThreadBudget& threads) {
   constexpr double kWorthAThread = 100e3;  // multiply-adds
   const double work = static_cast<double>(args.m) * args.n * std::max<int64_t>(args.k, 1);
-  const int64_t panels = PanelsOf(args.n);
+  const int64_t groups = (PanelsOf(args.n) + args.group - 1) / args.group;
   const int64_t rows6 = (args.m + 5) / 6;
-  const bool by_columns = panels >= rows6;
-  const int64_t units = by_columns ? panels : rows6;
+  const bool by_columns = groups * args.group >= rows6 && groups >= threads.threads;
+  const int64_t units = by_columns ? groups : rows6, width = args.group * kPanel;
   const auto most = static_cast<int64_t>(work / kWorthAThread) + 1;
   const int pieces = static_cast<int>(std::min({most, units, int64_t{threads.threads}}));
   if (pieces <= 1) return level.multiply(args);
@@ -37,8 +37,8 @@ void ParallelGemm(const GemmLevel& level, const GemmArgs& args, const ThreadBudg
     const int64_t first = units * i / pieces, last = units * (i + 1) / pieces;
     Epilogue epilogue;
     if (by_columns) {
-      const int64_t columns = std::min(last * kPanel, args.n) - first * kPanel;
-      level.multiply(GemmBlock(args, 0, args.m, first, columns, &epilogue));
+      const int64_t columns = std::min(last * width, args.n) - first * width;
+      level.multiply(GemmBlock(args, 0, args.m, first * args.group, columns, &epilogue));
     } else {
       const int64_t rows = std::min(last * 6, args.m) - first * 6;
       level.multiply(GemmBlock(args, first * 6, rows, 0, args.n, &epilogue));

@@ -6,18 +6,20 @@
 
 namespace minim {
 
-inline constexpr int64_t kPanel = 16;  // columns of B packed together
+inline constexpr int64_t kPanel = 16;     // columns of B packed together
+inline constexpr int64_t kMostGroup = 4;  // panels side by side
 
 /// C[m,n] = A * B (+ C if accumulate), then the epilogue. A has strides (a_row, a_column). B is
-/// packed (ceil(n/16) panels of k x 16), packed as BF16 (columns by Bf16Place) or, when neither is
-/// given, row-major with stride b_row.
+/// packed (ceil(n/16) panels of k x 16, or groups of several panels side by side), packed as BF16
+/// (columns by Bf16Place) or, when neither is given, row-major with stride b_row.
 struct GemmArgs {
   int64_t m = 0, n = 0, k = 0;
   const float* a = nullptr;
   int64_t a_row = 0, a_column = 1;
   const float* packed = nullptr;
   const uint16_t* packed_bf16 = nullptr;
-  int64_t panel_stride = 0;  // values between packed panels; k * 16 unless stated
+  int64_t group = 1;  // panels side by side in a row of `packed`; the last group has the rest
+  int64_t panel_stride = 0;  // values between packed panels of groups of one; k * 16 unless stated
   const float* b = nullptr;
   int64_t b_row = 0;
   float* c = nullptr;
@@ -26,13 +28,21 @@ struct GemmArgs {
   const Epilogue* epilogue = nullptr;
 };
 
+/// B[k,n] with element strides (row, column), to be packed in groups of so many panels.
+struct GemmPack {
+  const float* b = nullptr;
+  int64_t row = 0, column = 1, k = 0, n = 0, group = 1;
+
+  int64_t groups() const { return ((n + kPanel - 1) / kPanel + group - 1) / group; }
+};
+
 /// The functions of one instruction-set level.
 struct GemmLevel {
   std::string_view name;
+  int64_t group;  // that multiply() reads best
   void (*multiply)(const GemmArgs& args);
-  /// Packs panels [first, last) of B with element strides (row, column) to `packed`.
-  void (*pack)(const float* b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first,
-               int64_t last, float* packed);
+  /// Packs groups [first, last) of B to their places in `packed`.
+  void (*pack)(const GemmPack& b, int64_t first, int64_t last, float* packed);
   /// y[0,n) = epilogue at (row, column 0) of y.
   void (*finish)(const Epilogue& epilogue, int64_t rows, int64_t columns, float* c, int64_t c_row);
 };
@@ -52,7 +62,8 @@ inline int64_t Bf16Place(int64_t j) { return j % 8 * 2 + j / 8; }
 
 /// multiply(), cut into at most threads.threads pieces along columns or rows.
 void ParallelGemm(const GemmLevel& level, const GemmArgs& args, const ThreadBudget& threads);
-/// The sub-product of rows [row, row + rows) and panels from `panel`, `columns` wide.
+/// The sub-product of rows [row, row + rows) and panels from `panel`, a whole group's first,
+/// `columns` wide.
 GemmArgs GemmBlock(const GemmArgs& args, int64_t row, int64_t rows, int64_t panel, int64_t columns,
                    Epilogue* epilogue);
 

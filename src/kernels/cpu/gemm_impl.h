@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 
 #include "kernels/cpu/elementwise_functions.h"
 #include "kernels/cpu/gemm.h"
@@ -77,11 +78,17 @@ struct TileArea {
   int64_t a_row, a_column;
   const float* b;
   const uint16_t* bf16;  // instead of b
-  int64_t b_row, panel_stride, k;
+  int64_t b_row, panel_stride, group_stride, k;
   float* c;
   int64_t c_row;
   bool accumulate;
+
+  int64_t At(int64_t panel) const {
+    return panel / kMostGroup * group_stride + panel % kMostGroup * panel_stride;
+  }
 };
+
+constexpr int64_t kTileRows = 6;
 
 template <int rows, int panels, bool bf16>
 struct Tile;
@@ -93,9 +100,6 @@ struct Tile;
 
 namespace minim {
 namespace {
-
-constexpr int64_t kRowBlock = 96;                   // rows of A kept in L2 ...
-constexpr int64_t kDepthBlock = 384 / kTilePanels;  // ... by this depth; B's is 24 KiB
 
 // A tile whose last panel has fewer than 16 columns goes through a buffer.
 template <int rows, int panels, bool bf16>
@@ -126,18 +130,7 @@ void RunRows(const TileArea& area, int64_t rows, int64_t columns) {
     case 3: return RunTile<3, panels, bf16>(area, columns);
     case 4: return RunTile<4, panels, bf16>(area, columns);
     case 5: return RunTile<5, panels, bf16>(area, columns);
-    case 6: return RunTile<6, panels, bf16>(area, columns);
-    default: break;
-  }
-  if constexpr (kTileRows == 12) {
-    switch (rows) {
-      case 7: return RunTile<7, panels, bf16>(area, columns);
-      case 8: return RunTile<8, panels, bf16>(area, columns);
-      case 9: return RunTile<9, panels, bf16>(area, columns);
-      case 10: return RunTile<10, panels, bf16>(area, columns);
-      case 11: return RunTile<11, panels, bf16>(area, columns);
-      default: return RunTile<12, panels, bf16>(area, columns);
-    }
+    default: return RunTile<6, panels, bf16>(area, columns);
   }
 }
 
@@ -154,12 +147,23 @@ void RunTiles(const TileArea& area, int64_t rows, int64_t columns) {
   }
 }
 
+// f<panels>() of so many at run time.
+template <int most, typename F>
+void WithPanels(int64_t panels, F&& f) {
+  if constexpr (most > 1)
+    if (panels < most) return WithPanels<most - 1>(panels, f);
+  f.template operator()<most>();
+}
+
 // One or two rows need several panels at once, or their few sums wait for each other.
-template <int rows, bool bf16, int panels = kMostTogether>
-void RunWide(const TileArea& area, int64_t together, int64_t columns) {
-  if constexpr (panels > 2)
-    if (together < panels) return RunWide<rows, bf16, panels - 1>(area, together, columns);
-  RunTile<rows, panels, bf16>(area, columns);
+template <bool bf16>
+void RunPanels(const TileArea& area, int64_t rows, int64_t panels, int64_t columns) {
+  if (rows > 2 || panels <= kTilePanels) {
+    return WithPanels<kTilePanels>(panels, [&]<int p> { RunTiles<p, bf16>(area, rows, columns); });
+  }
+  WithPanels<kMostTogether>(panels, [&]<int p> {
+    rows == 1 ? RunTile<1, p, bf16>(area, columns) : RunTile<2, p, bf16>(area, columns);
+  });
 }
 
 // The last, narrow panel of an unpacked B, copied so that tiles may read 16 columns.
@@ -171,7 +175,8 @@ void CopyNarrow(const float* b, int64_t b_row, int64_t k, int64_t columns, float
 
 struct Block {
   int64_t row, rows, depth, k;
-  bool accumulate, last;
+  int64_t first, last;  // panels
+  bool accumulate, final;
 };
 
 // Steps of a transposed A this far apart meet in few lines of a cache, so a block of it is copied
@@ -182,6 +187,45 @@ void CopyTransposed(const GemmArgs& args, const Block& block, float* dst) {
   const float* src = args.a + block.row + block.depth * args.a_column;
   for (int64_t k = 0; k < block.k; ++k, src += args.a_column, dst += block.rows)
     std::memcpy(dst, src, block.rows * sizeof(float));
+}
+
+// How many panels from `p` on one tile takes.
+int64_t TogetherAt(const GemmArgs& args, const Block& block, int64_t p) {
+  const int64_t most = block.rows <= 2 ? kMostTogether : kTilePanels;
+  const int64_t left = std::min(most, block.last - p);
+  if (args.packed == nullptr && args.packed_bf16 == nullptr)
+    return std::clamp<int64_t>(args.n / kPanel - p, 1, left);  // whole ones
+  if (args.group == 1 || left <= args.group) return left;
+  return p + left <= PanelsOf(args.n) / args.group * args.group ? left / args.group * args.group
+                                                                : args.group;
+}
+
+// Where panel p of B lies from the block's depth on. `narrow`: room for a last one.
+template <bool bf16>
+void PlaceB(const GemmArgs& args, const Block& block, int64_t p, float* narrow, TileArea* area) {
+  const int64_t stride = args.panel_stride ? args.panel_stride : args.k * kPanel;
+  const int64_t columns = args.n - p * kPanel;
+  area->panel_stride = stride;
+  area->group_stride = kMostGroup * stride;
+  if (bf16) {
+    area->bf16 = args.packed_bf16 + p * stride + block.depth * kPanel;
+  } else if (args.packed && args.group == 1) {
+    area->b = args.packed + p * stride + block.depth * kPanel;
+  } else if (args.packed) {
+    const int64_t width = std::min(args.group, PanelsOf(args.n) - p);
+    area->b_row = width * kPanel;
+    area->b = args.packed + p * stride + block.depth * area->b_row;
+    area->panel_stride = kPanel;
+  } else if (columns < kPanel) {
+    CopyNarrow(args.b + block.depth * args.b_row + p * kPanel, args.b_row, block.k, columns,
+               narrow);
+    area->b = narrow;
+  } else {
+    area->b = args.b + block.depth * args.b_row + p * kPanel;
+    area->b_row = args.b_row;
+    area->panel_stride = kPanel;
+    area->group_stride = kMostGroup * kPanel;
+  }
 }
 
 template <bool bf16>
@@ -195,99 +239,91 @@ void MultiplyPanels(const GemmArgs& args, const Block& block) {
     a = turned;
     a_column = block.rows;
   }
-  const int64_t stride = args.panel_stride ? args.panel_stride : args.k * kPanel;
-  const int64_t panels = PanelsOf(args.n);
-  for (int64_t p = 0; p < panels;) {
-    const int64_t column = p * kPanel;
-    const bool packed = bf16 || args.packed != nullptr;
-    const int64_t most = block.rows <= 2 ? kMostTogether : kTilePanels;
-    const int64_t together = packed ? std::min(most, panels - p) : 1;
+  for (int64_t p = block.first; p < block.last;) {
+    const int64_t column = p * kPanel, together = TogetherAt(args, block, p);
     const int64_t columns = std::min(args.n - column, together * kPanel);
-    TileArea area{a,          args.a_row,      a_column,
-                  nullptr,    nullptr,         kPanel,
-                  stride,     block.k,         args.c + block.row * args.c_row + column,
-                  args.c_row, block.accumulate};
-    if (bf16) {
-      area.bf16 = args.packed_bf16 + p * stride + block.depth * kPanel;
-    } else if (args.packed) {
-      area.b = args.packed + p * stride + block.depth * kPanel;
-    } else if (columns < kPanel) {
-      CopyNarrow(args.b + block.depth * args.b_row + column, args.b_row, block.k, columns, narrow);
-      area.b = narrow;
-    } else {
-      area.b = args.b + block.depth * args.b_row + column;
-      area.b_row = args.b_row;
-    }
-    if (together == 1)
-      RunTiles<1, bf16>(area, block.rows, columns);
-    else if (block.rows == 1)
-      RunWide<1, bf16>(area, together, columns);
-    else if (block.rows == 2)
-      RunWide<2, bf16>(area, together, columns);
-    else
-      RunTiles<kTilePanels, bf16>(area, block.rows, columns);
-    if (block.last && args.epilogue)
+    TileArea area{.a = a,
+                  .a_row = args.a_row,
+                  .a_column = a_column,
+                  .b_row = kPanel,
+                  .k = block.k,
+                  .c = args.c + block.row * args.c_row + column,
+                  .c_row = args.c_row,
+                  .accumulate = block.accumulate};
+    PlaceB<bf16>(args, block, p, narrow, &area);
+    RunPanels<bf16>(area, block.rows, together, columns);
+    if (block.final && args.epilogue)
       Finish(args.epilogue->At(block.row, column), block.rows, columns, area.c, args.c_row);
     p += together;
   }
 }
 
+// A depth of some panels of B stays in L2 while every block of rows meets it.
 void Multiply(const GemmArgs& args) {
   const int64_t depths = std::max<int64_t>(1, (args.k + kDepthBlock - 1) / kDepthBlock);
-  // A depth of B stays in L2 while every block of rows meets it.
+  const int64_t panels = PanelsOf(args.n);
   for (int64_t d = 0; d < depths; ++d) {
-    const int64_t depth = d * kDepthBlock;
-    for (int64_t row = 0; row < args.m; row += kRowBlock) {
-      const Block block{row,
-                        std::min(kRowBlock, args.m - row),
-                        depth,
-                        std::min(kDepthBlock, args.k - depth),
-                        args.accumulate || d > 0,
-                        d + 1 == depths};
-      args.packed_bf16 ? MultiplyPanels<true>(args, block) : MultiplyPanels<false>(args, block);
+    const int64_t depth = d * kDepthBlock, k = std::min(kDepthBlock, args.k - depth);
+    const int64_t fit = kBlockFloats / kPanel / std::max<int64_t>(1, k);
+    const int64_t most = std::max<int64_t>(1, fit / kMostGroup) * kMostGroup;
+    for (int64_t first = 0; first < panels; first += most) {
+      const int64_t last = std::min(panels, first + most);
+      for (int64_t row = 0; row < args.m; row += kRowBlock) {
+        const Block block{row,  std::min(kRowBlock, args.m - row), depth,          k, first,
+                          last, args.accumulate || d > 0,          d + 1 == depths};
+        args.packed_bf16 ? MultiplyPanels<true>(args, block) : MultiplyPanels<false>(args, block);
+      }
     }
   }
 }
 
-// 16 rows of `src`, `step` apart, become columns; squares of four stay in registers.
-void PackTransposed(const float* src, int64_t step, int64_t k, float* dst) {
+// 16 rows of `src`, `step` apart, become columns of rows `width` apart; squares of four stay in
+// registers.
+void PackTransposed(const float* src, int64_t step, int64_t k, int64_t width, float* dst) {
   int64_t i = 0;
   for (; i + 4 <= k; i += 4) {
     for (int64_t j = 0; j < kPanel; j += 4) {
       Four x[4], y[4];
       for (int64_t r = 0; r < 4; ++r) std::memcpy(&x[r], src + (j + r) * step + i, sizeof(Four));
       TurnSquare(x, y);
-      for (int64_t r = 0; r < 4; ++r) std::memcpy(dst + (i + r) * kPanel + j, &y[r], sizeof(Four));
+      for (int64_t r = 0; r < 4; ++r) std::memcpy(dst + (i + r) * width + j, &y[r], sizeof(Four));
     }
   }
   for (; i < k; ++i) {
-    for (int64_t j = 0; j < kPanel; ++j) dst[i * kPanel + j] = src[j * step + i];
+    for (int64_t j = 0; j < kPanel; ++j) dst[i * width + j] = src[j * step + i];
   }
 }
 
-void Pack(const float* b, int64_t row, int64_t column, int64_t k, int64_t n, int64_t first,
-          int64_t last, float* packed) {
-  for (int64_t p = first; p < last; ++p) {
-    const int64_t columns = std::min(kPanel, n - p * kPanel);
-    const float* src = b + p * kPanel * column;
-    float* dst = packed + p * kPanel * k;
-    if (columns == kPanel && column == 1) {
-      for (int64_t i = 0; i < k; ++i) std::memcpy(dst + i * kPanel, src + i * row, kPanel * 4);
-    } else if (columns == kPanel && row == 1) {
-      PackTransposed(src, column, k, dst);
-    } else {
-      for (int64_t i = 0; i < k; ++i) {
-        for (int64_t j = 0; j < kPanel; ++j)
-          dst[i * kPanel + j] = j < columns ? src[i * row + j * column] : 0;
-      }
+void PackPanel(const GemmPack& p, int64_t panel, int64_t width, float* dst) {
+  const int64_t columns = std::min(kPanel, p.n - panel * kPanel);
+  const float* src = p.b + panel * kPanel * p.column;
+  if (columns == kPanel && p.column == 1) {
+    for (int64_t i = 0; i < p.k; ++i) std::memcpy(dst + i * width, src + i * p.row, kPanel * 4);
+  } else if (columns == kPanel && p.row == 1) {
+    PackTransposed(src, p.column, p.k, width, dst);
+  } else {
+    for (int64_t i = 0; i < p.k; ++i) {
+      for (int64_t j = 0; j < kPanel; ++j)
+        dst[i * width + j] = j < columns ? src[i * p.row + j * p.column] : 0;
     }
+  }
+}
+
+void Pack(const GemmPack& p, int64_t first, int64_t last, float* packed) {
+  const int64_t panels = PanelsOf(p.n);
+  for (int64_t group = first * p.group; group < std::min(last * p.group, panels);
+       group += p.group) {
+    const int64_t width = std::min(p.group, panels - group);
+    for (int64_t i = 0; i < width; ++i)
+      PackPanel(p, group + i, width * kPanel, packed + group * kPanel * p.k + i * kPanel);
   }
 }
 
 }  // namespace
 
 const GemmLevel& MINIM_GEMM() {
-  static constexpr GemmLevel kLevel = {MINIM_GEMM_NAME, Multiply, Pack, Finish};
+  static_assert(kTilePanels == 1 || kTilePanels == kMostGroup);
+  static constexpr GemmLevel kLevel = {MINIM_GEMM_NAME, kTilePanels, Multiply, Pack, Finish};
   return kLevel;
 }
 

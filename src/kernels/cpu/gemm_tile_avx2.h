@@ -6,8 +6,11 @@
 namespace minim {
 namespace {
 
-constexpr int64_t kTilePanels = 1, kTileRows = 6;  // of a tile
-constexpr int64_t kMostTogether = 4;               // panels of one or two rows
+constexpr int64_t kTilePanels = 1;
+constexpr int64_t kMostTogether = 4;  // panels of one or two rows
+constexpr int64_t kRowBlock = 96;     // rows of A kept in L2 ...
+constexpr int64_t kDepthBlock = 384;  // ... by this depth; a panel of B is 24 KiB of L1
+constexpr int64_t kBlockFloats = std::numeric_limits<int64_t>::max();  // of B
 
 struct PanelRow {
   __m256 low, high;  // columns 0 to 7, 8 to 15
@@ -36,7 +39,7 @@ struct Tile {
     for (int64_t k = 0, at = 0; k < t.k; ++k, a += t.a_column, at += t.b_row) {
 #pragma GCC unroll 8
       for (int p = 0; p < panels; ++p) {
-        const PanelRow b = LoadPanelRow<bf16>(t, at + p * t.panel_stride);
+        const PanelRow b = LoadPanelRow<bf16>(t, at + t.At(p));
 #pragma GCC unroll 8
         for (int i = 0; i < rows; ++i) {
           const __m256 x = _mm256_broadcast_ss(a + i * t.a_row);

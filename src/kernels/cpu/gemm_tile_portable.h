@@ -5,8 +5,11 @@
 namespace minim {
 namespace {
 
-constexpr int64_t kTilePanels = 1, kTileRows = 6;  // of a tile
-constexpr int64_t kMostTogether = 4;               // panels of one or two rows
+constexpr int64_t kTilePanels = 1;
+constexpr int64_t kMostTogether = 4;  // panels of one or two rows
+constexpr int64_t kRowBlock = 96;     // rows of A kept in L2 ...
+constexpr int64_t kDepthBlock = 384;  // ... by this depth; a panel of B is 24 KiB of L1
+constexpr int64_t kBlockFloats = std::numeric_limits<int64_t>::max();  // of B
 
 using Float4 = float __attribute__((vector_size(16)));
 using Word4 = uint32_t __attribute__((vector_size(16)));
@@ -54,8 +57,7 @@ void RunEight(const TileArea& t, int64_t at, int half, float* c) {
 template <int rows, int panels, bool bf16>
 struct Tile {
   static void Run(const TileArea& t) {
-    for (int j = 0; j < panels * 2; ++j)
-      RunEight<rows, bf16>(t, j / 2 * t.panel_stride, j % 2, t.c + 8 * j);
+    for (int j = 0; j < panels * 2; ++j) RunEight<rows, bf16>(t, t.At(j / 2), j % 2, t.c + 8 * j);
   }
 };
 

@@ -21,6 +21,10 @@ struct Plan {
   int64_t a_count = 0, b_count = 0, y_count = 0;
   size_t a_bytes = 0, b_bytes = 0, y_bytes = 0, bias_bytes = 0, pack_bytes = 0;  // scratch parts
   bool pack_at_run = false;
+
+  GemmPack Source(const float* b) const {
+    return {b, shape.b_row, shape.b_column, shape.k, shape.n, level->group};
+  }
 };
 
 size_t WidenBytes(DType dtype, int64_t count) {
@@ -43,8 +47,9 @@ void RunBatch(const Plan& plan, GemmArgs gemm, int64_t batch, const float* a, co
     gemm.packed =
         reinterpret_cast<const float*>(plan.packed.get()) + matrix * PackedFloats(s.k, s.n);
   } else if (plan.pack_at_run) {
-    threads.ParallelRange(PanelsOf(s.n), 64, [&](int64_t first, int64_t last) {
-      plan.level->pack(b + s.b_offset[batch], s.b_row, s.b_column, s.k, s.n, first, last, pack);
+    const GemmPack source = plan.Source(b + s.b_offset[batch]);
+    threads.ParallelRange(source.groups(), 16, [&](int64_t first, int64_t last) {
+      plan.level->pack(source, first, last, pack);
     });
     gemm.packed = pack;
   } else {
@@ -86,6 +91,7 @@ void Run(const Plan& plan, const KernelArgs& args) {
                 .k = s.k,
                 .a_row = s.a_row,
                 .a_column = s.a_column,
+                .group = plan.packed || plan.pack_at_run ? plan.level->group : 1,
                 .c = y,
                 .c_row = s.n,
                 .epilogue = epilogue.empty() ? nullptr : &epilogue};
@@ -135,13 +141,16 @@ BindResult Finish(const KernelRequest& request, Plan plan) {
                       kAlignment;
   if (const TensorDesc& b = request.inputs[1]; b.constant != nullptr) {
     const size_t matrix = PackedFloats(s.k, s.n);
-    const std::string key = fmt::format("gemm16.{}.{}.{}.{}", s.k, s.n, s.b_row, s.b_column);
+    const std::string key =
+        fmt::format("gemm16x{}.{}.{}.{}.{}", plan.level->group, s.k, s.n, s.b_row, s.b_column);
     plan.packed = request.packs->GetOrPack(
         b.ConstantView(), key, s.b_matrices * matrix * sizeof(float), [&](std::byte* bytes) {
           const Tensor wide = Converted(b.ConstantView(), DType::f32);
-          for (int64_t i = 0; i < s.b_matrices; ++i)
-            plan.level->pack(wide.as<float>().data() + i * s.k * s.n, s.b_row, s.b_column, s.k, s.n,
-                             0, PanelsOf(s.n), reinterpret_cast<float*>(bytes) + i * matrix);
+          for (int64_t i = 0; i < s.b_matrices; ++i) {
+            const GemmPack source = plan.Source(wide.as<float>().data() + i * s.k * s.n);
+            plan.level->pack(source, 0, source.groups(),
+                             reinterpret_cast<float*>(bytes) + i * matrix);
+          }
         });
   } else {
     plan.b_bytes = WidenBytes(plan.b_dtype, plan.b_count);

@@ -214,8 +214,9 @@ void Run(const Plan& p, const KernelArgs& args) {
   for (int64_t d = 0; d < p.directions; ++d) {
     const int64_t size = p.columns() * p.hidden;
     const float* r = Floats(p, args.inputs[kR], d * size, size, s.r);
-    args.threads.ParallelRange(PanelsOf(p.hidden), 4, [&](int64_t first, int64_t last) {
-      p.gemm->pack(r, p.hidden, 1, p.columns(), p.hidden, first, last, s.packed);
+    const GemmPack source{.b = r, .row = p.hidden, .k = p.columns(), .n = p.hidden};
+    args.threads.ParallelRange(source.groups(), 4, [&](int64_t first, int64_t last) {
+      p.gemm->pack(source, first, last, s.packed);
     });
     args.threads.ParallelFor(static_cast<int>(p.pieces()), [&](int i) {
       Room room;
