@@ -9,12 +9,11 @@
 namespace minim {
 namespace {
 
-// A tile spans one panel of B, or two where a vector holds a whole one: six sums would wait for
-// each other.
-constexpr int64_t kTilePanels = kLanes == kPanel ? 2 : 1;
-constexpr int64_t kRowBlock = 96;                   // rows of A that stay in L2 ...
-constexpr int64_t kDepthBlock = 320 / kTilePanels;  // ... by this depth; B's is 20 KiB of L1
-constexpr int64_t kNarrow = 4;  // columns better multiplied with rows across the vector
+// A tile spans one panel of B, or four where a vector holds a whole one: few loads for its sums.
+constexpr int64_t kTilePanels = kLanes == kPanel ? 4 : 1;
+constexpr int64_t kRowBlock = 96;     // rows of A that stay in L2 ...
+constexpr int64_t kDepthBlock = 320;  // ... by this depth; a panel of B is 20 KiB
+constexpr int64_t kNarrow = 4;        // columns better multiplied with rows across the vector
 
 struct FilterTile {
   const float* a;
@@ -45,7 +44,7 @@ template <int rows, int vectors, typename F>
 inline void ForEachVector(F&& f) {
 #pragma GCC unroll 12
   for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) f(i, v);
   }
 }
@@ -90,14 +89,14 @@ inline void PutTile(const FilterTile& t, Vec (&sum)[rows][vectors], int64_t colu
 // `tiles`: of A, one after another.
 template <int rows, int vectors, int tiles = 1>
 [[gnu::noinline]] void Tile(const FilterTile& t, int64_t columns) {
-  constexpr int kTileRows = rows / tiles;
+  constexpr int kOfPanel = kPanel / kLanes, kTileRows = rows / tiles;
   Vec sum[rows][vectors] = {};
   const float *a = t.a, *next = t.a + t.a_tile, *b = t.b;
   for (int64_t k = 0; k < t.k; ++k, a += kTileRows, next += kTileRows, b += t.b_row) {
     Vec x[vectors];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v)
-      x[v] = Load(b + (kTilePanels == 2 ? v * t.b_panel : v * kLanes));
+      x[v] = Load(b + v / kOfPanel * t.b_panel + v % kOfPanel * kLanes);
     ForEachVector<rows, vectors>([&](int i, int v) {
       const float w = i < kTileRows ? a[i] : next[i - kTileRows];
       sum[i][v] = MulAdd(Broadcast(w), x[v], sum[i][v]);
@@ -105,7 +104,7 @@ template <int rows, int vectors, int tiles = 1>
   }
   if (columns >= vectors * kLanes) return PutTile<true>(t, sum, columns);
   // Vectors of a part are quick where there are masks.
-  if constexpr (kTilePanels == 2) return PutTile<false>(t, sum, columns);
+  if constexpr (kTilePanels > 1) return PutTile<false>(t, sum, columns);
   float sums[rows][vectors * kLanes];
   ForEachVector<rows, vectors>([&](int i, int v) { Store(&sums[i][v * kLanes], sum[i][v]); });
   for (int i = 0; i < rows; ++i) {
@@ -157,13 +156,20 @@ void RunNarrow(const FilterTile& t, int64_t columns) {
   }
 }
 
+// Of a tile's columns, as many vectors as they fill.
+template <int rows, int most = kTilePanels * kPanel / kLanes>
+void RunVectors(const FilterTile& t, int64_t columns) {
+  if constexpr (most > 1)
+    if (columns <= (most - 1) * kLanes) return RunVectors<rows, most - 1>(t, columns);
+  Tile<rows, most>(t, columns);
+}
+
 template <int rows>
-void RunPanel(const FilterTile& whole, int64_t columns) {
+void RunPanels(const FilterTile& whole, int64_t columns) {
   if constexpr (kLanes >= 8) {
     if (columns <= kNarrow) return RunNarrow<rows>(whole, columns);
+    return RunVectors<rows>(whole, columns);
   }
-  if constexpr (2 * kLanes >= kPanel)  // a panel, or two
-    return columns > kLanes ? Tile<rows, 2>(whole, columns) : Tile<rows, 1>(whole, columns);
   FilterTile t = whole;
   for (int64_t left = columns; left > 0; left -= 2 * kLanes) {
     left > kLanes ? Tile<rows, 2>(t, left) : Tile<rows, 1>(t, left);
@@ -175,12 +181,12 @@ void RunPanel(const FilterTile& whole, int64_t columns) {
 
 void RunRows(const FilterTile& t, int64_t rows, int64_t columns) {
   switch (rows) {
-    case 1: return RunPanel<1>(t, columns);
-    case 2: return RunPanel<2>(t, columns);
-    case 3: return RunPanel<3>(t, columns);
-    case 4: return RunPanel<4>(t, columns);
-    case 5: return RunPanel<5>(t, columns);
-    default: return RunPanel<6>(t, columns);
+    case 1: return RunPanels<1>(t, columns);
+    case 2: return RunPanels<2>(t, columns);
+    case 3: return RunPanels<3>(t, columns);
+    case 4: return RunPanels<4>(t, columns);
+    case 5: return RunPanels<5>(t, columns);
+    default: return RunPanels<6>(t, columns);
   }
 }
 
@@ -188,15 +194,30 @@ struct FilterBlock {
   int64_t row, rows, depth, k;
 };
 
+// Columns of a tile if `left` are left: a few past whole panels are for the next.
+int64_t TileColumns(int64_t left) {
+  const int64_t rest = left % kPanel;
+  if (left > kTilePanels * kPanel) return kTilePanels * kPanel;
+  return left > kPanel && rest > 0 && rest <= kNarrow ? left - rest : left;
+}
+
+// Whether the tile of A at `row` and the one after it are to be taken at once: where a tile has
+// few vectors, its sums would wait for each other.
+bool TwoTiles(const FilterGemm& g, int64_t row, int64_t end, int64_t columns) {
+  return kTilePanels > 1 && columns > kNarrow && columns <= 2 * kLanes && row + 12 <= end &&
+         TileRows(g.m - row) == 6 && TileRows(g.m - row - 6) == 6;
+}
+
 void MultiplyBlock(const FilterGemm& g, const FilterBlock& block) {
-  for (int64_t p = 0; p < PanelsOf(g.n); p += kTilePanels) {
-    const int64_t columns = std::min(kTilePanels * kPanel, g.n - p * kPanel);
+  for (int64_t column = 0, columns = 0; column < g.n; column += columns) {
+    columns = TileColumns(g.n - column);
     const int64_t end = block.row + block.rows;
-    for (int64_t row = block.row; row < end;) {
-      const int64_t rows = TileRows(g.m - row), at = row * g.c_row + p * kPanel;
+    for (int64_t row = block.row, rows = 0; row < end; row += rows) {
+      rows = TileRows(g.m - row);
+      const int64_t at = row * g.c_row + column;
       const FilterTile tile{.a = g.a + row * g.k + block.depth * rows,
                             .a_tile = rows * g.k,
-                            .b = g.b + p * g.b_panel + block.depth * g.b_row,
+                            .b = g.b + column / kPanel * g.b_panel + block.depth * g.b_row,
                             .b_row = g.b_row,
                             .b_panel = g.b_panel,
                             .k = block.k,
@@ -208,13 +229,11 @@ void MultiplyBlock(const FilterGemm& g, const FilterBlock& block) {
                             .high = g.high,
                             .accumulate = block.depth > 0,
                             .last = block.depth + block.k == g.k};
-      if (kTilePanels == 2 && columns > kNarrow && row + 12 <= end && rows == 6 &&
-          TileRows(g.m - row - 6) == 6) {
+      if (TwoTiles(g, row, end, columns)) {
         columns > kLanes ? Tile<12, 2, 2>(tile, columns) : Tile<12, 1, 2>(tile, columns);
-        row += 12;
+        rows = 12;
       } else {
         RunRows(tile, rows, columns);
-        row += rows;
       }
     }
   }
