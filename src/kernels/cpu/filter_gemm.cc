@@ -19,13 +19,16 @@ void PackFilters(const float* filters, int64_t m, int64_t k, float* packed) {
   std::fill_n(packed + m * k, PackedFilterFloats(m, k) - m * k, 0.0f);
 }
 
-StagedPanel CutPanel(const Window& w, const ImageStage& stage, int64_t panel, int64_t first_row) {
+StagedPanel CutPanel(const Window& w, const ImageStage& stage, int64_t panel, int64_t first_row,
+                     int64_t images) {
   StagedPanel cut{.taps = stage.taps().data(),
                   .tap_count = static_cast<int64_t>(stage.taps().size())};
-  const int64_t width = w.out[2], end = std::min((panel + 1) * kPanel, w.out_size());
+  const int64_t width = w.out[2], size = w.out_size();
+  const int64_t end = std::min((panel + 1) * kPanel, size * images);
   for (int64_t pixel = panel * kPanel; pixel < end;) {
-    const int64_t y = pixel / width, x = pixel % width;
+    const int64_t image = pixel / size, y = pixel % size / width, x = pixel % width;
     cut.from[cut.cuts] = (y - first_row) * stage.output_row() + x;
+    if (image > 0) cut.from[cut.cuts] += image * stage.FloatsOf(w.out[1]);
     cut.lane[cut.cuts++] = pixel - panel * kPanel;
     pixel += width - x;
   }

@@ -34,8 +34,10 @@ struct StagedPanel {
   int64_t cuts = 0, lane[kPanel] = {}, from[kPanel] = {};
 };
 /// Panel `panel` of w's output pixels, to be read from rows staged for output rows from `first_row`
-/// on; stage, plane and channels are still to be set.
-StagedPanel CutPanel(const Window& w, const ImageStage& stage, int64_t panel, int64_t first_row);
+/// on; stage, plane and channels are still to be set. The pixels of several images follow each
+/// other, as their stages (of all rows) do.
+StagedPanel CutPanel(const Window& w, const ImageStage& stage, int64_t panel, int64_t first_row,
+                     int64_t images = 1);
 
 struct FilterLevel {
   std::string_view name;

@@ -19,9 +19,11 @@ class ImageStage {
   int64_t RowsFor(int64_t output_rows) const {
     return output_rows == 0 ? 0 : (output_rows - 1) * window_.stride[1] + reach_;
   }
+  /// Floats of one plane for so many output rows.
+  int64_t FloatsOf(int64_t output_rows) const { return RowsFor(output_rows) * row_; }
   /// Floats of `channels` planes for so many output rows, the slack included.
   int64_t FloatsFor(int64_t channels, int64_t output_rows) const {
-    return channels * RowsFor(output_rows) * row_ + slack_;
+    return channels * FloatsOf(output_rows) + slack_;
   }
   int64_t row() const { return row_; }                             // floats between staged rows
   int64_t output_row() const { return row_ * window_.stride[1]; }  // ... between those of outputs

@@ -72,13 +72,12 @@ void Multiply(const Plan& p, const KernelArgs& args, const float* scales, int64_
   for (int64_t r = 0; r < u.rows; ++r) {
     const int64_t filter = u.group * t.m + u.row + r;
     const RequantizeRow row = p.parts.RowOf(args, scales, filter);
-    std::byte* plane =
-        Out<std::byte>(args, 0) + ((first_image + u.image) * p.count() + filter) * t.plane_size();
-    for (int64_t tile = 0; tile < u.tiles; tile += kPanel)
-      PutTiles(p, row, sums + r * t.sum_row() + tile, p.parts.BiasOf(args, filter),
-               {u.first * kPanel + tile, std::min(kPanel, u.tiles - tile), t.w.out[2], t.height,
-                t.width},
+    ForEachTiles(t, u, [&](int64_t image, int64_t tile, const WinogradPlane& at_plane) {
+      std::byte* plane =
+          Out<std::byte>(args, 0) + ((first_image + image) * p.count() + filter) * t.plane_size();
+      PutTiles(p, row, sums + r * t.sum_row() + tile, p.parts.BiasOf(args, filter), at_plane,
                plane);
+    });
   }
 }
 

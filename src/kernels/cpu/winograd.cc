@@ -43,22 +43,18 @@ void Multiply(const Plan& p, const KernelArgs& args, const float* filters, const
          .c_row = t.sum_row()});
   }
   const float *bias = In<float>(args, 2), *residual = In<float>(args, 3);
-  WinogradTiles out{.tap = t.sum_tap(),
-                    .activation = p.activation,
-                    .finisher = p.finisher,
-                    .at = {.row = t.w.out[2], .height = t.height, .width = t.width}};
+  WinogradTiles out{.tap = t.sum_tap(), .activation = p.activation, .finisher = p.finisher};
   for (int64_t r = 0; r < u.rows; ++r) {
     const int64_t filter = u.group * t.m + u.row + r;
-    const int64_t at_plane = (u.image * t.groups * t.m + filter) * t.plane_size();
-    out.plane = Out<float>(args, 0) + at_plane;
-    out.residual = residual ? residual + at_plane : nullptr;
     out.bias = bias ? bias[filter] : 0;
-    for (int64_t tile = 0; tile < u.tiles; tile += kPanel) {
+    ForEachTiles(t, u, [&](int64_t image, int64_t tile, const WinogradPlane& plane) {
+      const int64_t at_plane = (image * t.groups * t.m + filter) * t.plane_size();
+      out.plane = Out<float>(args, 0) + at_plane;
+      out.residual = residual ? residual + at_plane : nullptr;
       out.sums = at.sums + r * t.sum_row() + tile;
-      out.at.first = u.first * kPanel + tile;
-      out.at.count = std::min(kPanel, u.tiles - tile);
+      out.at = plane;
       p.level->output(out);
-    }
+    });
   }
 }
 

@@ -13,34 +13,48 @@ constexpr int64_t kFilterBytes = 4 << 20;  // ... but more where so many are rea
 constexpr int64_t kRows = 96;              // of filters whose sums are held together
 constexpr int64_t kTileFloats = kWinogradTaps * kPanel;
 
+int64_t MostPanels(const WinogradTiling& t) {
+  const int64_t bytes = kTileFloats * 4 * (t.planes + std::min(t.m, kRows));
+  const bool heavy = kWinogradTaps * t.m * t.planes * 4 > kFilterBytes;
+  return std::clamp<int64_t>(kTileBytes / bytes, heavy ? 4 : 2, kMostPanels);
+}
+
+// Each lot of tiles reads all filters, so small images share one.
+void GroupImages(WinogradTiling& t) {
+  const int64_t tiles = std::max<int64_t>(1, t.w.out_size());
+  t.together =
+      std::clamp<int64_t>(MostPanels(t) * kPanel / tiles, 1, std::max<int64_t>(1, t.w.batch));
+  t.panels = PanelsOf(t.w.out_size() * t.together);
+}
+
 bool Pays(const WinogradTiling& t, int64_t channels, const WinogradCosts& costs) {
   const double filters = double(t.m) * channels, images = double(t.w.batch);
-  const int64_t rest = t.w.out_size() % kPanel;
-  const double tiles = images * double(t.w.out_size() - rest + (rest > 4 ? kPanel : 2 * rest));
+  const int64_t lot = t.w.out_size() * t.together, rest = lot % kPanel;
+  const double lots = images / double(t.together);
+  const double tiles = lots * double(lot - rest + (rest > 4 ? kPanel : 2 * rest));
   const double pixels = images * double(t.plane_size());
-  const double ours = kWinogradTaps * filters * (costs.product * tiles + costs.weight) +
+  const double ours = kWinogradTaps * filters * (costs.product * tiles + costs.weight * lots) +
                       (costs.in * channels + costs.out * t.m) * tiles + costs.filter * filters;
-  const double direct = 9 * filters * (pixels + costs.weight) + costs.pixel * channels * pixels;
+  const double direct =
+      9 * filters * (pixels + costs.weight * images) + costs.pixel * channels * pixels;
   return ours < 0.85 * direct;
 }
 
 void CutWork(WinogradTiling& t, int threads) {
-  t.panels = PanelsOf(t.w.out_size());
-  const int64_t bytes = kTileFloats * 4 * (t.planes + std::min(t.m, kRows));
-  const bool heavy = kWinogradTaps * t.m * t.planes * 4 > kFilterBytes;
-  const int64_t most = std::clamp<int64_t>(kTileBytes / bytes, heavy ? 4 : 2, kMostPanels);
-  const int64_t images = t.w.batch * t.groups;
+  const int64_t most = MostPanels(t), lots = t.lots(t.w.batch) * t.groups;
   int64_t blocks = (t.panels + most - 1) / most;
-  if (images % threads != 0 && images < 4 * threads) {
+  if (lots % threads != 0 && lots < 4 * threads) {
     if (t.panels >= 4 * threads)
       blocks = (blocks + threads - 1) / threads * threads;
     else if (t.m >= kLeastPart * threads)
       t.parts = threads;
   }
+  if (t.together > 1) blocks = 1;
   t.unit_panels = (t.panels + blocks - 1) / blocks;
   const int64_t rows =
       std::min(t.w.out[1], (t.unit_panels * kPanel + t.w.out[2] - 2) / t.w.out[2] + 1);
-  t.stage_floats = t.stage.FloatsFor(1, rows);
+  t.stage_floats =
+      t.together > 1 ? t.stage.FloatsFor(t.together, t.w.out[1]) : t.stage.FloatsFor(1, rows);
 }
 
 // From the window of the convolution to that of its tiles.
@@ -79,22 +93,25 @@ Result<WinogradTiling> TilingOf(const KernelRequest& request, const Dims& weight
   t.m = weights[0] / t.groups;
   t.planes = (weights[1] + channels_per_word - 1) / channels_per_word;
   TileWindow(t);
+  GroupImages(t);
   if (!Pays(t, weights[1], costs)) return Unsupported("the direct product costs less");
   t.stage = ImageStage(t.w, kPanel);
   CutWork(t, std::max(1, request.threads));
   return t;
 }
 
-WinogradUnit WinogradRun::UnitAt(int64_t index) const {
+WinogradUnit WinogradRun::UnitAt(int64_t index, int64_t images) const {
   const int64_t blocks = t_.blocks();
   WinogradUnit u;
-  u.image = index / (blocks * t_.parts * t_.groups);
+  u.image = index / (blocks * t_.parts * t_.groups) * t_.together;
+  u.images = std::min(t_.together, images - u.image);
   u.group = index / (blocks * t_.parts) % t_.groups;
   u.first = index % blocks * t_.unit_panels;
-  u.last = std::min(t_.panels, u.first + t_.unit_panels);
+  const int64_t tiles = u.images * t_.w.out_size();
+  u.last = std::min(PanelsOf(tiles), u.first + t_.unit_panels);
   u.row = FilterPart(t_.m, t_.parts, index / blocks % t_.parts);
   u.rows = FilterPart(t_.m, t_.parts, index / blocks % t_.parts + 1) - u.row;
-  u.tiles = std::min(u.last * kPanel, t_.w.out_size()) - u.first * kPanel;
+  u.tiles = std::min(u.last * kPanel, tiles) - u.first * kPanel;
   return u;
 }
 
@@ -121,17 +138,22 @@ WinogradScratch WinogradRun::ScratchAt(std::byte* piece) const {
 void WinogradRun::Transform(const float* words, const WinogradUnit& u,
                             const WinogradScratch& to) const {
   const int64_t width = t_.w.out[2], plane = t_.w.in_size();
-  const int64_t first_row = u.first * kPanel / width,
-                last_row = (std::min(u.last * kPanel, t_.w.out_size()) + width - 1) / width;
+  TapRange rows{0, t_.w.out[1]};
+  if (t_.together == 1)
+    rows = {u.first * kPanel / width,
+            (std::min(u.last * kPanel, t_.w.out_size()) + width - 1) / width};
   const float* image = words + (u.image * t_.groups + u.group) * t_.planes * plane;
   StagedPanel panels[kMostPanels];
   for (int64_t i = u.first; i < u.last; ++i) {
-    panels[i - u.first] = CutPanel(t_.w, t_.stage, i, first_row);
+    panels[i - u.first] = CutPanel(t_.w, t_.stage, i, rows.first, u.images);
     panels[i - u.first].stage = to.stage;
     panels[i - u.first].channels = 1;
   }
-  for (int64_t c = 0; c < t_.planes; ++c) {
-    t_.stage.Fill(image + c * plane, first_row, last_row, 0, to.stage);
+  const int64_t staged = t_.stage.FloatsOf(rows.last - rows.first);
+  for (int64_t c = 0; c < t_.planes; ++c, image += plane) {
+    for (int64_t i = 0; i < u.images; ++i)
+      t_.stage.Fill(image + i * t_.groups * t_.planes * plane, rows.first, rows.last, 0,
+                    to.stage + i * staged);
     for (int64_t i = 0; i < u.last - u.first; ++i) {
       level_.pack(panels[i], to.tiles);
       input_(to.tiles, to.input + (i * t_.planes + c) * kPanel, t_.input_tap());

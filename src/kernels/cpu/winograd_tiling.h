@@ -27,13 +27,15 @@ struct WinogradTiling {
   int64_t height = 1, width = 1;          // of an output plane
   int64_t groups = 1, m = 1, planes = 1;  // m filters on so many planes of words per group
   ImageStage stage;                       // of one plane
-  int64_t panels = 1;                     // of one image and group
+  int64_t together = 1;                   // small images that share a lot of tiles
+  int64_t panels = 1;                     // of one lot and group
   int64_t unit_panels = 1;                // a unit of work: so many panels ...
   int64_t parts = 1;                      // ... of one of so many parts of the filters
   int64_t stage_floats = 0;
 
   int64_t blocks() const { return (panels + unit_panels - 1) / unit_panels; }
-  int64_t units(int64_t images) const { return images * groups * parts * blocks(); }
+  int64_t lots(int64_t images) const { return (images + together - 1) / together; }
+  int64_t units(int64_t images) const { return lots(images) * groups * parts * blocks(); }
   int64_t plane_size() const { return height * width; }
   // From one tap to the next; the line more keeps taps out of one set of a cache.
   int64_t input_tap() const { return unit_panels * planes * kPanel + kPanel; }
@@ -46,9 +48,10 @@ struct WinogradTiling {
 Result<WinogradTiling> TilingOf(const KernelRequest& request, const Dims& weights,
                                 int64_t channels_per_word, const WinogradCosts& costs);
 
-/// Some panels of tiles of an image and group, and rows [row, row + rows) of its filters.
+/// Some panels of tiles of an image (or several) and group, and rows [row, row + rows) of its
+/// filters.
 struct WinogradUnit {
-  int64_t image = 0, group = 0, first = 0, last = 0;
+  int64_t image = 0, images = 1, group = 0, first = 0, last = 0;
   int64_t row = 0, rows = 0;
   int64_t tiles = 0;
 };
@@ -79,6 +82,20 @@ void ForEachTileRow(const WinogradPlane& p, F&& f) {
   }
 }
 
+/// The tiles of a unit by panel and image: f(image, first tile of the unit, where they lie in the
+/// image's plane).
+template <typename F>
+void ForEachTiles(const WinogradTiling& t, const WinogradUnit& u, F&& f) {
+  const int64_t size = t.w.out_size();
+  for (int64_t tile = 0, count = 0; tile < u.tiles; tile += count) {
+    const int64_t at = u.first * kPanel + tile, first = at % size;
+    count = kPanel - tile % kPanel;
+    if (count > u.tiles - tile) count = u.tiles - tile;
+    if (count > size - first) count = size - first;
+    f(u.image + at / size, tile, WinogradPlane{first, count, t.w.out[2], t.height, t.width});
+  }
+}
+
 class WinogradRun {
  public:
   /// `piece_bytes`: between the scratch of two threads, at least the tiling's.
@@ -95,7 +112,7 @@ class WinogradRun {
     threads.ParallelFor(pieces, [&](int i) {
       const WinogradScratch at = ScratchAt(static_cast<std::byte*>(scratch) + i * piece_bytes_);
       for (int64_t index = units * i / pieces; index < units * (i + 1) / pieces; ++index) {
-        const WinogradUnit whole = UnitAt(index);
+        const WinogradUnit whole = UnitAt(index, images);
         Transform(words, whole, at);
         for (WinogradUnit unit = FirstRows(whole); unit.rows > 0; unit = NextRows(whole, unit))
           multiply(unit, at);
@@ -104,7 +121,7 @@ class WinogradRun {
   }
 
  private:
-  WinogradUnit UnitAt(int64_t index) const;
+  WinogradUnit UnitAt(int64_t index, int64_t images) const;
   static WinogradUnit FirstRows(WinogradUnit whole);
   static WinogradUnit NextRows(const WinogradUnit& whole, const WinogradUnit& done);
   WinogradScratch ScratchAt(std::byte* piece) const;
