@@ -8,7 +8,7 @@ namespace minim {
 namespace {
 
 constexpr size_t kMaxChain = 24;  // registers of the tile interpreter stay in L1
-constexpr size_t kMaxInputs = 12;
+constexpr size_t kMaxInputs = 16;
 
 bool NarrowFloatOrBool(DType dtype) {
   return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16 ||
@@ -26,6 +26,7 @@ class Fuser {
     group_.assign(graph_.nodes.size(), -1);
     for (size_t i = 0; i < graph_.nodes.size(); ++i)
       if (Fusible(graph_.nodes[i])) Join(static_cast<int>(i));
+    AttachQuantizers();
     std::vector<Node> nodes;
     bool changed = false;
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
@@ -33,8 +34,7 @@ class Fuser {
       if (root < 0 || members_[root].size() == 1) {
         nodes.push_back(graph_.nodes[i]);
       } else if (root == static_cast<int>(i)) {
-        MINIM_TRY(Node fused, Fuse(members_[root]));
-        nodes.push_back(std::move(fused));
+        nodes.push_back(Fuse(root));
         changed = true;
       }
     }
@@ -43,7 +43,29 @@ class Fuser {
   }
 
  private:
+  // To or from bytes, by one constant scale: a step of the chains before and after it.
+  bool Quantizes(const Node& node) const {
+    const bool quantize = node.Is("QuantizeLinear");
+    if ((!quantize && !node.Is("DequantizeLinear")) || !context_.has_kernel(node.op) ||
+        node.attributes.Int("block_size", 0) != 0 || node.attributes.Int("precision", 0) != 0)
+      return false;
+    const TensorType &x = graph_.type(node.input(0)), &y = graph_.type(node.output(0));
+    const DType byte = (quantize ? y : x).dtype;
+    if ((byte != DType::u8 && byte != DType::i8) || (quantize ? x : y).dtype != DType::f32 ||
+        !x.Static() || !y.Static())
+      return false;
+    for (size_t i = 1; i < node.inputs.size(); ++i) {
+      const Tensor* parameter = graph_.constant(node.inputs[i]);
+      if (node.inputs[i] == kNoValue) continue;
+      if (parameter == nullptr || parameter->dims().Elements() != 1 ||
+          parameter->dims().rank() > 1 || (i == 1 && parameter->dtype() != DType::f32))
+        return false;
+    }
+    return true;
+  }
+
   bool Fusible(const Node& node) const {
+    if (Quantizes(node)) return true;
     const OpDef* def = FindOp(node);
     if (def == nullptr || !Has(def->traits, OpTrait::kElementwise) || node.outputs.size() != 1 ||
         !context_.has_kernel(node.op) || node.Is("FusedElementwise", kMinimDomain))
@@ -77,6 +99,24 @@ class Fuser {
     }
   }
 
+  // A chain that others read in full writes its bytes as well, while it is at it.
+  void AttachQuantizers() {
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const Node& node = graph_.nodes[i];
+      if (!node.Is("QuantizeLinear") || !Quantizes(node) || members_[group_[i]].size() > 1)
+        continue;
+      const int producer = producers_[node.input(0)];
+      if (producer < 0 || group_[producer] != producer) continue;
+      std::vector<int> merged = members_[producer];
+      merged.push_back(static_cast<int>(i));
+      if (merged.size() > kMaxChain || ExternalInputs(merged).size() > kMaxInputs) continue;
+      members_.erase(group_[i]);
+      members_[producer] = std::move(merged);
+      group_[i] = producer;
+      attached_[producer].push_back(static_cast<int>(i));
+    }
+  }
+
   std::vector<ValueId> ExternalInputs(const std::vector<int>& members) const {
     std::set<ValueId> inside;
     for (int m : members) inside.insert(graph_.nodes[m].output(0));
@@ -90,7 +130,8 @@ class Fuser {
     return inputs;
   }
 
-  Result<Node> Fuse(std::vector<int> members) {
+  Node Fuse(int root) {
+    std::vector<int> members = members_[root];
     std::sort(members.begin(), members.end());
     const std::vector<ValueId> inputs = ExternalInputs(members);
     auto body = std::make_shared<Graph>();
@@ -105,11 +146,13 @@ class Fuser {
       copy.outputs[0] = inner[outer] = body->AddValue(graph_.value(outer).name, graph_.type(outer));
       body->nodes.push_back(std::move(copy));
     }
-    const Node& root = graph_.nodes[members.back()];
-    body->outputs = {inner.at(root.output(0))};
-    Node fused{.op = "FusedElementwise", .domain = std::string(kMinimDomain), .name = root.name};
+    const Node& last = graph_.nodes[root];
+    Node fused{.op = "FusedElementwise", .domain = std::string(kMinimDomain), .name = last.name};
     fused.inputs = inputs;
-    fused.outputs = root.outputs;
+    const std::vector<int>& attached = attached_[root];
+    if (uses_[last.output(0)] > static_cast<int>(attached.size())) fused.outputs = last.outputs;
+    for (int m : attached) fused.outputs.push_back(graph_.nodes[m].output(0));
+    for (ValueId id : fused.outputs) body->outputs.push_back(inner.at(id));
     fused.subgraphs["body"] = std::move(body);
     return fused;
   }
@@ -119,7 +162,8 @@ class Fuser {
   std::vector<int> uses_;
   std::vector<int> producers_;
   std::vector<int> group_;
-  std::map<int, std::vector<int>> members_;
+  std::map<int, std::vector<int>> members_;   // by the group, which is the index of its root
+  std::map<int, std::vector<int>> attached_;  // quantizers of a root that others read too
 };
 
 }  // namespace

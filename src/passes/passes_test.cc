@@ -214,6 +214,31 @@ TEST(FuseElementwiseTest, TreesBecomeOneNodeAndSharedValuesEndThem) {
   EXPECT_EQ(OpsOf(Apply(FuseElementwise, shared)), Ops({"Relu", "Exp", "Neg"}));
 }
 
+TEST(FuseElementwiseTest, BytesAreStepsOfAChain) {
+  const auto graph = [](const char* nodes) {
+    return Parse(fmt::format(R"(graph "g"(x: u8[2,3], z: i8[2,3], f: f32[2,3]) -> (y, w) {{
+      const s: f32 = [0.02]
+      const t: f32[1] = [0.03]
+      const a: u8 = [128]
+      const b: i8[1] = [-3]
+      {} }})",
+                             nodes));
+  };
+  const Graph closed = graph(
+      "d = DequantizeLinear(x, s, a) e = DequantizeLinear(z, t, b) c = Add(d, e) "
+      "r = Relu(c) y = QuantizeLinear(r, s, a) w = Neg(f)");
+  EXPECT_EQ(OpsOf(Apply(FuseElementwise, closed)), Ops({"FusedElementwise", "Neg"}));
+  // A residual stays in float for the next sum, and goes on as bytes.
+  const Graph open =
+      graph("d = DequantizeLinear(x, s, a) y = Add(d, f) w = QuantizeLinear(y, t, b)");
+  EXPECT_EQ(OpsOf(Apply(FuseElementwise, open)), Ops({"FusedElementwise"}));
+  const Graph rows = graph(
+      "const v: f32[3] = [0.1, 0.2, 0.3] d = DequantizeLinear(x, v) y = Neg(d) "
+      "w = QuantizeLinear(f, v)");
+  EXPECT_EQ(OpsOf(Apply(FuseElementwise, rows)),
+            Ops({"DequantizeLinear", "Neg", "QuantizeLinear"}));
+}
+
 TEST(FuseEpilogueTest, DimsWithoutNamesMayDiffer) {
   const auto ops = [](const char* shape) {
     Graph graph = Parse(fmt::format(R"(graph "g"(x: f32[{0}], z: f32[{0}]) -> (y) {{

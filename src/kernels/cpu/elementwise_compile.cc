@@ -29,6 +29,12 @@ struct Value {
   DType dtype = DType::f32;
 };
 
+bool IsByte(DType dtype) { return dtype == DType::u8 || dtype == DType::i8; }
+
+bool Quantizes(std::string_view op) { return op == "QuantizeLinear" || op == "DequantizeLinear"; }
+
+enum class Use { kOperand, kQuantized, kParameter };
+
 // One pass over the instructions, then register slots by last use.
 class Compiler {
  public:
@@ -79,11 +85,26 @@ class Compiler {
     return moved;
   }
 
+  // What the program reads input i as: an operand of a quantizing op, its scale or zero point.
+  Use UseOf(int input) const {
+    if (request_.program == nullptr) return Use::kOperand;
+    for (const ElementwiseInstruction& step : request_.program->instructions) {
+      for (size_t k = 0; k < step.operands.size(); ++k) {
+        if (step.operands[k] != input) continue;
+        if (!Quantizes(step.op)) return Use::kOperand;
+        if (k > 0) return Use::kParameter;
+        if (step.op == "DequantizeLinear") return Use::kQuantized;
+      }
+    }
+    return Use::kOperand;
+  }
+
   Status AddInputs() {
     const Dims target = MemoryDims(out_dims_);
     for (size_t i = 0; i < request_.inputs.size(); ++i) {
       const TensorDesc& input = request_.inputs[i];
-      if (!input.present) {
+      const Use use = UseOf(static_cast<int>(i));
+      if (!input.present || use == Use::kParameter) {
         values_.push_back({});
         continue;
       }
@@ -92,15 +113,19 @@ class Compiler {
       if (!common.ok() || !(*common == target))
         return Unsupported("input {} of dims {} does not broadcast to {}", i, input.dims.ToString(),
                            out_dims_.ToString());
-      values_.push_back({AddLoad(static_cast<int>(i), input.dtype, dims, target), input.dtype});
+      const bool quantized = use == Use::kQuantized;
+      if (quantized && !IsByte(input.dtype)) return Unsupported("quantized {}", Name(input.dtype));
+      values_.push_back(
+          {AddLoad(static_cast<int>(i), input.dtype, quantized, dims, target), input.dtype});
     }
     return {};
   }
 
-  int AddLoad(int index, DType dtype, const Dims& dims, const Dims& target) {
-    const Lane lane = LaneOf(dtype);
+  int AddLoad(int index, DType dtype, bool quantized, const Dims& dims, const Dims& target) {
+    const Lane lane = quantized ? Lane::kFloat : LaneOf(dtype);
     TileLoad load{.input = index, .element_bytes = SizeOf(dtype)};
-    if (LaneDType(lane) != dtype) load.convert = tiles_.load(dtype);
+    if (LaneDType(lane) != dtype)
+      load.convert = quantized ? tiles_.load_byte(dtype) : tiles_.load(dtype);
     load.scalar = dims.Elements() == 1;
     load.direct = !load.scalar && dims.Elements() == target.Elements();
     Collapse(target, BroadcastStrides(dims, target), &load);
@@ -141,6 +166,11 @@ class Compiler {
       return {};
     }
     for (const ElementwiseInstruction& instruction : request_.program->instructions) {
+      if (Quantizes(instruction.op)) {
+        MINIM_TRY(const Value result, AddQuantizer(instruction));
+        values_.push_back(result);
+        continue;
+      }
       std::vector<Value> operands;
       for (int reg : instruction.operands) operands.push_back(reg < 0 ? Value{} : values_[reg]);
       MINIM_TRY(const Value result,
@@ -149,6 +179,36 @@ class Compiler {
     }
     for (int reg : request_.program->outputs) results_.push_back(values_[reg]);
     return {};
+  }
+
+  // The one element of a constant that is an operand, as a number; 0 if there is none.
+  Result<double> Parameter(const ElementwiseInstruction& instruction, size_t operand) const {
+    const int input = operand < instruction.operands.size() ? instruction.operands[operand] : -1;
+    if (input < 0) return 0.0;
+    if (input >= request_.program->input_count || request_.inputs[input].constant == nullptr ||
+        request_.inputs[input].dims.Elements() != 1)
+      return Unsupported("{}: operand {} is no constant scalar", instruction.op, operand);
+    const Tensor wide = Converted(request_.inputs[input].ConstantView(), DType::f64);
+    return wide.as<double>()[0];
+  }
+
+  // Scale and zero point are parameters of the step; bytes are held as floats.
+  Result<Value> AddQuantizer(const ElementwiseInstruction& instruction) {
+    const bool quantize = instruction.op == "QuantizeLinear";
+    const Value x = values_[instruction.operands[0]];
+    const DType byte = quantize ? instruction.dtype : x.dtype;
+    if (!IsByte(byte) || program_.registers[x.reg].lane != Lane::kFloat ||
+        (quantize ? x.dtype : instruction.dtype) != DType::f32)
+      return Unsupported("{} of {} to {}", instruction.op, Name(x.dtype), Name(instruction.dtype));
+    TileStep step{.function = FindOp(instruction.op, Lane::kFloat)->function,
+                  .src = {x.reg, -1, -1}};
+    MINIM_TRY(step.params[0], Parameter(instruction, 1));
+    MINIM_TRY(step.params[1], Parameter(instruction, 2));
+    step.params[2] = (byte == DType::u8 ? 0 : -128) - step.params[1];
+    step.params[3] = (byte == DType::u8 ? 255 : 127) - step.params[1];
+    step.dst = NewRegister(Lane::kFloat);
+    program_.steps.push_back(step);
+    return Value{step.dst, instruction.dtype};
   }
 
   Result<Value> AddOp(std::string_view op, const std::vector<Value>& operands,
@@ -292,6 +352,10 @@ class Compiler {
     for (size_t i = 0; i < results_.size(); ++i) {
       const DType dtype = request_.outputs[i].dtype;
       program_.output_bytes.push_back(SizeOf(dtype));
+      if (IsByte(dtype) && program_.registers[results_[i].reg].lane == Lane::kFloat) {
+        program_.stores.push_back({static_cast<int>(i), results_[i].reg, tiles_.store_byte(dtype)});
+        continue;
+      }
       const Value value = InLane(results_[i], LaneOf(dtype));
       TileRegister& reg = program_.registers[value.reg];
       const bool computed = std::any_of(program_.steps.begin(), program_.steps.end(),

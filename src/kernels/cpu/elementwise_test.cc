@@ -5,6 +5,7 @@
 
 #include <functional>
 
+#include "core/requantize.h"
 #include "kernels/cpu/test_support.h"
 
 namespace minim {
@@ -201,6 +202,53 @@ TEST(ElementwiseTest, FusedProgram) {
       const float sum = static_cast<float>(x.as<BFloat16>()[i]) * 3 + test.inputs[2].as<float>()[i];
       ASSERT_EQ(test.outputs[1].as<float>()[i], sum);
       ASSERT_EQ(test.outputs[0].as<BFloat16>()[i], BFloat16(std::max(sum, 0.f)));
+    }
+  }
+}
+
+// Every value that bytes and halves between them take, NaN and infinities; as core/requantize.h.
+TEST(ElementwiseTest, QuantizedBytesAreThoseOfTheSingleOps) {
+  std::vector<float> values = {NAN, INFINITY, -INFINITY, 1e38f, -1e38f, 1e-42f, -0.0f};
+  for (int i = -1200; i <= 1200; ++i) {
+    for (float scale : {0.5f, 0.037f, 1e-3f})
+      for (float step : {0.5f, 0.49999997f, 1.0f}) values.push_back(float(i) * scale * step);
+  }
+  const Tensor draws = Uniform({60000}, 5);
+  for (float x : draws.as<float>()) values.push_back(x * 40);
+  const auto n = static_cast<int64_t>(values.size());
+  Tensor x(DType::f32, {n});
+  std::copy(values.begin(), values.end(), x.as<float>().begin());
+  for (float scale : {0.5f, 0.037f, 1e-3f, 3e38f, 1e-40f}) {
+    for (DType dtype : {DType::u8, DType::i8}) {
+      const int zero = dtype == DType::u8 ? 131 : -7;
+      ElementwiseProgram program{.input_count = 3,
+                                 .instructions = {{"QuantizeLinear", {0, 1, 2}, {}, dtype},
+                                                  {"DequantizeLinear", {3, 1, 2}, {}, DType::f32}},
+                                 .outputs = {3, 4}};
+      const Tensor zeros =
+          dtype == DType::u8 ? Tensor::Scalar<uint8_t>(zero) : Tensor::Scalar<int8_t>(zero);
+      KernelCase test{.op = "FusedElementwise",
+                      .inputs = {x, Tensor::Scalar<float>(scale), zeros},
+                      .outputs = {Tensor(dtype, {n}), Tensor(DType::f32, {n})},
+                      .constants = {1, 2},
+                      .program = &program};
+      KernelCase single{
+          .op = "QuantizeLinear", .inputs = test.inputs, .outputs = {Tensor(dtype, {n})}};
+      for (Isa isa : TestLevels()) {
+        RunCase(test, isa);
+        RunCase(single, isa);
+        for (int64_t i = 0; i < n; ++i) {
+          const int low = dtype == DType::u8 ? 0 : -128;
+          const int byte = Requantize(values[i] / scale, zero, low, low + 255);
+          const auto at = [&](const KernelCase& c) {
+            return dtype == DType::u8 ? int{c.outputs[0].as<uint8_t>()[i]}
+                                      : int{c.outputs[0].as<int8_t>()[i]};
+          };
+          ASSERT_EQ(at(test), byte) << values[i] << " by " << scale;
+          ASSERT_EQ(at(single), byte) << values[i] << " by " << scale;
+          ASSERT_EQ(test.outputs[1].as<float>()[i], static_cast<float>(byte - zero) * scale);
+        }
+      }
     }
   }
 }

@@ -10,7 +10,7 @@
 namespace minim {
 
 /// How a register holds its elements while a chain runs. 2-byte floats compute as float, every
-/// signed integer and the unsigned ones up to 32 bits as int64.
+/// signed integer and the unsigned ones up to 32 bits as int64; but quantized bytes are floats.
 enum class Lane : uint8_t { kFloat, kDouble, kInt, kUint, kBool };
 inline constexpr int kLanes = 5;
 inline constexpr int64_t kTile = 1024;
@@ -51,6 +51,9 @@ struct TileSet {
   TileFunction (*convert)(Lane from, Lane to);
   TileFunction (*load)(DType from);  // memory to the dtype's lane
   TileFunction (*store)(DType to);   // lane to memory; integers wrap
+  // u8 or i8 in memory, held as float: what is quantized.
+  TileFunction (*load_byte)(DType from);
+  TileFunction (*store_byte)(DType to);
 };
 
 const TileSet& PortableTiles();

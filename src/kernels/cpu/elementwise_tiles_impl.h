@@ -119,6 +119,14 @@ bool IsInfinite(T x) {
   return false;
 }
 
+// Requantize(): p.b is the zero point, p.c and p.d the bounds less it.
+template <typename T>
+T RequantizeTo(T x, const Params<T>& p) {
+  const T rounded = std::nearbyint(x);
+  const T bounded = rounded >= p.c ? rounded : p.c;
+  return (bounded > p.d ? p.d : bounded) + p.b;
+}
+
 // x tanh(log(1 + e^x)), with tanh(log(1 + e)) = e(e+2) / (e(e+2)+2).
 template <typename T>
 T MishOf(T x) {
@@ -203,6 +211,23 @@ TileFunction StoreOf(DType to) {
   });
 }
 
+TileFunction LoadByteOf(DType from) {
+  return from == DType::u8 ? Convert<uint8_t, float> : Convert<int8_t, float>;
+}
+
+// Of values that are in range.
+template <typename T>
+void StoreByte(const TileArgs& args) {
+  const float* x = static_cast<const float*>(args.src[0]);
+  T* y = static_cast<T*>(args.dst);
+  const int64_t n = args.n;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<T>(static_cast<int32_t>(x[i]));
+}
+TileFunction StoreByteOf(DType to) {
+  return to == DType::u8 ? StoreByte<uint8_t> : StoreByte<int8_t>;
+}
+
 #define MINIM_ROW(kind, name, lane, type, result) \
   {#name, Lane::lane, std::is_same_v<result, bool>, kind<type, result, name##Op>}
 #define MINIM_F(kind, name) \
@@ -271,6 +296,8 @@ constexpr TileOp kTileOps[] = {
     MINIM_FI(Unary, AtLeast),
     MINIM_FI(Unary, AtMost),
     MINIM_F(Unary, DivBy),
+    {"DequantizeLinear", Lane::kFloat, false, Unary<float, float, DequantizeLinearOp>},
+    {"QuantizeLinear", Lane::kFloat, false, Unary<float, float, QuantizeLinearOp>},
     MINIM_TEST(Binary, Equal),
     MINIM_TEST(Binary, Less),
     MINIM_TEST(Binary, Greater),
@@ -299,7 +326,7 @@ constexpr TileOp kTileOps[] = {
 }  // namespace
 
 const TileSet& MINIM_TILES() {
-  static constexpr TileSet kSet = {kTileOps, ConvertOf, LoadOf, StoreOf};
+  static constexpr TileSet kSet = {kTileOps, ConvertOf, LoadOf, StoreOf, LoadByteOf, StoreByteOf};
   return kSet;
 }
 
