@@ -218,7 +218,9 @@ TEST(ElementwiseTest, QuantizedBytesAreThoseOfTheSingleOps) {
   const auto n = static_cast<int64_t>(values.size());
   Tensor x(DType::f32, {n});
   std::copy(values.begin(), values.end(), x.as<float>().begin());
-  for (float scale : {0.5f, 0.037f, 1e-3f, 3e38f, 1e-40f}) {
+  std::vector<float> scales = {0.5f, 0.037f, 1e-3f, 3e38f, 1e-40f, 1.9999999f};
+  for (float x : Uniform({12}, 6).as<float>()) scales.push_back(std::fabs(x) + 1e-3f);
+  for (float scale : scales) {
     for (DType dtype : {DType::u8, DType::i8}) {
       const int zero = dtype == DType::u8 ? 131 : -7;
       ElementwiseProgram program{.input_count = 3,

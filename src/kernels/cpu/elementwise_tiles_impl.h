@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/elementwise_functions.h"
 #include "kernels/cpu/elementwise_tiles.h"
+#include "kernels/cpu/quotient.h"
 
 namespace minim {
 namespace {
@@ -119,14 +120,6 @@ bool IsInfinite(T x) {
   return false;
 }
 
-// Requantize(): p.b is the zero point, p.c and p.d the bounds less it.
-template <typename T>
-T RequantizeTo(T x, const Params<T>& p) {
-  const T rounded = std::nearbyint(x);
-  const T bounded = rounded >= p.c ? rounded : p.c;
-  return (bounded > p.d ? p.d : bounded) + p.b;
-}
-
 // x tanh(log(1 + e^x)), with tanh(log(1 + e)) = e(e+2) / (e(e+2)+2).
 template <typename T>
 T MishOf(T x) {
@@ -208,6 +201,17 @@ TileFunction StoreOf(DType to) {
   if (to == DType::f16) return StoreHalf;
   return VisitLane(LaneOf(to), [&]<typename From>() -> TileFunction {
     return Visit(to, []<typename To>() -> TileFunction { return Convert<From, To>; });
+  });
+}
+
+// Requantize(x / p.a): p.b is the zero point, p.c and p.d the bounds less it.
+void QuantizeTile(const TileArgs& args) {
+  const Params<float> p = ParamsOf<float>(args);
+  float* y = static_cast<float*>(args.dst);
+  ForEachQuotient(static_cast<const float*>(args.src[0]), p.a, args.n, [=](int64_t i, float x) {
+    const float rounded = std::nearbyint(x);
+    const float bounded = rounded >= p.c ? rounded : p.c;
+    y[i] = (bounded > p.d ? p.d : bounded) + p.b;
   });
 }
 
@@ -297,7 +301,7 @@ constexpr TileOp kTileOps[] = {
     MINIM_FI(Unary, AtMost),
     MINIM_F(Unary, DivBy),
     {"DequantizeLinear", Lane::kFloat, false, Unary<float, float, DequantizeLinearOp>},
-    {"QuantizeLinear", Lane::kFloat, false, Unary<float, float, QuantizeLinearOp>},
+    {"QuantizeLinear", Lane::kFloat, false, QuantizeTile},
     MINIM_TEST(Binary, Equal),
     MINIM_TEST(Binary, Less),
     MINIM_TEST(Binary, Greater),

@@ -91,6 +91,10 @@ template <int rows, int vectors, int tiles = 1>
 [[gnu::noinline]] void Tile(const FilterTile& t, int64_t columns) {
   constexpr int kOfPanel = kPanel / kLanes, kTileRows = rows / tiles;
   Vec sum[rows][vectors] = {};
+  if (t.residual && t.last) {  // its rows are too short for a cache to see them coming
+    ForEachVector<rows, vectors>(
+        [&](int i, int v) { __builtin_prefetch(t.residual + i * t.c_row + v * kLanes); });
+  }
   const float *a = t.a, *next = t.a + t.a_tile, *b = t.b;
   for (int64_t k = 0; k < t.k; ++k, a += kTileRows, next += kTileRows, b += t.b_row) {
     Vec x[vectors];

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "kernels/cpu/int_gemm.h"
+#include "kernels/cpu/quotient.h"
 
 namespace minim {
 namespace {
@@ -190,9 +191,9 @@ void RequantizeSums(const int32_t* src, const RequantizeRow& row, int64_t n, T* 
 
 template <typename T>
 void Quantize(const float* src, float scale, int32_t zero_point, int64_t n, T* dst) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i)
-    dst[i] = static_cast<T>(RoundTo(src[i] / scale, zero_point, kLow<T>, kHigh<T>));
+  ForEachQuotient(src, scale, n, [=](int64_t i, float x) {
+    dst[i] = static_cast<T>(RoundTo(x, zero_point, kLow<T>, kHigh<T>));
+  });
 }
 
 template <typename T>
@@ -224,8 +225,8 @@ float QuantizeRow(const float* src, int64_t n, T* dst) {
     std::fill_n(dst, n, T{0});
     return 0;
   }
-#pragma GCC ivdep
-  for (int64_t j = 0; j < n; ++j) dst[j] = static_cast<T>(RoundTo(src[j] / scale, 0, -127, 127));
+  ForEachQuotient(src, scale, n,
+                  [=](int64_t j, float x) { dst[j] = static_cast<T>(RoundTo(x, 0, -127, 127)); });
   return scale;
 }
 
