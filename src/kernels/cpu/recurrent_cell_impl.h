@@ -94,16 +94,16 @@ void GruLinear(const CellBlock& b) {
   const float clip = b.clip;
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
-    const float update = 1.0f / SigmoidInverse(in[i] + rec[i], clip);
+    const float shut = SigmoidInverse(in[i] + rec[i], clip);  // 1 / update
     const float reset = 1.0f / SigmoidInverse(in[n + i] + rec[n + i], clip);
     const float product = rec[2 * n + i] + bias[i];
-    const Fraction fraction = TanhFraction(in[2 * n + i] + reset * product, clip);
-    const float fresh = fraction.top / fraction.bottom;
-    next[i] = (1.0f - update) * fresh + update * h[i];
+    const Fraction fresh = TanhFraction(in[2 * n + i] + reset * product, clip);
+    // (1 - update) fresh + update h over one bottom.
+    next[i] = (fresh.top * (shut - 1.0f) + h[i] * fresh.bottom) / (shut * fresh.bottom);
     if constexpr (saving) {
-      saved[i] = update;
+      saved[i] = 1.0f / shut;
       saved[step + i] = reset;
-      saved[2 * step + i] = fresh;
+      saved[2 * step + i] = fresh.top / fresh.bottom;
       saved[3 * step + i] = product;
     }
   }
