@@ -26,17 +26,23 @@ inline float ExpOfMinus(float x) {
   return p * std::bit_cast<float>((std::bit_cast<uint32_t>(shifted) << 23) + 0x3F800000u);
 }
 
+/// What the arguments of exp and tanh are held to: as the op's clip says, or where floats end.
+struct Limits {
+  float exp, tanh;
+};
+inline Limits LimitsOf(float clip) { return {Least(clip, 40.0f), Least(clip, 9.02f)}; }
+
 /// 1 / sigmoid(x). Past 40 a float sigmoid is 1, or too small to be missed in a sum of gates.
-inline float SigmoidInverse(float x, float clip) {
-  return 1.0f + ExpOfMinus(Bounded(x, Least(clip, 40.0f)));
+inline float SigmoidInverse(float x, const Limits& limits) {
+  return 1.0f + ExpOfMinus(Bounded(x, limits.exp));
 }
 
 /// tanh(x) = top / bottom within 3 ulp: left as a fraction, so that products of gates divide once.
 struct Fraction {
   float top, bottom;
 };
-inline Fraction TanhFraction(float x, float clip) {
-  const float t = Bounded(x, Least(clip, 9.02f)), s = t * t, s2 = s * s, s4 = s2 * s2;
+inline Fraction TanhFraction(float x, const Limits& limits) {
+  const float t = Bounded(x, limits.tanh), s = t * t, s2 = s * s, s4 = s2 * s2;
   const float p =
       ((9.999999790e-1f + 1.337972334e-1f * s) + (3.494040810e-3f + 2.058357744e-5f * s) * s2) +
       1.331919175e-8f * s4;
@@ -55,7 +61,7 @@ void LstmCell(const CellBlock& b) {
   float* next = b.next;
   [[maybe_unused]] float* saved = b.saved;
   [[maybe_unused]] const int64_t step = b.saved_step;
-  const float clip = b.clip;
+  const Limits limits = LimitsOf(b.clip);
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
     const float old = c[i];
@@ -65,14 +71,14 @@ void LstmCell(const CellBlock& b) {
       open += p[i] * old;
       keep += p[2 * n + i] * old;
     }
-    const Fraction fresh = TanhFraction(in[3 * n + i] + rec[3 * n + i], clip);
-    const float opened = SigmoidInverse(open, clip);
-    const float kept = coupled ? 1.0f - 1.0f / opened : 1.0f / SigmoidInverse(keep, clip);
+    const Fraction fresh = TanhFraction(in[3 * n + i] + rec[3 * n + i], limits);
+    const float opened = SigmoidInverse(open, limits);
+    const float kept = coupled ? 1.0f - 1.0f / opened : 1.0f / SigmoidInverse(keep, limits);
     const float cell = kept * old + fresh.top / (opened * fresh.bottom);
     if constexpr (peephole) out += p[n + i] * cell;
-    const Fraction shown = TanhFraction(cell, clip);
+    const Fraction shown = TanhFraction(cell, limits);
     c[i] = cell;
-    const float shut = SigmoidInverse(out, clip);
+    const float shut = SigmoidInverse(out, limits);
     next[i] = shown.top / (shut * shown.bottom);
     if constexpr (saving) {
       saved[i] = 1.0f / opened;
@@ -91,13 +97,13 @@ void GruLinear(const CellBlock& b) {
   float* next = b.next;
   [[maybe_unused]] float* saved = b.saved;
   [[maybe_unused]] const int64_t step = b.saved_step;
-  const float clip = b.clip;
+  const Limits limits = LimitsOf(b.clip);
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
-    const float shut = SigmoidInverse(in[i] + rec[i], clip);  // 1 / update
-    const float reset = 1.0f / SigmoidInverse(in[n + i] + rec[n + i], clip);
+    const float shut = SigmoidInverse(in[i] + rec[i], limits);  // 1 / update
+    const float reset = 1.0f / SigmoidInverse(in[n + i] + rec[n + i], limits);
     const float product = rec[2 * n + i] + bias[i];
-    const Fraction fresh = TanhFraction(in[2 * n + i] + reset * product, clip);
+    const Fraction fresh = TanhFraction(in[2 * n + i] + reset * product, limits);
     // (1 - update) fresh + update h over one bottom.
     next[i] = (fresh.top * (shut - 1.0f) + h[i] * fresh.bottom) / (shut * fresh.bottom);
     if constexpr (saving) {
@@ -116,11 +122,11 @@ void GruGates(const CellBlock& b) {
   float *update = b.c, *next = b.next;
   [[maybe_unused]] float* saved = b.saved;
   [[maybe_unused]] const int64_t step = b.saved_step;
-  const float clip = b.clip;
+  const Limits limits = LimitsOf(b.clip);
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
-    update[i] = 1.0f / SigmoidInverse(in[i] + rec[i], clip);
-    const float shut = SigmoidInverse(in[n + i] + rec[n + i], clip);
+    update[i] = 1.0f / SigmoidInverse(in[i] + rec[i], limits);
+    const float shut = SigmoidInverse(in[n + i] + rec[n + i], limits);
     next[i] = h[i] / shut;
     if constexpr (saving) {
       saved[i] = update[i];
@@ -135,10 +141,10 @@ void GruCandidate(const CellBlock& b) {
   float* next = b.next;
   [[maybe_unused]] float* saved = b.saved;
   [[maybe_unused]] const int64_t step = b.saved_step;
-  const float clip = b.clip;
+  const Limits limits = LimitsOf(b.clip);
 #pragma GCC ivdep
   for (int64_t i = 0; i < kPanel; ++i) {
-    const Fraction fraction = TanhFraction(in[i] + rec[i], clip);
+    const Fraction fraction = TanhFraction(in[i] + rec[i], limits);
     const float fresh = fraction.top / fraction.bottom;
     next[i] = (1.0f - update[i]) * fresh + update[i] * h[i];
     if constexpr (saving) saved[i] = fresh;
@@ -149,15 +155,15 @@ template <bool relu>
 void Rnn(const CellBlock& b) {
   const float *in = b.input, *rec = b.recurrent;
   float* next = b.next;
-  const float clip = b.clip;
+  const Limits limits = LimitsOf(b.clip);
 #pragma GCC ivdep
   for (int64_t i = 0; i < kPanel; ++i) {
     const float x = in[i] + rec[i];
     if constexpr (relu) {
-      const float bounded = Bounded(x, clip);
+      const float bounded = Bounded(x, b.clip);
       next[i] = bounded < 0.0f ? 0.0f : bounded;
     } else {
-      const Fraction y = TanhFraction(x, clip);
+      const Fraction y = TanhFraction(x, limits);
       next[i] = y.top / y.bottom;
     }
   }
@@ -170,11 +176,12 @@ void LstmBack(const BackRow& row) {
   const int64_t n = row.hidden;
   const float *saved = row.saved, *before = row.before, *dy = row.dy, *dh = row.dh;
   float *dc = row.dc, *da = row.da;
+  const Limits limits = LimitsOf(9.02f);
 #pragma GCC ivdep
   for (int64_t k = 0; k < n; ++k) {
     const float open = saved[k], out = saved[n + k], keep = saved[2 * n + k],
                 fresh = saved[3 * n + k];
-    const Fraction fraction = TanhFraction(saved[4 * n + k], 9.02f);
+    const Fraction fraction = TanhFraction(saved[4 * n + k], limits);
     const float shown = fraction.top / fraction.bottom;
     const float h = dh[k] + dy[k], c = dc[k] + h * out * TanhSlope(shown);
     da[k] = c * fresh * SigmoidSlope(open);
