@@ -5,12 +5,22 @@
 
 #include "core/group_codes.h"
 #include "kernels/cpu/elementwise_functions.h"
+#include "kernels/cpu/quotient.h"
 #include "kernels/cpu/rows.h"
 
 namespace minim {
 namespace {
 
 constexpr int64_t kLanes = 16;  // partial results of a reduction: vectorises, rounds less
+
+// What `merge` makes of all lanes: halves with halves, so that few wait for each other.
+template <typename F>
+float MergeLanes(float (&lanes)[kLanes], F&& merge) {
+  for (int64_t width = kLanes / 2; width > 0; width /= 2) {
+    for (int64_t j = 0; j < width; ++j) lanes[j] = merge(lanes[j], lanes[j + width]);
+  }
+  return lanes[0];
+}
 
 float MaxOf(const float* x, int64_t n) {
   float lanes[kLanes];
@@ -20,9 +30,7 @@ float MaxOf(const float* x, int64_t n) {
     for (int64_t j = 0; j < kLanes; ++j) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
   }
   for (; i < n; ++i) lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
-  float best = lanes[0];
-  for (float lane : lanes) best = lane > best ? lane : best;
-  return best;
+  return MergeLanes(lanes, [](float a, float b) { return b > a ? b : a; });
 }
 
 template <typename F>
@@ -33,10 +41,7 @@ float SumOver(int64_t n, F&& value) {
     for (int64_t j = 0; j < kLanes; ++j) lanes[j] += value(i + j);
   }
   for (int64_t j = 0; i < n; ++i, ++j) lanes[j] += value(i);
-  for (int64_t width = kLanes / 2; width > 0; width /= 2) {
-    for (int64_t j = 0; j < width; ++j) lanes[j] += lanes[j + width];
-  }
-  return lanes[0];
+  return MergeLanes(lanes, [](float a, float b) { return a + b; });
 }
 
 void SoftmaxRow(const float* src, float* dst, int64_t n, bool log) {
@@ -51,8 +56,7 @@ void SoftmaxRow(const float* src, float* dst, int64_t n, bool log) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) dst[i] = ExpF(src[i] - top);
   const float sum = SumOver(n, [&](int64_t i) { return dst[i]; });
-#pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) dst[i] /= sum;
+  ForEachQuotient(dst, sum, n, [=](int64_t i, float y) { dst[i] = y; });
 }
 
 // Up to 64 columns at a time, walking down the axis.
