@@ -92,7 +92,7 @@ class Walker {
     } else {
       ReadBroadcast(load, src, first, n, raw);
     }
-    if (load.convert) load.convert({{raw}, dst, n, nullptr});
+    if (load.convert) load.convert({{raw}, dst, n, load.params});
   }
 
   void RunTile(int64_t first, int64_t n) {
@@ -107,7 +107,7 @@ class Walker {
     for (const TileStore& store : program_.stores) {
       void* dst = Out<std::byte>(args_, store.output) +
                   first * static_cast<int64_t>(program_.output_bytes[store.output]);
-      store.convert({{Place(store.reg, first)}, dst, n, nullptr});
+      store.convert({{Place(store.reg, first)}, dst, n, store.params});
     }
   }
 

@@ -29,9 +29,10 @@ struct TileLoad {
   int input = 0;
   int reg = 0;
   TileFunction convert = nullptr;  // null: the memory form is the lane's
-  bool scalar = false;             // one element: loaded once per piece
-  Dims dims, strides;              // collapsed; elements of the input per output axis
-  bool direct = false;             // as many elements as the output, in order
+  double params[4] = {};
+  bool scalar = false;  // one element: loaded once per piece
+  Dims dims, strides;   // collapsed; elements of the input per output axis
+  bool direct = false;  // as many elements as the output, in order
   size_t element_bytes = 4;
 };
 
@@ -39,6 +40,7 @@ struct TileStore {
   int output = 0;
   int reg = 0;
   TileFunction convert = nullptr;
+  double params[4] = {};
 };
 
 struct TileProgram {

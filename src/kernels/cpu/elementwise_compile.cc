@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 
 #include "core/shape.h"
 #include "kernels/cpu/elementwise.h"
@@ -27,13 +28,13 @@ constexpr OpParams kParams[] = {
 struct Value {
   int reg = -1;
   DType dtype = DType::f32;
+  int quantized = -1;  // the register whose bytes, by the parameters, it is
+  std::array<double, 4> params = {};
 };
 
 bool IsByte(DType dtype) { return dtype == DType::u8 || dtype == DType::i8; }
 
 bool Quantizes(std::string_view op) { return op == "QuantizeLinear" || op == "DequantizeLinear"; }
-
-enum class Use { kOperand, kQuantized, kParameter };
 
 // One pass over the instructions, then register slots by last use.
 class Compiler {
@@ -85,47 +86,49 @@ class Compiler {
     return moved;
   }
 
-  // What the program reads input i as: an operand of a quantizing op, its scale or zero point.
-  Use UseOf(int input) const {
-    if (request_.program == nullptr) return Use::kOperand;
+  // Whether only quantizing ops read input i: as bytes, which they load, or as a parameter.
+  bool OfQuantizers(int input) const {
+    if (request_.program == nullptr) return false;
+    bool read = false;
     for (const ElementwiseInstruction& step : request_.program->instructions) {
       for (size_t k = 0; k < step.operands.size(); ++k) {
         if (step.operands[k] != input) continue;
-        if (!Quantizes(step.op)) return Use::kOperand;
-        if (k > 0) return Use::kParameter;
-        if (step.op == "DequantizeLinear") return Use::kQuantized;
+        read = true;
+        if (!Quantizes(step.op) || (k == 0 && step.op == "QuantizeLinear")) return false;
       }
     }
-    return Use::kOperand;
+    return read;
   }
 
   Status AddInputs() {
-    const Dims target = MemoryDims(out_dims_);
     for (size_t i = 0; i < request_.inputs.size(); ++i) {
       const TensorDesc& input = request_.inputs[i];
-      const Use use = UseOf(static_cast<int>(i));
-      if (!input.present || use == Use::kParameter) {
-        values_.push_back({});
+      if (!input.present || OfQuantizers(static_cast<int>(i))) {
+        values_.push_back({.dtype = input.dtype});
         continue;
       }
-      const Dims dims = MemoryDims(input.dims);
-      const Result<Dims> common = BroadcastDims(dims, target);
-      if (!common.ok() || !(*common == target))
-        return Unsupported("input {} of dims {} does not broadcast to {}", i, input.dims.ToString(),
-                           out_dims_.ToString());
-      const bool quantized = use == Use::kQuantized;
-      if (quantized && !IsByte(input.dtype)) return Unsupported("quantized {}", Name(input.dtype));
-      values_.push_back(
-          {AddLoad(static_cast<int>(i), input.dtype, quantized, dims, target), input.dtype});
+      MINIM_TRY(const int reg, AddLoad(static_cast<int>(i), nullptr));
+      values_.push_back({reg, input.dtype});
     }
     return {};
   }
 
-  int AddLoad(int index, DType dtype, bool quantized, const Dims& dims, const Dims& target) {
-    const Lane lane = quantized ? Lane::kFloat : LaneOf(dtype);
-    TileLoad load{.input = index, .element_bytes = SizeOf(dtype)};
-    if (LaneDType(lane) != dtype)
-      load.convert = quantized ? tiles_.load_byte(dtype) : tiles_.load(dtype);
+  // `dequantizer`: the parameters of bytes that become floats.
+  Result<int> AddLoad(int index, const std::array<double, 4>* dequantizer) {
+    const TensorDesc& input = request_.inputs[index];
+    const Dims dims = MemoryDims(input.dims), target = MemoryDims(out_dims_);
+    const Result<Dims> common = BroadcastDims(dims, target);
+    if (!common.ok() || !(*common == target))
+      return Unsupported("input {} of dims {} does not broadcast to {}", index,
+                         input.dims.ToString(), out_dims_.ToString());
+    const Lane lane = dequantizer ? Lane::kFloat : LaneOf(input.dtype);
+    TileLoad load{.input = index, .element_bytes = SizeOf(input.dtype)};
+    if (dequantizer) {
+      load.convert = tiles_.dequantize(input.dtype);
+      std::copy_n(dequantizer->begin(), 4, load.params);
+    } else if (LaneDType(lane) != input.dtype) {
+      load.convert = tiles_.load(input.dtype);
+    }
     load.scalar = dims.Elements() == 1;
     load.direct = !load.scalar && dims.Elements() == target.Elements();
     Collapse(target, BroadcastStrides(dims, target), &load);
@@ -192,23 +195,39 @@ class Compiler {
     return wide.as<double>()[0];
   }
 
-  // Scale and zero point are parameters of the step; bytes are held as floats.
+  bool ReadInside(int value) const {
+    const auto& steps = request_.program->instructions;
+    return std::any_of(steps.begin(), steps.end(), [&](const ElementwiseInstruction& step) {
+      return std::find(step.operands.begin(), step.operands.end(), value) != step.operands.end();
+    });
+  }
+
+  // Bytes become floats as they are loaded, and floats bytes as they are stored. Those that stay
+  // in the chain are held as floats.
   Result<Value> AddQuantizer(const ElementwiseInstruction& instruction) {
     const bool quantize = instruction.op == "QuantizeLinear";
     const Value x = values_[instruction.operands[0]];
     const DType byte = quantize ? instruction.dtype : x.dtype;
-    if (!IsByte(byte) || program_.registers[x.reg].lane != Lane::kFloat ||
-        (quantize ? x.dtype : instruction.dtype) != DType::f32)
+    if (!IsByte(byte) || (quantize ? x.dtype : instruction.dtype) != DType::f32)
       return Unsupported("{} of {} to {}", instruction.op, Name(x.dtype), Name(instruction.dtype));
+    std::array<double, 4> params;
+    MINIM_TRY(params[0], Parameter(instruction, 1));
+    MINIM_TRY(params[1], Parameter(instruction, 2));
+    params[2] = (byte == DType::u8 ? 0 : -128) - params[1];
+    params[3] = (byte == DType::u8 ? 255 : 127) - params[1];
+    if (!quantize && instruction.operands[0] < request_.program->input_count) {
+      MINIM_TRY(const int reg, AddLoad(instruction.operands[0], &params));
+      return Value{reg, DType::f32};
+    }
+    Value value{-1, instruction.dtype};
+    if (quantize) value.quantized = x.reg, value.params = params;
+    if (quantize && !ReadInside(static_cast<int>(values_.size()))) return value;
     TileStep step{.function = FindOp(instruction.op, Lane::kFloat)->function,
                   .src = {x.reg, -1, -1}};
-    MINIM_TRY(step.params[0], Parameter(instruction, 1));
-    MINIM_TRY(step.params[1], Parameter(instruction, 2));
-    step.params[2] = (byte == DType::u8 ? 0 : -128) - step.params[1];
-    step.params[3] = (byte == DType::u8 ? 255 : 127) - step.params[1];
-    step.dst = NewRegister(Lane::kFloat);
+    std::copy_n(params.begin(), 4, step.params);
+    step.dst = value.reg = NewRegister(Lane::kFloat);
     program_.steps.push_back(step);
-    return Value{step.dst, instruction.dtype};
+    return value;
   }
 
   Result<Value> AddOp(std::string_view op, const std::vector<Value>& operands,
@@ -352,8 +371,10 @@ class Compiler {
     for (size_t i = 0; i < results_.size(); ++i) {
       const DType dtype = request_.outputs[i].dtype;
       program_.output_bytes.push_back(SizeOf(dtype));
-      if (IsByte(dtype) && program_.registers[results_[i].reg].lane == Lane::kFloat) {
-        program_.stores.push_back({static_cast<int>(i), results_[i].reg, tiles_.store_byte(dtype)});
+      if (results_[i].quantized >= 0) {
+        TileStore store{static_cast<int>(i), results_[i].quantized, tiles_.quantize(dtype)};
+        std::copy_n(results_[i].params.begin(), 4, store.params);
+        program_.stores.push_back(store);
         continue;
       }
       const Value value = InLane(results_[i], LaneOf(dtype));

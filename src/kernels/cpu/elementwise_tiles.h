@@ -51,9 +51,9 @@ struct TileSet {
   TileFunction (*convert)(Lane from, Lane to);
   TileFunction (*load)(DType from);  // memory to the dtype's lane
   TileFunction (*store)(DType to);   // lane to memory; integers wrap
-  // u8 or i8 in memory, held as float: what is quantized.
-  TileFunction (*load_byte)(DType from);
-  TileFunction (*store_byte)(DType to);
+  // u8 or i8 in memory to float and back. `params`: scale, zero point, and the bounds less it.
+  TileFunction (*dequantize)(DType from);
+  TileFunction (*quantize)(DType to);
 };
 
 const TileSet& PortableTiles();

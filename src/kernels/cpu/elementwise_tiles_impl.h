@@ -204,32 +204,37 @@ TileFunction StoreOf(DType to) {
   });
 }
 
+template <typename T>
+void DequantizeTile(const TileArgs& args) {
+  const Params<float> p = ParamsOf<float>(args);
+  const T* x = static_cast<const T*>(args.src[0]);
+  float* y = static_cast<float*>(args.dst);
+  const int64_t n = args.n;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) y[i] = (static_cast<float>(x[i]) - p.b) * p.a;
+}
+
 // Requantize(x / p.a): p.b is the zero point, p.c and p.d the bounds less it.
+template <typename T>
 void QuantizeTile(const TileArgs& args) {
   const Params<float> p = ParamsOf<float>(args);
-  float* y = static_cast<float*>(args.dst);
+  T* y = static_cast<T*>(args.dst);
   ForEachQuotient(static_cast<const float*>(args.src[0]), p.a, args.n, [=](int64_t i, float x) {
     const float rounded = std::nearbyint(x);
     const float bounded = rounded >= p.c ? rounded : p.c;
-    y[i] = (bounded > p.d ? p.d : bounded) + p.b;
+    const float byte = (bounded > p.d ? p.d : bounded) + p.b;
+    if constexpr (std::is_same_v<T, float>)
+      y[i] = byte;
+    else
+      y[i] = static_cast<T>(static_cast<int32_t>(byte));
   });
 }
 
-TileFunction LoadByteOf(DType from) {
-  return from == DType::u8 ? Convert<uint8_t, float> : Convert<int8_t, float>;
+TileFunction DequantizeOf(DType from) {
+  return from == DType::u8 ? DequantizeTile<uint8_t> : DequantizeTile<int8_t>;
 }
-
-// Of values that are in range.
-template <typename T>
-void StoreByte(const TileArgs& args) {
-  const float* x = static_cast<const float*>(args.src[0]);
-  T* y = static_cast<T*>(args.dst);
-  const int64_t n = args.n;
-#pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<T>(static_cast<int32_t>(x[i]));
-}
-TileFunction StoreByteOf(DType to) {
-  return to == DType::u8 ? StoreByte<uint8_t> : StoreByte<int8_t>;
+TileFunction QuantizeOf(DType to) {
+  return to == DType::u8 ? QuantizeTile<uint8_t> : QuantizeTile<int8_t>;
 }
 
 #define MINIM_ROW(kind, name, lane, type, result) \
@@ -300,8 +305,8 @@ constexpr TileOp kTileOps[] = {
     MINIM_FI(Unary, AtLeast),
     MINIM_FI(Unary, AtMost),
     MINIM_F(Unary, DivBy),
-    {"DequantizeLinear", Lane::kFloat, false, Unary<float, float, DequantizeLinearOp>},
-    {"QuantizeLinear", Lane::kFloat, false, QuantizeTile},
+    {"DequantizeLinear", Lane::kFloat, false, DequantizeTile<float>},
+    {"QuantizeLinear", Lane::kFloat, false, QuantizeTile<float>},
     MINIM_TEST(Binary, Equal),
     MINIM_TEST(Binary, Less),
     MINIM_TEST(Binary, Greater),
@@ -330,7 +335,7 @@ constexpr TileOp kTileOps[] = {
 }  // namespace
 
 const TileSet& MINIM_TILES() {
-  static constexpr TileSet kSet = {kTileOps, ConvertOf, LoadOf, StoreOf, LoadByteOf, StoreByteOf};
+  static constexpr TileSet kSet = {kTileOps, ConvertOf, LoadOf, StoreOf, DequantizeOf, QuantizeOf};
   return kSet;
 }
 
