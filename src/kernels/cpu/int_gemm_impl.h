@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "kernels/cpu/int_gemm.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/quotient.h"
 
 namespace minim {
@@ -202,25 +203,9 @@ void Dequantize(const T* src, float scale, int32_t zero_point, int64_t n, float*
   for (int64_t i = 0; i < n; ++i) dst[i] = static_cast<float>(src[i] - zero_point) * scale;
 }
 
-float LargestMagnitude(const float* src, int64_t n) {
-  float lanes[16] = {};
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    for (int64_t j = 0; j < 16; ++j) {
-      const float x = std::fabs(src[i + j]);
-      lanes[j] = x > lanes[j] ? x : lanes[j];
-    }
-  }
-  for (; i < n; ++i) lanes[0] = std::fabs(src[i]) > lanes[0] ? std::fabs(src[i]) : lanes[0];
-  for (int64_t width = 8; width > 0; width /= 2)
-    for (int64_t j = 0; j < width; ++j)
-      lanes[j] = lanes[j + width] > lanes[j] ? lanes[j + width] : lanes[j];
-  return lanes[0];
-}
-
 template <typename T>
 float QuantizeRow(const float* src, int64_t n, T* dst) {
-  const float scale = LargestMagnitude(src, n) / 127.0f;
+  const float scale = LargestOf(n, 0, [=](int64_t i) { return std::fabs(src[i]); }) / 127.0f;
   if (scale == 0) {
     std::fill_n(dst, n, T{0});
     return 0;

@@ -5,47 +5,16 @@
 
 #include "core/group_codes.h"
 #include "kernels/cpu/elementwise_functions.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/quotient.h"
 #include "kernels/cpu/rows.h"
 
 namespace minim {
 namespace {
 
-constexpr int64_t kLanes = 16;  // partial results of a reduction: vectorises, rounds less
-
-// What `merge` makes of all lanes: halves with halves, so that few wait for each other.
-template <typename F>
-float MergeLanes(float (&lanes)[kLanes], F&& merge) {
-  for (int64_t width = kLanes / 2; width > 0; width /= 2) {
-    for (int64_t j = 0; j < width; ++j) lanes[j] = merge(lanes[j], lanes[j + width]);
-  }
-  return lanes[0];
-}
-
-float MaxOf(const float* x, int64_t n) {
-  float lanes[kLanes];
-  std::fill(lanes, lanes + kLanes, -std::numeric_limits<float>::infinity());
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
-  }
-  for (; i < n; ++i) lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
-  return MergeLanes(lanes, [](float a, float b) { return b > a ? b : a; });
-}
-
-template <typename F>
-float SumOver(int64_t n, F&& value) {
-  float lanes[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) lanes[j] += value(i + j);
-  }
-  for (int64_t j = 0; i < n; ++i, ++j) lanes[j] += value(i);
-  return MergeLanes(lanes, [](float a, float b) { return a + b; });
-}
-
 void SoftmaxRow(const float* src, float* dst, int64_t n, bool log) {
-  const float top = MaxOf(src, n);
+  const float top =
+      LargestOf(n, -std::numeric_limits<float>::infinity(), [&](int64_t i) { return src[i]; });
   if (log) {
     const float sum = SumOver(n, [&](int64_t i) { return ExpF(src[i] - top); });
     const float shift = LogF(sum);
