@@ -219,7 +219,8 @@ TEST(ElementwiseTest, QuantizedBytesAreThoseOfTheSingleOps) {
   Tensor x(DType::f32, {n});
   std::copy(values.begin(), values.end(), x.as<float>().begin());
   std::vector<float> scales = {0.5f, 0.037f, 1e-3f, 3e38f, 1e-40f, 1.9999999f};
-  for (float x : Uniform({12}, 6).as<float>()) scales.push_back(std::fabs(x) + 1e-3f);
+  const Tensor more = Uniform({12}, 6);
+  for (float x : more.as<float>()) scales.push_back(std::fabs(x) + 1e-3f);
   for (float scale : scales) {
     for (DType dtype : {DType::u8, DType::i8}) {
       const int zero = dtype == DType::u8 ? 131 : -7;
