@@ -88,8 +88,6 @@ struct TileArea {
   }
 };
 
-constexpr int64_t kTileRows = 6;
-
 template <int rows, int panels, bool bf16>
 struct Tile;
 
@@ -130,13 +128,25 @@ void RunRows(const TileArea& area, int64_t rows, int64_t columns) {
     case 3: return RunTile<3, panels, bf16>(area, columns);
     case 4: return RunTile<4, panels, bf16>(area, columns);
     case 5: return RunTile<5, panels, bf16>(area, columns);
-    default: return RunTile<6, panels, bf16>(area, columns);
+    case 6: return RunTile<6, panels, bf16>(area, columns);
+    default: break;
+  }
+  if constexpr (RowsOfTile(panels) == 12) {
+    switch (rows) {
+      case 7: return RunTile<7, panels, bf16>(area, columns);
+      case 8: return RunTile<8, panels, bf16>(area, columns);
+      case 9: return RunTile<9, panels, bf16>(area, columns);
+      case 10: return RunTile<10, panels, bf16>(area, columns);
+      case 11: return RunTile<11, panels, bf16>(area, columns);
+      default: return RunTile<12, panels, bf16>(area, columns);
+    }
   }
 }
 
 // Tiles of nearly equal height: a last tile of one or two rows would wait for its own sums.
 template <int panels, bool bf16>
 void RunTiles(const TileArea& area, int64_t rows, int64_t columns) {
+  constexpr int64_t kTileRows = RowsOfTile(panels);
   const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
   for (int64_t i = 0; i < tiles; ++i) {
     const int64_t first = rows * i / tiles;

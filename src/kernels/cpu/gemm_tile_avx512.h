@@ -8,10 +8,11 @@ namespace {
 
 // Of a tile: few loads for its sums, as what else runs on a core shares its ports.
 constexpr int64_t kTilePanels = 4;
-constexpr int64_t kMostTogether = 8;         // panels of one or two rows
-constexpr int64_t kRowBlock = 48;            // rows of A kept in L2 ...
-constexpr int64_t kDepthBlock = 384;         // ... by this depth, beside
-constexpr int64_t kBlockFloats = 192 << 10;  // of B
+constexpr int64_t kMostTogether = 8;                                  // panels of one or two rows
+constexpr int RowsOfTile(int panels) { return panels > 2 ? 6 : 12; }  // or sums wait for each other
+constexpr int64_t kRowBlock = 48;                                     // rows of A kept in L2 ...
+constexpr int64_t kDepthBlock = 384;                                  // ... by this depth, beside
+constexpr int64_t kBlockFloats = 192 << 10;                           // of B
 
 template <bool bf16>
 inline __m512 LoadPanelRow(const TileArea& t, int64_t at) {
@@ -32,14 +33,15 @@ struct Tile {
     for (int i = 0; i < rows; ++i) {
       for (int p = 0; p < panels; ++p) sum[i][p] = _mm512_setzero_ps();
     }
-    const float* a = t.a;
-    for (int64_t k = 0, at = 0; k < t.k; ++k, a += t.a_column, at += t.b_row) {
+    // Two pointers, so that rows need no more than six registers.
+    const float *a = t.a, *lower = t.a + 6 * t.a_row;
+    for (int64_t k = 0, at = 0; k < t.k; ++k, a += t.a_column, lower += t.a_column, at += t.b_row) {
       __m512 b[panels];
 #pragma GCC unroll 8
       for (int p = 0; p < panels; ++p) b[p] = LoadPanelRow<bf16>(t, at + t.At(p));
-#pragma GCC unroll 8
+#pragma GCC unroll 12
       for (int i = 0; i < rows; ++i) {
-        const __m512 x = _mm512_set1_ps(a[i * t.a_row]);
+        const __m512 x = _mm512_set1_ps(i < 6 ? a[i * t.a_row] : lower[(i - 6) * t.a_row]);
 #pragma GCC unroll 8
         for (int p = 0; p < panels; ++p) sum[i][p] = _mm512_fmadd_ps(x, b[p], sum[i][p]);
       }

@@ -7,6 +7,7 @@ namespace {
 
 constexpr int64_t kTilePanels = 1;
 constexpr int64_t kMostTogether = 4;  // panels of one or two rows
+constexpr int RowsOfTile(int) { return 6; }
 constexpr int64_t kRowBlock = 96;     // rows of A kept in L2 ...
 constexpr int64_t kDepthBlock = 384;  // ... by this depth; a panel of B is 24 KiB of L1
 constexpr int64_t kBlockFloats = std::numeric_limits<int64_t>::max();  // of B
