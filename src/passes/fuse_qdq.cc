@@ -32,6 +32,26 @@ class QdqFuser {
         uses_(graph.UseCounts()),
         gone_(graph.nodes.size(), false) {}
 
+  /// Q(Concat(DQ(a), DQ(b))) becomes Concat(Q(DQ(a)), Q(DQ(b))): the same bytes, but floats of
+  /// each part alone, which element-wise fusion keeps out of memory.
+  bool QuantizePartsOfConcat() {
+    std::vector<Node> nodes;
+    bool changed = false;
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const Node node = graph_.nodes[i];
+      if (gone_[i]) continue;
+      const Tail tail = node.Is("Concat") ? FindTail(node.output(0)) : Tail{};
+      if (tail.q >= 0 && tail.activation < 0 && AllPerTensorDq(node.inputs)) {
+        nodes.push_back(QuantizeParts(node, graph_.nodes[tail.q], &nodes));
+        gone_[tail.q] = changed = true;
+      } else {
+        nodes.push_back(node);
+      }
+    }
+    if (changed) graph_.nodes = std::move(nodes);
+    return changed;
+  }
+
   bool Run() {
     bool changed = false;
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
@@ -86,6 +106,31 @@ class QdqFuser {
     if (dq->input(2) != kNoValue && !Constant(dq->input(2))) return nullptr;
     const DType dtype = graph_.type(dq->input(0)).dtype;
     return dtype == DType::u8 || dtype == DType::i8 ? dq : nullptr;
+  }
+
+  bool AllPerTensorDq(const std::vector<ValueId>& ids) {
+    return std::all_of(ids.begin(), ids.end(),
+                       [&](ValueId id) { return PerTensorDq(id) != nullptr; });
+  }
+
+  // The concatenation of bytes; adds the Q of parts that have other parameters to `nodes`.
+  Node QuantizeParts(Node concat, const Node& q, std::vector<Node>* nodes) {
+    for (ValueId& part : concat.inputs) {
+      const Node& dq = *PerTensorDq(part);
+      if (SameParams(dq, q)) {
+        part = dq.input(0);
+        continue;
+      }
+      Node own = q;
+      own.name.clear();
+      own.inputs[0] = part;
+      part = graph_.AddValue(graph_.value(part).name,
+                             {graph_.type(q.output(0)).dtype, graph_.type(part).shape});
+      own.outputs = {part};
+      nodes->push_back(std::move(own));
+    }
+    concat.outputs = q.outputs;
+    return concat;
   }
 
   // A DQ of constant int8 weights with zero points 0, per tensor or along `axis`.
@@ -280,20 +325,17 @@ class QdqFuser {
   // DQ -> op -> Q with equal parameters around an op that only moves or selects elements.
   bool FusePassThrough(size_t index) {
     const Node node = graph_.nodes[index];
-    constexpr std::string_view kOps[] = {"MaxPool", "Reshape",   "Flatten", "Transpose",
-                                         "Squeeze", "Unsqueeze", "Concat"};
+    constexpr std::string_view kOps[] = {"MaxPool",   "Reshape", "Flatten",
+                                         "Transpose", "Squeeze", "Unsqueeze"};
     if (std::find(std::begin(kOps), std::end(kOps), node.op) == std::end(kOps) ||
         node.output(1) != kNoValue)
       return false;
     const Tail tail = FindTail(node.output(0));
     if (tail.q < 0 || tail.activation >= 0) return false;
+    const Node* dq = PerTensorDq(node.input(0));
+    if (dq == nullptr || !SameParams(*dq, graph_.nodes[tail.q])) return false;
     Node moved = node;
-    const size_t count = node.op == "Concat" ? node.inputs.size() : 1;
-    for (size_t i = 0; i < count; ++i) {
-      const Node* dq = PerTensorDq(node.inputs[i]);
-      if (dq == nullptr || !SameParams(*dq, graph_.nodes[tail.q])) return false;
-      moved.inputs[i] = dq->input(0);
-    }
+    moved.inputs[0] = dq->input(0);
     Replace(index, std::move(moved), tail);
     return true;
   }
@@ -315,7 +357,8 @@ class QdqFuser {
 }  // namespace
 
 Result<bool> FuseQdq(Graph& graph, const PassContext& context) {
-  const bool changed = QdqFuser(graph, context).Run();
+  const bool moved = QdqFuser(graph, context).QuantizePartsOfConcat();
+  const bool changed = QdqFuser(graph, context).Run() || moved;
   if (changed) MINIM_TRY(EliminateDeadCode(graph, context));
   return changed;
 }
