@@ -58,4 +58,7 @@ struct TileProgram {
 /// Errors: kUnsupported names the op, attribute or operand that does not fit.
 Result<TileProgram> CompileElementwise(const KernelRequest& request, const TileSet& tiles);
 
+/// The last step of it: gives every register its place.
+void PlaceRegisters(const KernelRequest& request, TileProgram* program);
+
 }  // namespace minim

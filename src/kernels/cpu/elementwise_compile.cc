@@ -36,7 +36,7 @@ bool IsByte(DType dtype) { return dtype == DType::u8 || dtype == DType::i8; }
 
 bool Quantizes(std::string_view op) { return op == "QuantizeLinear" || op == "DequantizeLinear"; }
 
-// One pass over the instructions, then register slots by last use.
+// One pass over the instructions.
 class Compiler {
  public:
   Compiler(const KernelRequest& request, const TileSet& tiles) : request_(request), tiles_(tiles) {}
@@ -48,8 +48,7 @@ class Compiler {
     AddStores();
     if (static_cast<int>(program_.registers.size()) > kMaxRegisters)
       return Unsupported("{} registers; at most {}", program_.registers.size(), kMaxRegisters);
-    ChooseInPlace();
-    AssignSlots();
+    PlaceRegisters(request_, &program_);
     return std::move(program_);
   }
 
@@ -387,72 +386,6 @@ class Compiler {
         program_.stores.push_back({static_cast<int>(i), value.reg, tiles_.store(dtype)});
       }
     }
-  }
-
-  int LastUse(int reg) const {
-    int last = -1;
-    for (size_t i = 0; i < program_.steps.size(); ++i) {
-      for (int src : program_.steps[i].src) {
-        if (src == reg) last = static_cast<int>(i);
-      }
-    }
-    for (const TileStore& store : program_.stores) {
-      if (store.reg == reg) last = static_cast<int>(program_.steps.size());
-    }
-    return last;
-  }
-
-  int Definition(int output) const {
-    for (size_t i = 0; i < program_.steps.size(); ++i) {
-      if (program_.registers[program_.steps[i].dst].output == output) return static_cast<int>(i);
-    }
-    return static_cast<int>(program_.steps.size());
-  }
-
-  // Output 0 may overwrite an input of its own shape and type that nothing reads afterwards.
-  void ChooseInPlace() {
-    const int written = Definition(0);
-    for (const TileLoad& load : program_.loads) {
-      const TensorDesc& input = request_.inputs[load.input];
-      const bool same = load.direct && input.dtype == request_.outputs[0].dtype;
-      if (!same) continue;
-      if (program_.registers[load.reg].input >= 0 && LastUse(load.reg) > written) continue;
-      program_.in_place = load.input;
-      return;
-    }
-  }
-
-  void AssignSlots() {
-    std::vector<int> free_slots;
-    const auto take = [&] {
-      if (free_slots.empty()) return program_.slots++;
-      const int slot = free_slots.back();
-      free_slots.pop_back();
-      return slot;
-    };
-    for (TileRegister& reg : program_.registers)
-      program_.slot_bytes = std::max(program_.slot_bytes, LaneBytes(reg.lane) * kTile);
-    for (const TileLoad& load : program_.loads) {
-      TileRegister& reg = program_.registers[load.reg];
-      if (reg.input < 0) reg.slot = take();
-    }
-    for (size_t i = 0; i < program_.steps.size(); ++i) {
-      TileRegister& dst = program_.registers[program_.steps[i].dst];
-      if (dst.output < 0) dst.slot = take();
-      for (int src : program_.steps[i].src) {
-        if (src < 0 || LastUse(src) != static_cast<int>(i)) continue;
-        TileRegister& reg = program_.registers[src];
-        const bool scalar = IsScalarLoad(src);  // loaded once, so it keeps its slot
-        const bool seen =
-            std::find(free_slots.begin(), free_slots.end(), reg.slot) != free_slots.end();
-        if (reg.slot >= 0 && !scalar && !seen) free_slots.push_back(reg.slot);
-      }
-    }
-  }
-
-  bool IsScalarLoad(int reg) const {
-    return std::any_of(program_.loads.begin(), program_.loads.end(),
-                       [&](const TileLoad& load) { return load.reg == reg && load.scalar; });
   }
 
   const KernelRequest& request_;
