@@ -3,6 +3,7 @@
 
 #include "core/shape.h"
 #include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/int_gemm.h"
 
 namespace minim {
 namespace {
@@ -31,8 +32,6 @@ struct Value {
   int quantized = -1;  // the register whose bytes, by the parameters, it is
   std::array<double, 4> params = {};
 };
-
-bool IsByte(DType dtype) { return dtype == DType::u8 || dtype == DType::i8; }
 
 bool Quantizes(std::string_view op) { return op == "QuantizeLinear" || op == "DequantizeLinear"; }
 

@@ -23,12 +23,11 @@ StagedPanel CutPanel(const Window& w, const ImageStage& stage, int64_t panel, in
                      int64_t images) {
   StagedPanel cut{.taps = stage.taps().data(),
                   .tap_count = static_cast<int64_t>(stage.taps().size())};
-  const int64_t width = w.out[2], size = w.out_size();
+  const int64_t width = w.out[2], size = w.out_size(), image_floats = stage.FloatsOf(w.out[1]);
   const int64_t end = std::min((panel + 1) * kPanel, size * images);
   for (int64_t pixel = panel * kPanel; pixel < end;) {
     const int64_t image = pixel / size, y = pixel % size / width, x = pixel % width;
-    cut.from[cut.cuts] = (y - first_row) * stage.output_row() + x;
-    if (image > 0) cut.from[cut.cuts] += image * stage.FloatsOf(w.out[1]);
+    cut.from[cut.cuts] = image * image_floats + (y - first_row) * stage.output_row() + x;
     cut.lane[cut.cuts++] = pixel - panel * kPanel;
     pixel += width - x;
   }

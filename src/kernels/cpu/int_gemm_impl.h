@@ -8,7 +8,7 @@
 #include <type_traits>
 
 #include "kernels/cpu/int_gemm.h"
-#include "kernels/cpu/lanes.h"
+#include "kernels/cpu/partials.h"
 #include "kernels/cpu/quotient.h"
 
 namespace minim {

@@ -5,7 +5,7 @@
 
 #include "core/group_codes.h"
 #include "kernels/cpu/elementwise_functions.h"
-#include "kernels/cpu/lanes.h"
+#include "kernels/cpu/partials.h"
 #include "kernels/cpu/quotient.h"
 #include "kernels/cpu/rows.h"
 
