@@ -1,6 +1,7 @@
 #include "serve/cache/sha256.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 namespace minim::serve {
 namespace {
@@ -34,7 +35,7 @@ TEST(Sha256Test, FramesKeepPartsApart) {
 }
 
 TEST(ModelFileDigestTest, IsOfTheFileAndOfNothingElse) {
-  const Path folder = Path(testing::TempDir()) / "minim_model_digest";
+  const Path folder = Path(testing::TempDir()) / ("minim_digest_" + std::to_string(::getpid()));
   std::filesystem::create_directories(folder);
   const auto digest = [&](const std::string& text) {
     EXPECT_TRUE(WriteFileAtomic(folder / "m.onnx", text).ok());
@@ -52,6 +53,7 @@ TEST(ModelFileDigestTest, IsOfTheFileAndOfNothingElse) {
     std::string text((1 << 20) - cut, 'x');
     EXPECT_EQ(digest(text + external), "") << cut;
   }
+  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

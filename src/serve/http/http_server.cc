@@ -20,11 +20,31 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using boost::system::error_code;
 
-// One io_context per thread; a connection stays on its thread, so nothing in it needs a lock.
+// One io_context for each thread. Callbacks that are still to come when the server stops own them
+// all: the first accepts for the others, so what waits in it needs theirs and goes before them.
+class Contexts {
+ public:
+  explicit Contexts(int count) {
+    for (int i = 0; i < count; ++i) list_.push_back(std::make_unique<asio::io_context>(1));
+  }
+  ~Contexts() {
+    for (auto& context : list_) context.reset();
+  }
+
+  static std::shared_ptr<asio::io_context> At(const std::shared_ptr<Contexts>& all, int index) {
+    return {all, all->list_[static_cast<size_t>(index)].get()};
+  }
+
+ private:
+  std::vector<std::unique_ptr<asio::io_context>> list_;
+};
+
+// A connection stays on its thread, so nothing in it needs a lock.
 struct Lane {
-  // Shared with callbacks that are still to come when the server stops.
-  std::shared_ptr<asio::io_context> context = std::make_shared<asio::io_context>(1);
-  std::shared_ptr<Mailbox> mailbox = std::make_shared<Mailbox>(context);
+  explicit Lane(std::shared_ptr<asio::io_context> owner) : context(std::move(owner)) {}
+
+  const std::shared_ptr<asio::io_context> context;
+  const std::shared_ptr<Mailbox> mailbox = std::make_shared<Mailbox>(context);
   asio::executor_work_guard<asio::io_context::executor_type> work{context->get_executor()};
   std::vector<std::weak_ptr<Connection>> connections;  // touched on the lane's thread only
   std::thread thread;
@@ -56,8 +76,10 @@ class HttpServer::Impl {
   Impl(HttpServerOptions options, HttpHandler handler) : shared_(std::make_shared<HttpShared>()) {
     shared_->options = std::move(options);
     shared_->handler = std::move(handler);
-    for (int i = 0; i < std::max(1, shared_->options.threads); ++i)
-      lanes_.push_back(std::make_unique<Lane>());
+    const int count = std::max(1, shared_->options.threads);
+    const auto contexts = std::make_shared<Contexts>(count);
+    for (int i = 0; i < count; ++i)
+      lanes_.push_back(std::make_unique<Lane>(Contexts::At(contexts, i)));
     acceptor_ = std::make_unique<tcp::acceptor>(*lanes_[0]->context);
   }
 
@@ -65,8 +87,7 @@ class HttpServer::Impl {
     for (auto& lane : lanes_) lane->context->stop();
     for (auto& lane : lanes_)
       if (lane->thread.joinable()) lane->thread.join();
-    // Coroutines that wait inside a context go with it; the sockets of one lane may belong to
-    // another lane's context, so all stop before any goes.
+    // Coroutines that wait inside a context go with it.
     acceptor_.reset();
     lanes_.clear();
   }
