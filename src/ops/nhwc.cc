@@ -1,5 +1,5 @@
-// com.microsoft's QLinearConv and NhwcMaxPool, which ONNX Runtime's layout optimizer writes: ONNX's
-// ops between transpositions.
+// com.microsoft's QLinearConv and NhwcMaxPool, which ONNX Runtime's layout optimizer writes, and
+// what our own pass writes: ONNX's ops between transpositions.
 #include "ops/channels_last.h"
 
 namespace minim::ops {
@@ -33,20 +33,20 @@ Status ExpandTurned(ExpandContext& e, std::string_view name, bool last) {
   return {};
 }
 
-Status InferConv(InferContext& op) {
+Status InferConv(InferContext& op, bool last) {
   std::vector<TensorType> types;
   for (int i = 0; i < op.input_count(); ++i) {
     if (!op.has_input(i) && i < 8) return op.Error("input {} is missing", i);
     if (op.has_input(i)) types.push_back(op.input(i));
   }
-  return InferTurned(op, "QLinearConv", std::move(types), IsChannelsLast(op.attributes()));
+  return InferTurned(op, "QLinearConv", std::move(types), last);
 }
 
-OpDef Define(std::string name, int min_inputs, int max_inputs,
+OpDef Define(std::string name, std::string_view domain, int min_inputs, int max_inputs,
              std::function<Status(InferContext&)> infer,
              std::function<Status(ExpandContext&)> expand, std::string samples) {
   return {.name = std::move(name),
-          .domain = std::string(kMicrosoftDomain),
+          .domain = std::string(domain),
           .onnx_since = {1},
           .min_inputs = min_inputs,
           .max_inputs = max_inputs,
@@ -62,7 +62,8 @@ OpDef Define(std::string name, int min_inputs, int max_inputs,
 std::vector<OpDef> NhwcOps() {
   return {
       Define(
-          "QLinearConv", 8, 9, InferConv,
+          "QLinearConv", kMicrosoftDomain, 8, 9,
+          [](InferContext& op) { return InferConv(op, IsChannelsLast(op.attributes())); },
           [](ExpandContext& e) {
             return ExpandTurned(e, "QLinearConv", IsChannelsLast(e.attributes()));
           },
@@ -72,7 +73,17 @@ std::vector<OpDef> NhwcOps() {
           "QLinearConv(x: i8[1,2,5], xs: f32 = [0.1], xz: i8 = [3], w: i8[3,2,2], ws: f32 = [0.2], "
           "wz: i8 = [0], ys: f32 = [0.5], yz: i8 = [20])\n"),
       Define(
-          "NhwcMaxPool", 1, 1,
+          "NhwcQLinearConv", kMinimDomain, 8, 9,
+          [](InferContext& op) { return InferConv(op, true); },
+          [](ExpandContext& e) { return ExpandTurned(e, "QLinearConv", true); },
+          "NhwcQLinearConv(x: u8[1,4,5,4], xs: f32 = [0.1], xz: u8 = [3], w: i8[3,4,2,2], ws: "
+          "f32[3] = [0.2,0.1,0.3], wz: i8[3] = [0,0,0], ys: f32 = [0.5], yz: u8 = [20], b: "
+          "i32[3]) {pads=[1,0,0,1]}\n"
+          "NhwcQLinearConv(x: u8[2,5,4,3], xs: f32 = [0.1], xz: u8 = [130], w: i8[5,3,2,2], ws: "
+          "f32 = [0.2], wz: i8 = [0], ys: f32 = [0.5], yz: i8 = [-7]) {strides=[1,2], "
+          "dilations=[2,2]}\n"),
+      Define(
+          "NhwcMaxPool", kMicrosoftDomain, 1, 1,
           [](InferContext& op) { return InferTurned(op, "MaxPool", {op.input(0)}, true); },
           [](ExpandContext& e) { return ExpandTurned(e, "MaxPool", true); },
           "NhwcMaxPool(x: u8[1,4,5,2]) {kernel_shape=[2,3], strides=[2,1], pads=[0,1,0,1]}\n"

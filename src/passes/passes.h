@@ -50,6 +50,11 @@ Result<bool> FuseTranspose(Graph& graph, const PassContext& context);
 /// Needs: static shapes.
 Result<bool> FuseElementwise(Graph& graph, const PassContext& context);
 
+/// Integer convolutions, and what only follows the layout between them (element-wise nodes, MaxPool
+/// of bytes, Concat of channels), take their images with the channels last; Transposes at the edges
+/// of such a region. Needs: static shapes.
+Result<bool> AssignLayouts(Graph& graph, const PassContext& context);
+
 /// Gradients of the scalar `loss` with respect to `wrt`, appended to the graph, in order; kNoValue
 /// where the loss does not depend on a value. Needs: static shapes, semantic ops.
 /// Errors: kUnsupported names an op without a gradient.

@@ -23,7 +23,8 @@ const Pipeline kLoadPipeline = {
 const Pipeline kSpecializePipeline = {
     {"fold-shapes", FoldConstants},        {"inline-branches", InlineBranches},
     {"expand-functions", ExpandFunctions}, {"fold-constants", FoldConstants},
-    {"fuse-elementwise", FuseElementwise}, {"eliminate-dead-code", EliminateDeadCode},
+    {"fuse-elementwise", FuseElementwise}, {"assign-layouts", AssignLayouts},
+    {"eliminate-dead-code", EliminateDeadCode},
 };
 
 const Pipeline kTrainPipeline = {

@@ -1,6 +1,7 @@
 #include "exec/cpu/bind.h"
 
-#include <set>
+#include <algorithm>
+#include <map>
 
 #include "kernels/cpu/table.h"
 
@@ -43,13 +44,19 @@ ElementwiseProgram ProgramOf(const Graph& body) {
 
 }  // namespace
 
-bool HasCpuKernel(std::string_view op) {
-  static const auto names = [] {
-    std::set<std::string_view> set;
-    for (const KernelRow& row : CpuKernelTable()) set.insert(row.op);
-    return set;
+std::function<bool(std::string_view op)> CpuKernelsAt(Isa isa) {
+  static const auto lowest = [] {
+    std::map<std::string_view, Isa> levels;
+    for (const KernelRow& row : CpuKernelTable()) {
+      Isa& level = levels.emplace(row.op, row.isa).first->second;
+      level = std::min(level, row.isa);
+    }
+    return levels;
   }();
-  return names.contains(op);
+  return [isa](std::string_view op) {
+    const auto found = lowest.find(op);
+    return found != lowest.end() && found->second <= isa;
+  };
 }
 
 BoundStep BindNode(const Graph& graph, const Node& node, Runtime& runtime, int threads) {

@@ -39,14 +39,18 @@ TEST(DataMovementTest, TransposeEveryElementSize) {
     EXPECT_THAT(Moved("Transpose", {}, {Iota(dtype, {2, 3})}, {3, 2}, dtype),
                 ElementsAre(0, 3, 1, 4, 2, 5));
   }
-  for (int channels : {3, 20, 23}) {
-    const auto moved =
-        Moved("Transpose", {{"perm", std::vector<int64_t>{0, 2, 3, 1}}},
-              {Iota(DType::i32, {2, channels, 5, 33})}, {2, 5, 33, channels}, DType::i32);
-    for (int i = 0; i < 330 * channels; ++i) {
-      const int c = i % channels, w = i / channels % 33, h = i / channels / 33 % 5,
-                n = i / channels / 165;
-      ASSERT_EQ(moved[i], ((n * channels + c) * 5 + h) * 33 + w) << channels;
+  for (DType dtype : {DType::u8, DType::i32}) {
+    const int modulus = dtype == DType::u8 ? 251 : 1 << 30;
+    for (int channels : {3, 20, 39}) {
+      Tensor x = Iota(DType::i32, {2, channels, 5, 33});
+      for (int32_t& value : x.as<int32_t>()) value %= modulus;
+      const auto moved = Moved("Transpose", {{"perm", std::vector<int64_t>{0, 2, 3, 1}}},
+                               {Converted(x.view(), dtype)}, {2, 5, 33, channels}, dtype);
+      for (int i = 0; i < 330 * channels; ++i) {
+        const int c = i % channels, w = i / channels % 33, h = i / channels / 33 % 5,
+                  n = i / channels / 165;
+        ASSERT_EQ(moved[i], (((n * channels + c) * 5 + h) * 33 + w) % modulus) << channels;
+      }
     }
   }
 }

@@ -2,7 +2,7 @@
 // A dot product has a latency of 5 and two ports, so that ten sums or more keep both busy.
 #pragma once
 
-#include <immintrin.h>
+#include "kernels/cpu/vnni.h"
 
 namespace minim {
 namespace {
@@ -11,18 +11,6 @@ constexpr std::string_view kTile = "4x64";
 constexpr double kWordsPerThread = 500e3;
 constexpr int64_t kTilePanels = 4, kDepthBlock = 128;  // 32 KiB of four panels
 constexpr bool kMasksColumns = true, kSignedQuads = false;
-
-inline __m512i LoadInts(const void* src) { return _mm512_loadu_si512(src); }
-
-/// sum + x * y, as the intrinsics give it; through those, GCC 12 copies every sum twice a product.
-inline __m512i AddPairs(__m512i sum, __m512i x, __m512i y) {
-  asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
-  return sum;
-}
-inline __m512i AddQuads(__m512i sum, __m512i unsigned_x, __m512i y) {
-  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(unsigned_x), "v"(y));
-  return sum;
-}
 
 /// The columns of panel j that there are.
 inline __mmask16 ColumnsOf(const IntTileArea& t, int64_t j) {

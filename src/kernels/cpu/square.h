@@ -1,6 +1,9 @@
-// A square of 4x4 floats turned in registers, in the 16-byte vectors that every supported CPU has.
+// Squares of 4x4 floats and 16x16 bytes turned in registers, in the 16-byte vectors that every
+// supported CPU has.
 // Included by sources that are compiled once per level: everything here has internal linkage.
 #pragma once
+
+#include <cstdint>
 
 namespace minim {
 namespace {
@@ -17,6 +20,27 @@ inline void TurnSquare(const Four (&x)[4], Four (&y)[4]) {
   y[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
   y[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5);
   y[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
+}
+
+using Sixteen = uint8_t __attribute__((vector_size(16)));
+
+/// y: rows i and i + 8 of x interleaved, for each i. Four times over, that turns the square.
+inline void Interleave(const Sixteen (&x)[16], Sixteen (&y)[16]) {
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    y[2 * i] = __builtin_shufflevector(x[i], x[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6,
+                                       22, 7, 23);
+    y[2 * i + 1] = __builtin_shufflevector(x[i], x[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13,
+                                           29, 14, 30, 15, 31);
+  }
+}
+inline void TurnSquare(const Sixteen (&x)[16], Sixteen (&y)[16]) {
+  Sixteen z[16];
+  Interleave(x, y);
+  Interleave(y, z);
+  Interleave(z, y);
+  Interleave(y, z);
+  for (int i = 0; i < 16; ++i) y[i] = z[i];
 }
 
 }  // namespace

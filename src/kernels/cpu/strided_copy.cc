@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/cpu/square.h"
 
@@ -22,22 +23,29 @@ std::vector<CopyAxis> Collapse(const std::vector<CopyAxis>& axes) {
   return result;
 }
 
-// Rows [i0, i1) and columns [j0, j1) of a plain transposition of 4-byte elements, by squares; the
-// rest one by one.
-void TurnBlock(const CopyAxis& rows, const CopyAxis& columns, const uint32_t* s, uint32_t* d,
-               int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
-  const int64_t whole_i = i0 + (i1 - i0) / 4 * 4, whole_j = j0 + (j1 - j0) / 4 * 4;
-  for (int64_t i = i0; i < whole_i; i += 4) {
-    for (int64_t j = j0; j < whole_j; j += 4) {
-      Four x[4], y[4];
-      for (int64_t k = 0; k < 4; ++k)
-        std::memcpy(&x[k], s + (j + k) * columns.src + i, sizeof(Four));
+// Vectors of as many elements as make a square that TurnSquare turns.
+template <typename T>
+using Turned = std::conditional_t<sizeof(T) == 1, Sixteen, Four>;
+
+// Rows [i0, i1) and columns [j0, j1) of a plain transposition, by squares; the rest one by one.
+template <typename T>
+void TurnBlock(const CopyAxis& rows, const CopyAxis& columns, const T* s, T* d, int64_t i0,
+               int64_t i1, int64_t j0, int64_t j1) {
+  using Row = Turned<T>;
+  constexpr int64_t kSide = sizeof(Row) / sizeof(T);
+  const int64_t whole_i = i0 + (i1 - i0) / kSide * kSide, whole_j = j0 + (j1 - j0) / kSide * kSide;
+  for (int64_t i = i0; i < whole_i; i += kSide) {
+    for (int64_t j = j0; j < whole_j; j += kSide) {
+      Row x[kSide], y[kSide];
+      for (int64_t k = 0; k < kSide; ++k)
+        std::memcpy(&x[k], s + (j + k) * columns.src + i, sizeof(Row));
       TurnSquare(x, y);
-      for (int64_t k = 0; k < 4; ++k) std::memcpy(d + (i + k) * rows.dst + j, &y[k], sizeof(Four));
+      for (int64_t k = 0; k < kSide; ++k)
+        std::memcpy(d + (i + k) * rows.dst + j, &y[k], sizeof(Row));
     }
   }
-  for (int64_t i = i0; i < i1; ++i) {
-    for (int64_t j = i < whole_i ? whole_j : j0; j < j1; ++j)
+  for (int64_t j = j0; j < j1; ++j) {
+    for (int64_t i = j < whole_j ? whole_i : i0; i < i1; ++i)
       d[i * rows.dst + j] = s[j * columns.src + i];
   }
 }
@@ -52,7 +60,7 @@ void CopyBlock(const CopyAxis& rows, const CopyAxis& columns, const std::byte* s
     const int64_t i1 = std::min(rows.size, i0 + kBlock);
     for (int64_t j0 = 0; j0 < columns.size; j0 += kBlock) {
       const int64_t j1 = std::min(columns.size, j0 + kBlock);
-      if constexpr (sizeof(T) == 4) {
+      if constexpr (sizeof(T) == 4 || sizeof(T) == 1) {
         if (rows.src == 1 && columns.dst == 1) {
           TurnBlock(rows, columns, s, d, i0, i1, j0, j1);
           continue;

@@ -29,6 +29,9 @@ struct Window {
 Result<Window> WindowOf(const Attributes& attributes, const Dims& image, const Dims& result,
                         std::span<const int64_t> kernel_dims);
 
+/// The logical dims of an image with its channels last.
+inline Dims ChannelsFirst(const Dims& nhwc) { return {nhwc[0], nhwc[3], nhwc[1], nhwc[2]}; }
+
 /// ONNX's `group`. Errors: kUnsupported unless weights (M, C / group, spatial) fit the image.
 Result<int64_t> GroupsOf(const Attributes& attributes, const Dims& image, const Dims& weights);
 

@@ -1,0 +1,34 @@
+// Convolution of bytes with the channels last: what its tiles are given.
+#pragma once
+
+#include <cstdint>
+
+namespace minim {
+
+/// Panels of 16 filters that one tile makes at most.
+inline constexpr int64_t kFilterPanels = 4;
+
+/// A line of output pixels by up to kFilterPanels panels of filters:
+/// dst[i, j] = Requantize(scales[j] * (starts[j] + sum of products of the segments under pixel i
+/// with filter j's)).
+struct NhwcLine {
+  /// The first pixel's; the next one's are `pixel_step` bytes on. A segment is `quads` times four
+  /// bytes: the taps of a row with their channels, which lie side by side.
+  const uint8_t* pixel = nullptr;
+  int64_t pixel_step = 0;
+  const int64_t* segments = nullptr;  // where each begins, in bytes from the pixel
+  int64_t segment_count = 0, quads = 0;
+  const int8_t* weights = nullptr;  // per segment and quad, of each of panels * 16 filters 4 values
+  const int32_t* starts = nullptr;  // panels * 16
+  const float* scales = nullptr;    // panels * 16
+  bool is_signed = false;           // the result
+  int32_t zero_point = 0;
+  void* dst = nullptr;
+  int64_t dst_step = 0;
+  int64_t filters = 0;  // in (panels - 1) * 16 .. panels * 16
+};
+
+/// `pixels` of them.
+void RunNhwcLineVnni(const NhwcLine& line, int64_t pixels);
+
+}  // namespace minim

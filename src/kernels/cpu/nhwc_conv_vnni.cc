@@ -1,0 +1,124 @@
+// Pixels x up to 64 filters of sums in registers: a broadcast quad of a pixel times a quad of each
+// of 16 filters at once.
+#include <array>
+#include <utility>
+
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/nhwc_conv.h"
+#include "kernels/cpu/vnni.h"
+
+namespace minim {
+namespace {
+
+// With panels, 24 sums at most: they, the weights and a pixel fill the 32 registers.
+constexpr int MostPixels(int panels) { return panels == 1 ? 16 : 24 / panels; }
+
+inline __m512i QuadOf(const uint8_t* src) {
+  return _mm512_set1_epi32(_mm_cvtsi128_si32(_mm_loadu_si32(src)));
+}
+
+// Requantize() of 16 sums at once, to the same bits (core/requantize.h).
+class Requantizer {
+ public:
+  explicit Requantizer(const NhwcLine& line)
+      : is_signed_(line.is_signed),
+        least_(_mm512_set1_ps(static_cast<float>((is_signed_ ? -128 : 0) - line.zero_point))),
+        most_(_mm512_set1_ps(static_cast<float>((is_signed_ ? 127 : 255) - line.zero_point))),
+        back_(_mm512_sub_epi32(_mm512_castps_si512(kWhole()), _mm512_set1_epi32(line.zero_point))) {
+  }
+
+  __m512i Of(__m512i sums, __m512 scales) const {
+    const __m512 x = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scales);
+    const __m512 bounded = _mm512_min_ps(_mm512_max_ps(x, least_), most_);  // least if NaN
+    return _mm512_sub_epi32(_mm512_castps_si512(_mm512_add_ps(bounded, kWhole())), back_);
+  }
+  // The bytes of four of them.
+  __m512i Join(const __m512i (&x)[4]) const {
+    const __m512i low = _mm512_packs_epi32(x[0], x[1]), high = _mm512_packs_epi32(x[2], x[3]);
+    const __m512i bytes =
+        is_signed_ ? _mm512_packs_epi16(low, high) : _mm512_packus_epi16(low, high);
+    // Packed lane by lane: quad p of lane l is l * 4 + p.
+    return _mm512_permutexvar_epi32(
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
+  }
+
+ private:
+  // Near 1.5 * 2^23 a float is an integer, rounded half to even, in its lowest bits.
+  static __m512 kWhole() { return _mm512_set1_ps(12582912); }
+  bool is_signed_;
+  __m512 least_, most_;
+  __m512i back_;
+};
+
+template <int pixels, int panels>
+void RunTile(const NhwcLine& t) {
+  __m512i sum[pixels][panels];
+  for (int j = 0; j < panels; ++j) {
+    const __m512i start = LoadInts(t.starts + j * kPanel);
+    for (int i = 0; i < pixels; ++i) sum[i][j] = start;
+  }
+  const int8_t* w = t.weights;
+  const int64_t step = t.pixel_step, step3 = 3 * step;
+  for (int64_t s = 0; s < t.segment_count; ++s) {
+    // Four pixels from each pointer: as many as there are pixels would not fit the registers.
+    constexpr int kPointers = (pixels + 3) / 4;
+    const uint8_t* x[kPointers];
+    for (int p = 0; p < kPointers; ++p) x[p] = t.pixel + t.segments[s] + 4 * p * step;
+    for (int64_t quad = 0; quad < t.quads; ++quad, w += panels * kPanel * 4) {
+      __m512i y[panels];
+#pragma GCC unroll 8
+      for (int j = 0; j < panels; ++j) y[j] = LoadInts(w + j * kPanel * 4);
+#pragma GCC unroll 16
+      for (int i = 0; i < pixels; ++i) {
+        const __m512i xs = QuadOf(x[i / 4] + (i % 4 == 3 ? step3 : i % 4 * step));
+#pragma GCC unroll 8
+        for (int j = 0; j < panels; ++j) sum[i][j] = AddQuads(sum[i][j], xs, y[j]);
+      }
+#pragma GCC unroll 4
+      for (int p = 0; p < kPointers; ++p) x[p] += 4;
+    }
+  }
+  const Requantizer requantizer(t);
+  const __mmask64 there = t.filters < 64 ? (__mmask64{1} << t.filters) - 1 : ~__mmask64{0};
+  for (int i = 0; i < pixels; ++i) {
+    __m512i x[4] = {};
+    for (int j = 0; j < panels; ++j)
+      x[j] = requantizer.Of(sum[i][j], _mm512_loadu_ps(t.scales + j * kPanel));
+    _mm512_mask_storeu_epi8(static_cast<uint8_t*>(t.dst) + i * t.dst_step, there,
+                            requantizer.Join(x));
+  }
+}
+
+using TileFn = void (*)(const NhwcLine&);
+
+template <int panels, int... pixels>
+constexpr auto TilesOf(std::integer_sequence<int, pixels...>) {
+  return std::array<TileFn, sizeof...(pixels)>{RunTile<pixels + 1, panels>...};
+}
+
+template <int panels>
+void RunLine(NhwcLine line, int64_t pixels) {
+  constexpr int kMost = MostPixels(panels);
+  static constexpr auto kTiles = TilesOf<panels>(std::make_integer_sequence<int, kMost>());
+  // Tiles of about the same size: sums of a narrow one would wait for each other.
+  const int64_t tiles = (pixels + kMost - 1) / kMost;
+  for (int64_t t = 0; t < tiles; ++t) {
+    const int64_t together = pixels * (t + 1) / tiles - pixels * t / tiles;
+    kTiles[together - 1](line);
+    line.pixel += together * line.pixel_step;
+    line.dst = static_cast<uint8_t*>(line.dst) + together * line.dst_step;
+  }
+}
+
+}  // namespace
+
+void RunNhwcLineVnni(const NhwcLine& line, int64_t pixels) {
+  switch (PanelsOf(line.filters)) {
+    case 1: return RunLine<1>(line, pixels);
+    case 2: return RunLine<2>(line, pixels);
+    case 3: return RunLine<3>(line, pixels);
+    default: return RunLine<4>(line, pixels);
+  }
+}
+
+}  // namespace minim

@@ -1,0 +1,84 @@
+#include <gtest/gtest.h>
+
+#include "passes/passes.h"
+#include "passes/testing/pass_test.h"
+
+namespace minim {
+namespace {
+
+// A convolution with 1x1 filters from `from` to `to` channels.
+std::string Conv(const char* y, const char* x, int to, int from) {
+  std::string values;
+  for (int i = 0; i < to * from; ++i) values += fmt::format("{}{}", i ? ", " : "", i % 7 - 3);
+  return fmt::format(
+      "\n    const {0}w: i8[{2},{3},1,1] = [{4}]\n"
+      "    {0} = QLinearConv({1}, s, z, {0}w, s, none, s, z)",
+      y, x, to, from, values);
+}
+
+// Bytes have zero points of the input's type.
+Graph Net(const std::string& nodes, std::string_view input = "u8[2,64,3,5]",
+          const char* outputs = "y") {
+  return Parse(fmt::format(R"(graph "g"(x: {}) -> ({}) {{
+    const s: f32 = [0.02]
+    const z: {} = [120]
+    const none: i8 = [0]{} }})",
+                           input, outputs, input.starts_with("i8") ? "i8" : "u8", nodes));
+}
+
+TEST(AssignLayoutsTest, ARegionIsTransposedAtItsEdgesOnly) {
+  const std::string pool = "\n    b = MaxPool(a) {kernel_shape=[2,2], pads=[0,0,1,1]}";
+  const Graph graph =
+      Net(Conv("a", "x", 100, 64) + pool + Conv("c", "b", 100, 100) +
+          "\n    d = Concat(b, c) {axis=1}\n    e = DequantizeLinear(d, s, z)\n    f = Relu(e)" +
+          "\n    g = QuantizeLinear(f, s, z)" + Conv("h", "g", 100, 200) + "\n    y = Flatten(h)");
+  EXPECT_EQ(OpsOf(Apply(AssignLayouts, graph)),
+            Ops({"Transpose", "NhwcQLinearConv", "NhwcMaxPool", "NhwcQLinearConv", "Concat",
+                 "DequantizeLinear", "Relu", "QuantizeLinear", "NhwcQLinearConv", "Transpose",
+                 "Flatten"}));
+}
+
+TEST(AssignLayoutsTest, ValuesThatOthersReadAreThereInBothLayouts) {
+  const Graph graph = Net(Conv("a", "x", 200, 64) + Conv("b", "a", 200, 200) +
+                              "\n    y = Flatten(a)\n    w = Flatten(b)",
+                          "u8[2,64,3,5]", "y, w, a");
+  EXPECT_EQ(OpsOf(Apply(AssignLayouts, graph)),
+            Ops({"Transpose", "NhwcQLinearConv", "Transpose", "NhwcQLinearConv", "Transpose",
+                 "Flatten", "Flatten"}));
+}
+
+TEST(AssignLayoutsTest, TranspositionsThatAreThereAreUsed) {
+  const Graph graph = Net(
+      "\n    a = Transpose(x) {perm=[0,3,1,2]}" + Conv("b", "a", 128, 128) + "\n    y = Flatten(b)",
+      "u8[2,3,5,128]");
+  // The one that stood there is dead now.
+  EXPECT_EQ(OpsOf(Apply(AssignLayouts, graph)),
+            Ops({"Transpose", "NhwcQLinearConv", "Transpose", "Flatten"}));
+}
+
+TEST(AssignLayoutsTest, WhatDoesNotPayOrHasNoKernelStays) {
+  const Graph few = Net(Conv("a", "x", 8, 64) + "\n    y = Flatten(a)");
+  EXPECT_EQ(OpsOf(Apply(AssignLayouts, few)), Ops({"QLinearConv", "Flatten"}));
+  const std::string pays = Conv("a", "x", 256, 256) + "\n    y = Flatten(a)";
+  EXPECT_EQ(OpsOf(Apply(AssignLayouts, Net(pays, "u8[1,256,2,3]"))),
+            Ops({"Transpose", "NhwcQLinearConv", "Transpose", "Flatten"}));
+  EXPECT_EQ(OpsOf(Apply(AssignLayouts, Net(pays, "i8[1,256,2,3]"))),
+            Ops({"QLinearConv", "Flatten"}));
+  Graph portable = Net(pays, "u8[1,256,2,3]");
+  const auto changed = AssignLayouts(
+      portable, {.has_kernel = [](std::string_view op) { return op != "NhwcQLinearConv"; }});
+  EXPECT_TRUE(changed.ok() && !*changed);
+}
+
+// What only follows is not worth a transposition of its own.
+TEST(AssignLayoutsTest, EdgesLieWhereTheyCostLeast) {
+  const Graph graph = Net("\n    q = QuantizeLinear(x, s, z)" + Conv("a", "q", 256, 256) +
+                              "\n    d = DequantizeLinear(a, s, z)\n    y = Relu(d)",
+                          "f32[1,256,2,3]");
+  EXPECT_EQ(OpsOf(Apply(AssignLayouts, graph, 1e-6)),
+            Ops({"QuantizeLinear", "Transpose", "NhwcQLinearConv", "Transpose", "DequantizeLinear",
+                 "Relu"}));
+}
+
+}  // namespace
+}  // namespace minim
