@@ -4,6 +4,7 @@
 #include "kernels/cpu/nhwc_conv.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <numeric>
 
@@ -28,6 +29,7 @@ struct Plan {
   int64_t pixels = 0;    // of all images
   int64_t together = 1;  // images (lines, if flat) that one step makes, or 1 ...
   int64_t cuts = 1;      // ... and in how many steps
+  std::vector<int32_t> offsets;   // of a step's pixels (a line's, if flat) from its first one
   std::vector<int64_t> segments;  // from a pixel's first tap, in its lines
   int64_t segment_bytes = 0;
   std::shared_ptr<const std::byte> weights;  // in groups; then the sum of each filter's
@@ -139,7 +141,7 @@ void StageAll(const Plan& p, const KernelArgs& args, const Piece& piece) {
   }
 }
 
-// Where the first tap of a line's first pixel lies.
+// Where the first tap of a line's first pixel lies: lines follow each other as in p.offsets.
 const uint8_t* LineAt(const Plan& p, const KernelArgs& args, const Piece& piece, int64_t line) {
   if (p.flat) return In<uint8_t>(args, 0) + line * kFlatLine * p.channels();
   const int64_t height = p.height(), image = line / height;
@@ -158,23 +160,26 @@ void RunPiece(const Plan& p, const KernelArgs& args, const Scratch& scratch, con
   const RequantizeRow row = p.parts.RowOf(args, scratch.given, 0);
   const auto* weights = reinterpret_cast<const int8_t*>(p.weights.get());
   for (int64_t group = piece.first_group; group < piece.last_group; ++group) {
-    const int64_t filter = group * kGroup;
-    for (int64_t line = piece.first_line; line < piece.last_line; ++line) {
+    const int64_t filter = group * kGroup, filters = std::min(kGroup, p.filters - filter);
+    // With offsets, lines are one run.
+    const int64_t lines = TakesOffsets(filters) && !p.flat ? piece.last_line - piece.first_line : 1;
+    for (int64_t line = piece.first_line; line < piece.last_line; line += lines) {
       const int64_t pixel = line * p.line_pixels();
-      RunNhwcLineVnni({.pixel = LineAt(p, args, piece, line),
-                       .pixel_step = p.w.stride[2] * p.channels(),
-                       .segments = p.segments.data(),
-                       .segment_count = static_cast<int64_t>(p.segments.size()),
-                       .quads = p.quads(),
-                       .weights = weights + filter * p.depth(),
-                       .starts = scratch.starts + filter,
-                       .scales = scratch.scales + filter,
-                       .is_signed = p.parts.y_dtype == DType::i8,
-                       .zero_point = row.zero_point,
-                       .dst = Out<uint8_t>(args, 0) + pixel * p.filters + filter,
-                       .dst_step = p.filters,
-                       .filters = std::min(kGroup, p.filters - filter)},
-                      std::min(p.line_pixels(), p.pixels - pixel));
+      RunNhwcVnni({.image = LineAt(p, args, piece, line),
+                   .pixel_step = p.w.stride[2] * p.channels(),
+                   .offsets = p.offsets.data(),
+                   .segments = p.segments.data(),
+                   .segment_count = static_cast<int64_t>(p.segments.size()),
+                   .quads = p.quads(),
+                   .weights = weights + filter * p.depth(),
+                   .starts = scratch.starts + filter,
+                   .scales = scratch.scales + filter,
+                   .is_signed = p.parts.y_dtype == DType::i8,
+                   .zero_point = row.zero_point,
+                   .dst = Out<uint8_t>(args, 0) + pixel * p.filters + filter,
+                   .dst_step = p.filters,
+                   .filters = filters},
+                  std::min(lines * p.line_pixels(), p.pixels - pixel));
     }
   }
 }
@@ -209,6 +214,23 @@ void Run(const Plan& p, const KernelArgs& args) {
   });
 }
 
+// Pixel by pixel of the longest step, from its first one.
+void FillOffsets(Plan* p) {
+  if (p->flat) {
+    for (int64_t i = 0; i < kFlatLine; ++i)
+      p->offsets.push_back(static_cast<int32_t>(i * p->channels()));
+    return;
+  }
+  const int64_t lines = (p->height() + p->cuts - 1) / p->cuts;
+  const int64_t image =
+      p->staged ? p->LinesUnder(p->height()) * p->line_bytes() : p->w.in_size() * p->channels();
+  for (int64_t i = 0; i < p->together; ++i)
+    for (int64_t y = 0; y < lines; ++y)
+      for (int64_t x = 0; x < p->w.out[2]; ++x)
+        p->offsets.push_back(static_cast<int32_t>(i * image + y * p->w.stride[1] * p->line_bytes() +
+                                                  x * p->w.stride[2] * p->channels()));
+}
+
 // Images that fit the cache together, or cuts of one that does not.
 void FillSteps(int64_t threads, Plan* p) {
   p->flat = !p->staged && p->w.pointwise();
@@ -240,6 +262,9 @@ Status FillGeometry(const KernelRequest& request, Plan* p) {
       p->segments.push_back(y * p->w.dilation[1] * p->line_bytes() +
                             tap * p->w.dilation[2] * p->channels());
   FillSteps(std::max(1, request.threads), p);
+  if (int64_t{INT32_MAX} < p->together * p->w.in_size() * p->channels())
+    return Unsupported("images of over 2 GiB");
+  FillOffsets(p);
   return {};
 }
 

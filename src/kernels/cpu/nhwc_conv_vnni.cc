@@ -1,6 +1,7 @@
 // Pixels x up to 64 filters of sums in registers: a broadcast quad of a pixel times a quad of each
 // of 16 filters at once.
 #include <array>
+#include <type_traits>
 #include <utility>
 
 #include "kernels/cpu/gemm.h"
@@ -20,7 +21,7 @@ inline __m512i QuadOf(const uint8_t* src) {
 // Requantize() of 16 sums at once, to the same bits (core/requantize.h).
 class Requantizer {
  public:
-  explicit Requantizer(const NhwcLine& line)
+  explicit Requantizer(const NhwcRun& line)
       : is_signed_(line.is_signed),
         least_(_mm512_set1_ps(static_cast<float>((is_signed_ ? -128 : 0) - line.zero_point))),
         most_(_mm512_set1_ps(static_cast<float>((is_signed_ ? 127 : 255) - line.zero_point))),
@@ -50,32 +51,66 @@ class Requantizer {
   __m512i back_;
 };
 
+// Where pixels are. A few have a pointer each; of more, four share one.
+template <int pixels>
+class SteppedPixels {
+ public:
+  explicit SteppedPixels(const NhwcRun& t) : step_(t.pixel_step) {}
+  void Begin(const NhwcRun& t, int64_t segment) {
+    for (int p = 0; p < kPointers; ++p) x_[p] = t.image + segment + 4 * p * step_;
+  }
+  __m512i At(int i) const { return QuadOf(x_[i / 4] + (i % 4 == 3 ? 3 * step_ : i % 4 * step_)); }
+  void Advance() {
+#pragma GCC unroll 4
+    for (int p = 0; p < kPointers; ++p) x_[p] += 4;
+  }
+
+ private:
+  static constexpr int kPointers = (pixels + 3) / 4;
+  const int64_t step_;
+  const uint8_t* x_[kPointers];
+};
+
+template <int pixels>
+class PlacedPixels {
+ public:
+  explicit PlacedPixels(const NhwcRun&) {}
+  void Begin(const NhwcRun& t, int64_t segment) {
+#pragma GCC unroll 8
+    for (int i = 0; i < pixels; ++i) x_[i] = t.image + segment + t.offsets[i];
+    at_ = 0;
+  }
+  __m512i At(int i) const { return QuadOf(x_[i] + at_); }
+  void Advance() { at_ += 4; }
+
+ private:
+  const uint8_t* x_[pixels];
+  int64_t at_ = 0;
+};
+
 template <int pixels, int panels>
-void RunTile(const NhwcLine& t) {
+void RunTile(const NhwcRun& t) {
+  using Pixels = std::conditional_t<(panels > 2), PlacedPixels<pixels>, SteppedPixels<pixels>>;
   __m512i sum[pixels][panels];
   for (int j = 0; j < panels; ++j) {
     const __m512i start = LoadInts(t.starts + j * kPanel);
     for (int i = 0; i < pixels; ++i) sum[i][j] = start;
   }
   const int8_t* w = t.weights;
-  const int64_t step = t.pixel_step, step3 = 3 * step;
+  Pixels x(t);
   for (int64_t s = 0; s < t.segment_count; ++s) {
-    // Four pixels from each pointer: as many as there are pixels would not fit the registers.
-    constexpr int kPointers = (pixels + 3) / 4;
-    const uint8_t* x[kPointers];
-    for (int p = 0; p < kPointers; ++p) x[p] = t.pixel + t.segments[s] + 4 * p * step;
+    x.Begin(t, t.segments[s]);
     for (int64_t quad = 0; quad < t.quads; ++quad, w += panels * kPanel * 4) {
       __m512i y[panels];
 #pragma GCC unroll 8
       for (int j = 0; j < panels; ++j) y[j] = LoadInts(w + j * kPanel * 4);
 #pragma GCC unroll 16
       for (int i = 0; i < pixels; ++i) {
-        const __m512i xs = QuadOf(x[i / 4] + (i % 4 == 3 ? step3 : i % 4 * step));
+        const __m512i xs = x.At(i);
 #pragma GCC unroll 8
         for (int j = 0; j < panels; ++j) sum[i][j] = AddQuads(sum[i][j], xs, y[j]);
       }
-#pragma GCC unroll 4
-      for (int p = 0; p < kPointers; ++p) x[p] += 4;
+      x.Advance();
     }
   }
   const Requantizer requantizer(t);
@@ -89,7 +124,7 @@ void RunTile(const NhwcLine& t) {
   }
 }
 
-using TileFn = void (*)(const NhwcLine&);
+using TileFn = void (*)(const NhwcRun&);
 
 template <int panels, int... pixels>
 constexpr auto TilesOf(std::integer_sequence<int, pixels...>) {
@@ -97,27 +132,30 @@ constexpr auto TilesOf(std::integer_sequence<int, pixels...>) {
 }
 
 template <int panels>
-void RunLine(NhwcLine line, int64_t pixels) {
+void RunPanels(NhwcRun run, int64_t pixels) {
   constexpr int kMost = MostPixels(panels);
   static constexpr auto kTiles = TilesOf<panels>(std::make_integer_sequence<int, kMost>());
   // Tiles of about the same size: sums of a narrow one would wait for each other.
   const int64_t tiles = (pixels + kMost - 1) / kMost;
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t together = pixels * (t + 1) / tiles - pixels * t / tiles;
-    kTiles[together - 1](line);
-    line.pixel += together * line.pixel_step;
-    line.dst = static_cast<uint8_t*>(line.dst) + together * line.dst_step;
+    kTiles[together - 1](run);
+    if (panels > 2)
+      run.offsets += together;
+    else
+      run.image += together * run.pixel_step;
+    run.dst = static_cast<uint8_t*>(run.dst) + together * run.dst_step;
   }
 }
 
 }  // namespace
 
-void RunNhwcLineVnni(const NhwcLine& line, int64_t pixels) {
-  switch (PanelsOf(line.filters)) {
-    case 1: return RunLine<1>(line, pixels);
-    case 2: return RunLine<2>(line, pixels);
-    case 3: return RunLine<3>(line, pixels);
-    default: return RunLine<4>(line, pixels);
+void RunNhwcVnni(const NhwcRun& run, int64_t pixels) {
+  switch (PanelsOf(run.filters)) {
+    case 1: return RunPanels<1>(run, pixels);
+    case 2: return RunPanels<2>(run, pixels);
+    case 3: return RunPanels<3>(run, pixels);
+    default: return RunPanels<4>(run, pixels);
   }
 }
 

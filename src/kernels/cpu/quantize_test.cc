@@ -22,10 +22,6 @@ void ExpectSameAtEveryLevel(KernelCase& test, const Tensor& expected, const std:
   }
 }
 
-Tensor Bytes(DType dtype, const Dims& dims, uint64_t seed) {
-  return dtype == DType::u8 ? Integers<uint8_t>(dims, seed, 0, 255)
-                            : Integers<int8_t>(dims, seed, -128, 127);
-}
 int32_t ByteAt(const Tensor& t, int64_t i) {
   if (!t.defined()) return 0;
   const int64_t at = t.size() == 1 ? 0 : i;

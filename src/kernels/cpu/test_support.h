@@ -29,6 +29,11 @@ Tensor Integers(const Dims& dims, uint64_t seed, int64_t low, int64_t high) {
   return tensor;
 }
 
+inline Tensor Bytes(DType dtype, const Dims& dims, uint64_t seed) {
+  return dtype == DType::u8 ? Integers<uint8_t>(dims, seed, 0, 255)
+                            : Integers<int8_t>(dims, seed, -128, 127);
+}
+
 /// One request and its tensors. An undefined input tensor is an absent one.
 struct KernelCase {
   std::string op;

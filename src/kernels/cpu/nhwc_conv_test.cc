@@ -1,0 +1,151 @@
+// Convolutions and pools with the channels last against the same with the channels first.
+#include "kernels/cpu/nhwc_conv.h"
+
+#include <gtest/gtest.h>
+
+#include "core/philox.h"
+#include "kernels/cpu/test_support.h"
+
+namespace minim {
+namespace {
+
+// Bytes of N, C, H, W in the order N, H, W, C.
+Tensor ChannelsLast(const Tensor& x) {
+  const Dims& d = x.dims();
+  Tensor y(x.dtype(), {d[0], d[2], d[3], d[1]});
+  const auto* src = static_cast<const std::byte*>(x.data());
+  auto* dst = static_cast<std::byte*>(y.data());
+  const int64_t plane = d[2] * d[3];
+  for (int64_t i = 0; i < x.size(); ++i)
+    dst[(i / (plane * d[1]) * plane + i % plane) * d[1] + i / plane % d[1]] = src[i];
+  return y;
+}
+
+struct Geometry {
+  Dims x, w;
+  std::vector<int64_t> strides = {1, 1}, pads = {0, 0, 0, 0}, dilations = {1, 1};
+
+  Dims y() const {
+    Dims out{x[0], w[0]};
+    for (int i = 0; i < 2; ++i)
+      out.push_back(
+          (x[2 + i] + pads[i] + pads[2 + i] - (w[2 + i] - 1) * dilations[i] - 1) / strides[i] + 1);
+    return out;
+  }
+  std::string Text() const {
+    return fmt::format("x {} w {} strides {},{} pads {},{},{},{} dilations {},{}", x.ToString(),
+                       w.ToString(), strides[0], strides[1], pads[0], pads[1], pads[2], pads[3],
+                       dilations[0], dilations[1]);
+  }
+  Attributes attributes() const {
+    return {{"strides", strides}, {"pads", pads}, {"dilations", dilations}};
+  }
+};
+
+// The same bits as the portable convolution, with results of both types.
+void ExpectSame(const Geometry& g, uint64_t seed) {
+  for (const DType dtype : {DType::u8, DType::i8}) {
+    const bool per_filter = dtype == DType::u8;
+    const Dims filters = per_filter ? Dims{g.w[0]} : Dims{};
+    KernelCase test{
+        .op = "QLinearConv",
+        .attributes = g.attributes(),
+        .inputs = {Bytes(DType::u8, g.x, seed), Tensor::Scalar<float>(0.02f),
+                   Bytes(DType::u8, {}, seed + 1), Bytes(DType::i8, g.w, seed + 2),
+                   Uniform(filters, seed + 3, 0.001f, 0.01f), Tensor(DType::i8, filters),
+                   Tensor::Scalar<float>(0.3f), Bytes(dtype, {}, seed + 4)},
+        .outputs = {Tensor(dtype, g.y())},
+        .constants = {3, 5}};
+    if (per_filter) test.inputs.push_back(Integers<int32_t>({g.w[0]}, seed + 5, -5000, 5000));
+    RunCase(test, Isa::kPortable);
+    const Tensor expected = ChannelsLast(test.outputs[0]);
+    test.op = "NhwcQLinearConv";
+    test.inputs[0] = ChannelsLast(test.inputs[0]);
+    for (const int threads : {1, 2, 3}) {
+      test.threads = threads;
+      test.outputs = {Tensor(dtype, expected.dims())};
+      RunCase(test, Isa::kAvx512Vnni);
+      ASSERT_TRUE(SameBytes(test.outputs[0], expected))
+          << g.Text() << ", seed " << seed << ", " << threads << " threads, " << Name(dtype);
+    }
+  }
+}
+
+class NhwcConvTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (DetectIsa() < Isa::kAvx512Vnni) GTEST_SKIP() << "no AVX512-VNNI";
+  }
+};
+
+TEST_F(NhwcConvTest, AnyGeometry) {
+  const Philox rng(7);
+  uint64_t drawn = 0;
+  const auto draw = [&](int64_t low, int64_t high) {
+    return low + static_cast<int64_t>(rng.Below(drawn++, static_cast<uint64_t>(high - low + 1)));
+  };
+  for (uint64_t seed = 0; seed < 150; ++seed) {
+    Geometry g{.x = {draw(1, 3), draw(1, 40), draw(4, 14), draw(4, 14)}};
+    g.w = {draw(1, 140), g.x[1], draw(1, 3), draw(1, 3)};
+    g.strides = {draw(1, 2), draw(1, 2)};
+    g.pads = {draw(0, 2), draw(0, 2), draw(0, 2), draw(0, 2)};
+    g.dilations = {draw(1, 4) == 1 ? 2 : 1, draw(1, 4) == 1 ? 2 : 1};
+    if (g.y()[2] < 1 || g.y()[3] < 1) continue;
+    ExpectSame(g, seed * 10);
+  }
+}
+
+// Images cut by lines, several images together, filters shared among threads, pixels in one line.
+TEST_F(NhwcConvTest, EveryWayToCutTheWork) {
+  ExpectSame({{1, 64, 60, 62}, {70, 64, 3, 3}, {1, 1}, {1, 1, 1, 1}}, 1);
+  ExpectSame({{2, 64, 61, 60}, {33, 64, 3, 3}, {2, 2}, {0, 1, 1, 0}}, 2);
+  ExpectSame({{2, 64, 60, 62}, {20, 64, 1, 1}, {2, 2}}, 3);
+  ExpectSame({{7, 128, 7, 7}, {200, 128, 3, 3}, {1, 1}, {1, 1, 1, 1}}, 4);
+  ExpectSame({{1, 512, 3, 3}, {300, 512, 3, 3}, {1, 1}, {1, 1, 1, 1}}, 5);
+  ExpectSame({{3, 60, 29, 31}, {100, 60, 1, 1}}, 6);
+  ExpectSame({{1, 8, 1, 1}, {5, 8, 1, 1}}, 7);
+}
+
+TEST_F(NhwcConvTest, WhatItDoesNotTakeIsRefused) {
+  const auto refused = [](DType image, bool constant, int64_t groups, int8_t zero) {
+    KernelCase test{
+        .op = "NhwcQLinearConv",
+        .attributes = {{"group", groups}},
+        .inputs = {Tensor(image, {1, 5, 5, 8}), Tensor::Scalar<float>(1), Tensor(image, {}),
+                   Tensor(DType::i8, {4, 8 / groups, 1, 1}), Tensor::Scalar<float>(1),
+                   Tensor::Scalar<int8_t>(zero), Tensor::Scalar<float>(1), Tensor(DType::u8, {})},
+        .outputs = {Tensor(DType::u8, {1, 5, 5, 4})}};
+    if (constant) test.constants = {3, 5};
+    return !BoundCase(test, Isa::kAvx512Vnni).ok();
+  };
+  EXPECT_FALSE(refused(DType::u8, true, 1, 0));
+  EXPECT_TRUE(refused(DType::i8, true, 1, 0));
+  EXPECT_TRUE(refused(DType::u8, false, 1, 0));
+  EXPECT_TRUE(refused(DType::u8, true, 2, 0));
+  EXPECT_TRUE(refused(DType::u8, true, 1, 3));
+}
+
+TEST(NhwcPoolTest, IsMaxPool) {
+  for (const DType dtype : {DType::u8, DType::i8}) {
+    KernelCase test{.op = "MaxPool",
+                    .attributes = {{"kernel_shape", std::vector<int64_t>{3, 2}},
+                                   {"strides", std::vector<int64_t>{2, 1}},
+                                   {"dilations", std::vector<int64_t>{1, 2}},
+                                   {"pads", std::vector<int64_t>{1, 0, 0, 1}}},
+                    .inputs = {Bytes(dtype, {2, 37, 9, 8}, 1)},
+                    .outputs = {Tensor(dtype, {2, 37, 4, 7})}};
+    RunCase(test, Isa::kPortable);
+    const Tensor expected = ChannelsLast(test.outputs[0]);
+    test.op = "NhwcMaxPool";
+    test.inputs[0] = ChannelsLast(test.inputs[0]);
+    for (const int threads : {1, 3}) {
+      test.threads = threads;
+      test.outputs = {Tensor(dtype, expected.dims())};
+      RunCase(test, Isa::kPortable);
+      EXPECT_TRUE(SameBytes(test.outputs[0], expected));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace minim
