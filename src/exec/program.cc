@@ -113,7 +113,8 @@ Result<std::shared_ptr<const Region>> Program::Compile(const Inputs& inputs) {
     awaited = awaited_;
   }
   PassContext context;
-  context.has_kernel = CpuKernelsAt(runtime_->isa());
+  context.has_kernel = HasCpuKernel;
+  context.isa = runtime_->isa();
   context.skip = options_.skip_passes;
   while (true) {
     Graph graph = graph_;

@@ -31,7 +31,7 @@ Result<Program*> BodyPrograms::Find(std::span<const HostValue> values) {
   }
   MINIM_TRY(InferGraph(graph));
   PassContext context;
-  context.has_kernel = CpuKernelsAt(runtime_->isa());
+  context.has_kernel = HasCpuKernel;
   context.skip = options_.skip_passes;
   MINIM_TRY(RunPipeline(kLoadPipeline, graph, context));
   programs_.push_back(std::make_unique<Program>(std::move(graph), runtime_, options_));

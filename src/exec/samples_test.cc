@@ -29,7 +29,7 @@ std::vector<Case> Cases() {
 Result<std::vector<Tensor>> RunKernels(const Sample& sample, Isa isa) {
   Graph graph = sample.graph;
   PassContext context;
-  context.has_kernel = CpuKernelsAt(isa);
+  context.has_kernel = HasCpuKernel;
   MINIM_TRY(RunPipeline(kLoadPipeline, graph, context));
   Program program(std::move(graph), std::make_shared<Runtime>(isa, 0), {});
   ExecContext exec;

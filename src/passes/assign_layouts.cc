@@ -64,7 +64,7 @@ class Assigner {
 
   // Multiply-adds of a convolution that its kernel takes with the channels last; else 0.
   int64_t Products(const Node& node) const {
-    if (!node.Is("QLinearConv") || !context_.has_kernel("NhwcQLinearConv")) return 0;
+    if (!node.Is("QLinearConv")) return 0;
     const Tensor *w = graph_.constant(node.input(3)), *zeros = graph_.constant(node.input(5));
     if (!IsImage(node.input(0)) || !IsImage(node.output(0)) || w == nullptr || zeros == nullptr ||
         graph_.type(node.input(0)).dtype != DType::u8 || w->dtype() != DType::i8 ||
@@ -264,6 +264,7 @@ class Assigner {
 }  // namespace
 
 Result<bool> AssignLayouts(Graph& graph, const PassContext& context) {
+  if (context.isa < Isa::kAvx512Vnni || !context.has_kernel("NhwcQLinearConv")) return false;
   return Assigner(graph, context).Run();
 }
 

@@ -6,6 +6,10 @@
 namespace minim {
 namespace {
 
+Result<bool> Assign(Graph& graph, const PassContext&) {
+  return AssignLayouts(graph, {.isa = Isa::kAvx512Vnni});
+}
+
 // A convolution with 1x1 filters from `from` to `to` channels.
 std::string Conv(const char* y, const char* x, int to, int from) {
   std::string values;
@@ -32,7 +36,7 @@ TEST(AssignLayoutsTest, ARegionIsTransposedAtItsEdgesOnly) {
       Net(Conv("a", "x", 100, 64) + pool + Conv("c", "b", 100, 100) +
           "\n    d = Concat(b, c) {axis=1}\n    e = DequantizeLinear(d, s, z)\n    f = Relu(e)" +
           "\n    g = QuantizeLinear(f, s, z)" + Conv("h", "g", 100, 200) + "\n    y = Flatten(h)");
-  EXPECT_EQ(OpsOf(Apply(AssignLayouts, graph)),
+  EXPECT_EQ(OpsOf(Apply(Assign, graph)),
             Ops({"Transpose", "NhwcQLinearConv", "NhwcMaxPool", "NhwcQLinearConv", "Concat",
                  "DequantizeLinear", "Relu", "QuantizeLinear", "NhwcQLinearConv", "Transpose",
                  "Flatten"}));
@@ -42,7 +46,7 @@ TEST(AssignLayoutsTest, ValuesThatOthersReadAreThereInBothLayouts) {
   const Graph graph = Net(Conv("a", "x", 200, 64) + Conv("b", "a", 200, 200) +
                               "\n    y = Flatten(a)\n    w = Flatten(b)",
                           "u8[2,64,3,5]", "y, w, a");
-  EXPECT_EQ(OpsOf(Apply(AssignLayouts, graph)),
+  EXPECT_EQ(OpsOf(Apply(Assign, graph)),
             Ops({"Transpose", "NhwcQLinearConv", "Transpose", "NhwcQLinearConv", "Transpose",
                  "Flatten", "Flatten"}));
 }
@@ -52,21 +56,19 @@ TEST(AssignLayoutsTest, TranspositionsThatAreThereAreUsed) {
       "\n    a = Transpose(x) {perm=[0,3,1,2]}" + Conv("b", "a", 128, 128) + "\n    y = Flatten(b)",
       "u8[2,3,5,128]");
   // The one that stood there is dead now.
-  EXPECT_EQ(OpsOf(Apply(AssignLayouts, graph)),
+  EXPECT_EQ(OpsOf(Apply(Assign, graph)),
             Ops({"Transpose", "NhwcQLinearConv", "Transpose", "Flatten"}));
 }
 
 TEST(AssignLayoutsTest, WhatDoesNotPayOrHasNoKernelStays) {
   const Graph few = Net(Conv("a", "x", 8, 64) + "\n    y = Flatten(a)");
-  EXPECT_EQ(OpsOf(Apply(AssignLayouts, few)), Ops({"QLinearConv", "Flatten"}));
+  EXPECT_EQ(OpsOf(Apply(Assign, few)), Ops({"QLinearConv", "Flatten"}));
   const std::string pays = Conv("a", "x", 256, 256) + "\n    y = Flatten(a)";
-  EXPECT_EQ(OpsOf(Apply(AssignLayouts, Net(pays, "u8[1,256,2,3]"))),
+  EXPECT_EQ(OpsOf(Apply(Assign, Net(pays, "u8[1,256,2,3]"))),
             Ops({"Transpose", "NhwcQLinearConv", "Transpose", "Flatten"}));
-  EXPECT_EQ(OpsOf(Apply(AssignLayouts, Net(pays, "i8[1,256,2,3]"))),
-            Ops({"QLinearConv", "Flatten"}));
+  EXPECT_EQ(OpsOf(Apply(Assign, Net(pays, "i8[1,256,2,3]"))), Ops({"QLinearConv", "Flatten"}));
   Graph portable = Net(pays, "u8[1,256,2,3]");
-  const auto changed = AssignLayouts(
-      portable, {.has_kernel = [](std::string_view op) { return op != "NhwcQLinearConv"; }});
+  const auto changed = AssignLayouts(portable, {.isa = Isa::kAvx512});
   EXPECT_TRUE(changed.ok() && !*changed);
 }
 
@@ -75,7 +77,7 @@ TEST(AssignLayoutsTest, EdgesLieWhereTheyCostLeast) {
   const Graph graph = Net("\n    q = QuantizeLinear(x, s, z)" + Conv("a", "q", 256, 256) +
                               "\n    d = DequantizeLinear(a, s, z)\n    y = Relu(d)",
                           "f32[1,256,2,3]");
-  EXPECT_EQ(OpsOf(Apply(AssignLayouts, graph, 1e-6)),
+  EXPECT_EQ(OpsOf(Apply(Assign, graph, 1e-6)),
             Ops({"QuantizeLinear", "Transpose", "NhwcQLinearConv", "Transpose", "DequantizeLinear",
                  "Relu"}));
 }

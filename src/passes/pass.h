@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/isa.h"
 #include "graph/graph.h"
 
 namespace minim {
@@ -16,6 +17,8 @@ struct PassContext {
   /// True if the executor has a fast kernel for an op of this name; others are expanded where an
   /// expansion exists, and left out of fusions.
   std::function<bool(std::string_view op)> has_kernel = [](std::string_view) { return true; };
+  /// The level of the machine, where what pays depends on it.
+  Isa isa = Isa::kPortable;
   /// Constants that will change: nodes that read one are not folded.
   std::set<ValueId> variables;
   std::vector<std::string> skip;

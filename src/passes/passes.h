@@ -52,7 +52,7 @@ Result<bool> FuseElementwise(Graph& graph, const PassContext& context);
 
 /// Integer convolutions, and what only follows the layout between them (element-wise nodes, MaxPool
 /// of bytes, Concat of channels), take their images with the channels last; Transposes at the edges
-/// of such a region. Needs: static shapes.
+/// of such a region. From AVX512-VNNI on, whose kernel wants them so. Needs: static shapes.
 Result<bool> AssignLayouts(Graph& graph, const PassContext& context);
 
 /// Gradients of the scalar `loss` with respect to `wrt`, appended to the graph, in order; kNoValue

@@ -57,10 +57,10 @@ class MixedPrecisionTrainerImpl final : public MixedPrecisionTrainer {
     MINIM_TRY(Verify(graph));
     for (const Tensor& state : step_.initial_states) states_.push_back(state.Clone());
     MINIM_TRY(FindStates(parameters));
-    MINIM_TRY(runtime_, Runtime::Default());
     PassContext context;
-    context.has_kernel = CpuKernelsAt(runtime_->isa());
+    context.has_kernel = HasCpuKernel;
     Graph compiled = graph;
+    MINIM_TRY(runtime_, Runtime::Default());
     MINIM_TRY(RunPipeline(kTrainPipeline, compiled, context));
     MINIM_TRY(executable_, Executable::Build(std::move(compiled), runtime_, options_.threads));
     executable_->Ready(context_);

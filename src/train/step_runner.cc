@@ -77,7 +77,7 @@ Result<std::unique_ptr<StepRunner>> StepRunner::Make(const Graph& forward,
 
 Result<std::unique_ptr<Executable>> StepRunner::Compile(const StepGraph& step) const {
   PassContext context;
-  context.has_kernel = CpuKernelsAt(runtime_->isa());
+  context.has_kernel = HasCpuKernel;
   Graph graph = step.graph;
   MINIM_TRY(RunPipeline(kTrainPipeline, graph, context));
   const MemorySpec& memory = config_.memory;

@@ -1,7 +1,6 @@
 #include "exec/cpu/bind.h"
 
-#include <algorithm>
-#include <map>
+#include <set>
 
 #include "kernels/cpu/table.h"
 
@@ -44,19 +43,13 @@ ElementwiseProgram ProgramOf(const Graph& body) {
 
 }  // namespace
 
-std::function<bool(std::string_view op)> CpuKernelsAt(Isa isa) {
-  static const auto lowest = [] {
-    std::map<std::string_view, Isa> levels;
-    for (const KernelRow& row : CpuKernelTable()) {
-      Isa& level = levels.emplace(row.op, row.isa).first->second;
-      level = std::min(level, row.isa);
-    }
-    return levels;
+bool HasCpuKernel(std::string_view op) {
+  static const auto names = [] {
+    std::set<std::string_view> set;
+    for (const KernelRow& row : CpuKernelTable()) set.insert(row.op);
+    return set;
   }();
-  return [isa](std::string_view op) {
-    const auto found = lowest.find(op);
-    return found != lowest.end() && found->second <= isa;
-  };
+  return names.contains(op);
 }
 
 BoundStep BindNode(const Graph& graph, const Node& node, Runtime& runtime, int threads) {

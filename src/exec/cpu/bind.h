@@ -1,8 +1,6 @@
 // Binding of graph nodes to CPU kernels.
 #pragma once
 
-#include <functional>
-
 #include "exec/runtime.h"
 #include "graph/graph.h"
 
@@ -18,8 +16,7 @@ struct BoundStep {
 /// reference; `how` then lists the refusals.
 BoundStep BindNode(const Graph& graph, const Node& node, Runtime& runtime, int threads);
 
-/// For PassContext::has_kernel: true if the CPU table has a row for an op of this name that
-/// machines of this level run.
-std::function<bool(std::string_view op)> CpuKernelsAt(Isa isa);
+/// True if the CPU table has a row for an op of this name.
+bool HasCpuKernel(std::string_view op);
 
 }  // namespace minim

@@ -52,7 +52,7 @@ Outcome RunOn(const Executable& executable, int mark) {
 
 std::unique_ptr<Executable> Build(Graph graph, const RecomputeGoal& goal) {
   PassContext context;
-  context.has_kernel = CpuKernelsAt(Runtime::Default().value()->isa());
+  context.has_kernel = HasCpuKernel;
   EXPECT_TRUE(RunPipeline(kTrainPipeline, graph, context).ok());
   auto executable = Executable::Build(std::move(graph), Runtime::Default().value(), 1, goal);
   EXPECT_TRUE(executable.ok()) << executable.status().message();

@@ -133,6 +133,7 @@ BindResult QLinearWinogradAvx2(const KernelRequest& request);
 BindResult QLinearWinogradPortable(const KernelRequest& request);
 BindResult QLinearConvAvx2(const KernelRequest& request);
 BindResult QLinearConvVnni(const KernelRequest& request);
+BindResult NhwcQLinearConvPortable(const KernelRequest& request);
 BindResult NhwcQLinearConvVnni(const KernelRequest& request);
 BindResult QLinearConvPortable(const KernelRequest& request);
 BindResult QuantizeLinearAvx2(const KernelRequest& request);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 
 #include "kernels/cpu/elementwise_functions.h"
 #include "kernels/cpu/elementwise_tiles.h"
@@ -219,15 +220,14 @@ template <typename T>
 void QuantizeTile(const TileArgs& args) {
   const Params<float> p = ParamsOf<float>(args);
   T* y = static_cast<T*>(args.dst);
-  ForEachQuotient(static_cast<const float*>(args.src[0]), p.a, args.n, [=](int64_t i, float x) {
-    const float rounded = std::nearbyint(x);
-    const float bounded = rounded >= p.c ? rounded : p.c;
-    const float byte = (bounded > p.d ? p.d : bounded) + p.b;
-    if constexpr (std::is_same_v<T, float>)
-      y[i] = byte;
-    else
-      y[i] = static_cast<T>(static_cast<int32_t>(byte));
-  });
+  const int32_t back = std::bit_cast<int32_t>(kWholeShift) - static_cast<int32_t>(p.b);
+  ForEachStep(static_cast<const float*>(args.src[0]), p.a, p.c, p.d, args.n,
+              [=](int64_t i, float shifted) {
+                if constexpr (std::is_same_v<T, float>)
+                  y[i] = shifted - kWholeShift + p.b;
+                else
+                  y[i] = static_cast<T>(std::bit_cast<int32_t>(shifted) - back);
+              });
 }
 
 TileFunction DequantizeOf(DType from) {

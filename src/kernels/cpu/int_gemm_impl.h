@@ -167,10 +167,8 @@ inline int32_t RoundTo(float x, int32_t zero_point, int32_t low, int32_t high) {
   const float least = static_cast<float>(low - zero_point);
   const float most = static_cast<float>(high - zero_point);
   const float bounded = x > least ? x : least;  // least if NaN; whole bounds commute with rounding
-  // Near 1.5 * 2^23 a float is an integer, rounded half to even, in its lowest bits.
-  constexpr float kWhole = 12582912;
-  const float shifted = (bounded < most ? bounded : most) + kWhole;
-  return std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kWhole) + zero_point;
+  const float shifted = (bounded < most ? bounded : most) + kWholeShift;
+  return std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kWholeShift) + zero_point;
 }
 
 template <typename T>
@@ -190,11 +188,20 @@ void RequantizeSums(const int32_t* src, const RequantizeRow& row, int64_t n, T* 
   }
 }
 
+// src[i] / scale, rounded and bounded by `low` and `high`, the zero point included.
+template <typename T>
+void QuantizeBetween(const float* src, float scale, int32_t zero_point, int32_t low, int32_t high,
+                     int64_t n, T* dst) {
+  const int32_t back = std::bit_cast<int32_t>(kWholeShift) - zero_point;
+  ForEachStep(src, scale, static_cast<float>(low - zero_point),
+              static_cast<float>(high - zero_point), n, [=](int64_t i, float shifted) {
+                dst[i] = static_cast<T>(std::bit_cast<int32_t>(shifted) - back);
+              });
+}
+
 template <typename T>
 void Quantize(const float* src, float scale, int32_t zero_point, int64_t n, T* dst) {
-  ForEachQuotient(src, scale, n, [=](int64_t i, float x) {
-    dst[i] = static_cast<T>(RoundTo(x, zero_point, kLow<T>, kHigh<T>));
-  });
+  QuantizeBetween(src, scale, zero_point, kLow<T>, kHigh<T>, n, dst);
 }
 
 template <typename T>
@@ -210,8 +217,7 @@ float QuantizeRow(const float* src, int64_t n, T* dst) {
     std::fill_n(dst, n, T{0});
     return 0;
   }
-  ForEachQuotient(src, scale, n,
-                  [=](int64_t j, float x) { dst[j] = static_cast<T>(RoundTo(x, 0, -127, 127)); });
+  QuantizeBetween(src, scale, 0, -127, 127, n, dst);
   return scale;
 }
 

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "core/requantize.h"
 #include "kernels/cpu/bindings.h"
 #include "kernels/cpu/carver.h"
 #include "kernels/cpu/int_conv_parts.h"
@@ -20,7 +21,10 @@ constexpr int64_t kGroup = kFilterPanels * kPanel;  // filters of a tile
 constexpr int64_t kImageBytes = 192 << 10;          // of lines that stay in the L2 cache together
 constexpr int64_t kFlatLine = 96;                   // pixels, where lines do not matter
 
+using RunNhwc = void (*)(const NhwcRun& run, int64_t pixels);
+
 struct Plan {
+  RunNhwc run = nullptr;
   Window w;  // spatial axes 1 and 2
   IntConvParts parts;
   int64_t filters = 1;
@@ -165,21 +169,21 @@ void RunPiece(const Plan& p, const KernelArgs& args, const Scratch& scratch, con
     const int64_t lines = TakesOffsets(filters) && !p.flat ? piece.last_line - piece.first_line : 1;
     for (int64_t line = piece.first_line; line < piece.last_line; line += lines) {
       const int64_t pixel = line * p.line_pixels();
-      RunNhwcVnni({.image = LineAt(p, args, piece, line),
-                   .pixel_step = p.w.stride[2] * p.channels(),
-                   .offsets = p.offsets.data(),
-                   .segments = p.segments.data(),
-                   .segment_count = static_cast<int64_t>(p.segments.size()),
-                   .quads = p.quads(),
-                   .weights = weights + filter * p.depth(),
-                   .starts = scratch.starts + filter,
-                   .scales = scratch.scales + filter,
-                   .is_signed = p.parts.y_dtype == DType::i8,
-                   .zero_point = row.zero_point,
-                   .dst = Out<uint8_t>(args, 0) + pixel * p.filters + filter,
-                   .dst_step = p.filters,
-                   .filters = filters},
-                  std::min(lines * p.line_pixels(), p.pixels - pixel));
+      p.run({.image = LineAt(p, args, piece, line),
+             .pixel_step = p.w.stride[2] * p.channels(),
+             .offsets = p.offsets.data(),
+             .segments = p.segments.data(),
+             .segment_count = static_cast<int64_t>(p.segments.size()),
+             .quads = p.quads(),
+             .weights = weights + filter * p.depth(),
+             .starts = scratch.starts + filter,
+             .scales = scratch.scales + filter,
+             .is_signed = p.parts.y_dtype == DType::i8,
+             .zero_point = row.zero_point,
+             .dst = Out<uint8_t>(args, 0) + pixel * p.filters + filter,
+             .dst_step = p.filters,
+             .filters = filters},
+            std::min(lines * p.line_pixels(), p.pixels - pixel));
     }
   }
 }
@@ -268,10 +272,8 @@ Status FillGeometry(const KernelRequest& request, Plan* p) {
   return {};
 }
 
-}  // namespace
-
-BindResult NhwcQLinearConvVnni(const KernelRequest& request) {
-  Plan p;
+BindResult Bind(const KernelRequest& request, RunNhwc run, std::string_view level) {
+  Plan p{.run = run};
   MINIM_TRY(p.parts, IntConvPartsOf(request, kQLinearConvRoles));
   const TensorDesc& w = request.inputs[p.parts.roles.w];
   const std::optional<ZeroPoints> zeros = p.parts.KnownZerosOfWeights(request);
@@ -287,9 +289,34 @@ BindResult NhwcQLinearConvVnni(const KernelRequest& request) {
   Scratch none;
   const size_t scratch = Carve(p, std::max(1, request.threads), nullptr, &none);
   return MakeKernel(
-      fmt::format("int8 conv, channels last, avx512_vnni 6x64{}",
-                  p.staged ? ", images padded" : ""),
+      fmt::format("int8 conv, channels last, {}{}", level, p.staged ? ", images padded" : ""),
       [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
+}
+
+}  // namespace
+
+void RunNhwcPortable(const NhwcRun& t, int64_t pixels) {
+  const int32_t low = t.is_signed ? -128 : 0, high = t.is_signed ? 127 : 255;
+  const int64_t width = PanelsOf(t.filters) * kPanel;
+  for (int64_t i = 0; i < pixels; ++i) {
+    const uint8_t* pixel = t.image + (TakesOffsets(t.filters) ? t.offsets[i] : i * t.pixel_step);
+    for (int64_t f = 0; f < t.filters; ++f) {
+      const int8_t* w = t.weights + f * 4;
+      int32_t sum = t.starts[f];
+      for (int64_t s = 0; s < t.segment_count; ++s)
+        for (int64_t k = 0; k < t.quads * 4; ++k, w += k % 4 == 0 ? width * 4 - 3 : 1)
+          sum += pixel[t.segments[s] + k] * *w;
+      const int32_t y = Requantize(static_cast<float>(sum) * t.scales[f], t.zero_point, low, high);
+      static_cast<uint8_t*>(t.dst)[i * t.dst_step + f] = static_cast<uint8_t>(y);
+    }
+  }
+}
+
+BindResult NhwcQLinearConvPortable(const KernelRequest& request) {
+  return Bind(request, RunNhwcPortable, "portable");
+}
+BindResult NhwcQLinearConvVnni(const KernelRequest& request) {
+  return Bind(request, RunNhwcVnni, "avx512_vnni 6x64");
 }
 
 }  // namespace minim

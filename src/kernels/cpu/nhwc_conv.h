@@ -34,6 +34,7 @@ struct NhwcRun {
 inline bool TakesOffsets(int64_t filters) { return filters > 2 * 16; }
 
 /// `pixels` of them.
+void RunNhwcPortable(const NhwcRun& run, int64_t pixels);
 void RunNhwcVnni(const NhwcRun& run, int64_t pixels);
 
 }  // namespace minim

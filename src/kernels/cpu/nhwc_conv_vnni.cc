@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/nhwc_conv.h"
+#include "kernels/cpu/quotient.h"
 #include "kernels/cpu/vnni.h"
 
 namespace minim {
@@ -44,8 +45,7 @@ class Requantizer {
   }
 
  private:
-  // Near 1.5 * 2^23 a float is an integer, rounded half to even, in its lowest bits.
-  static __m512 kWhole() { return _mm512_set1_ps(12582912); }
+  static __m512 kWhole() { return _mm512_set1_ps(kWholeShift); }
   bool is_signed_;
   __m512 least_, most_;
   __m512i back_;

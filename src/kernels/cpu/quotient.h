@@ -34,5 +34,36 @@ template <typename F>
   for (int64_t i = 0; i < n; ++i) f(i, src[i] / divisor);
 }
 
+/// Near 1.5 * 2^23 a float is whole, rounded half to even, and its lowest bits count.
+inline constexpr float kWholeShift = 12582912;
+
+/// f(i, shifted) for i in [0, n): src[i] / scale, rounded half to even and bounded by `least` and
+/// `most` (whole numbers within +-2^17; `least` for NaN), plus kWholeShift. The values are bounded
+/// first: that commutes with the division and leaves nothing infinite.
+template <typename F>
+[[gnu::always_inline]] inline void ForEachStep(const float* src, float scale, float least,
+                                               float most, int64_t n, F&& f) {
+#ifdef __FMA__
+  if (scale > 1e-20f && scale < 1e30f) {
+    const float inverse = 1.0f / scale, rest = std::fma(-inverse, scale, 1.0f) * inverse;
+    const float low = least * scale, high = most * scale;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) {
+      const float x = src[i], above = x > low ? x : low, bounded = above < high ? above : high;
+      // Faithful, since the inverse has twice a float's digits; then rounded as above.
+      const float first = std::fma(bounded, inverse, bounded * rest);
+      const float last = std::fma(std::fma(-first, scale, bounded), inverse, first);
+      f(i, last + kWholeShift);
+    }
+    return;
+  }
+#endif
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const float x = src[i] / scale, above = x > least ? x : least;
+    f(i, (above < most ? above : most) + kWholeShift);
+  }
+}
+
 }  // namespace
 }  // namespace minim
