@@ -41,7 +41,7 @@ TEST(DataMovementTest, TransposeEveryElementSize) {
   }
   for (DType dtype : {DType::u8, DType::i32}) {
     const int modulus = dtype == DType::u8 ? 251 : 1 << 30;
-    for (int channels : {3, 20, 39}) {
+    for (int channels : {2, 3, 4, 20, 39}) {
       Tensor x = Iota(DType::i32, {2, channels, 5, 33});
       for (int32_t& value : x.as<int32_t>()) value %= modulus;
       const auto moved = Moved("Transpose", {{"perm", std::vector<int64_t>{0, 2, 3, 1}}},

@@ -120,22 +120,28 @@ TEST(NhwcConvTest, WhatItDoesNotTakeIsRefused) {
 
 TEST(NhwcPoolTest, IsMaxPool) {
   for (const DType dtype : {DType::u8, DType::i8}) {
-    KernelCase test{.op = "MaxPool",
-                    .attributes = {{"kernel_shape", std::vector<int64_t>{3, 2}},
-                                   {"strides", std::vector<int64_t>{2, 1}},
-                                   {"dilations", std::vector<int64_t>{1, 2}},
-                                   {"pads", std::vector<int64_t>{1, 0, 0, 1}}},
-                    .inputs = {Bytes(dtype, {2, 37, 9, 8}, 1)},
-                    .outputs = {Tensor(dtype, {2, 37, 4, 7})}};
-    RunCase(test, Isa::kPortable);
-    const Tensor expected = ChannelsLast(test.outputs[0]);
-    test.op = "NhwcMaxPool";
-    test.inputs[0] = ChannelsLast(test.inputs[0]);
-    for (const int threads : {1, 3}) {
-      test.threads = threads;
-      test.outputs = {Tensor(dtype, expected.dims())};
+    for (const int64_t size : {2, 3, 4}) {
+      const Geometry g{.x = {2, 150, 9, 8},
+                       .w = {150, 150, size, 3},
+                       .strides = {2, 1},
+                       .pads = {1, 0, 0, 1},
+                       .dilations = {1, 2}};
+      Attributes attributes = g.attributes();
+      attributes.Set("kernel_shape", std::vector<int64_t>{size, 3});
+      KernelCase test{.op = "MaxPool",
+                      .attributes = attributes,
+                      .inputs = {Bytes(dtype, g.x, 1)},
+                      .outputs = {Tensor(dtype, g.y())}};
       RunCase(test, Isa::kPortable);
-      EXPECT_TRUE(SameBytes(test.outputs[0], expected));
+      const Tensor expected = ChannelsLast(test.outputs[0]);
+      test.op = "NhwcMaxPool";
+      test.inputs[0] = ChannelsLast(test.inputs[0]);
+      for (const int threads : {1, 3}) {
+        test.threads = threads;
+        test.outputs = {Tensor(dtype, expected.dims())};
+        RunCase(test, Isa::kPortable);
+        EXPECT_TRUE(SameBytes(test.outputs[0], expected)) << size;
+      }
     }
   }
 }

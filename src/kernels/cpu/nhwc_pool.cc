@@ -2,6 +2,7 @@
 // together.
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "kernels/cpu/bindings.h"
 #include "kernels/cpu/window.h"
@@ -9,21 +10,50 @@
 namespace minim {
 namespace {
 
+constexpr int kTogether = 9;  // taps whose maximum is taken at once: those of 3x3
+
+template <typename T, int taps>
+void Largest(const T* const* src, int64_t channels, bool first, T* dst) {
+  const T* x[std::max(1, taps)];
+  std::copy_n(src, taps, x);
+#pragma GCC ivdep
+  for (int64_t c = 0; c < channels; ++c) {
+    T most = first ? std::numeric_limits<T>::min() : dst[c];
+#pragma GCC unroll 9
+    for (int i = 0; i < taps; ++i) most = std::max(most, x[i][c]);
+    dst[c] = most;
+  }
+}
+
+template <typename T, int... taps>
+void LargestOf(const T* const* src, int count, int64_t channels, bool first, T* dst,
+               std::integer_sequence<int, taps...>) {
+  using Function = void (*)(const T* const*, int64_t, bool, T*);
+  static constexpr Function kByCount[] = {Largest<T, taps>...};
+  kByCount[count](src, channels, first, dst);
+}
+
 template <typename T>
 void PoolPixel(const Window& w, const T* image, int64_t y, int64_t x, T* dst) {
-  const int64_t channels = w.channels;
-  std::fill_n(dst, channels, std::numeric_limits<T>::min());
+  const T* src[kTogether];
+  int count = 0;
+  bool first = true;
+  const auto flush = [&] {
+    LargestOf(src, count, w.channels, first, dst, std::make_integer_sequence<int, kTogether + 1>());
+    count = 0;
+    first = false;
+  };
   for (int64_t i = 0; i < w.kernel[1]; ++i) {
     const int64_t row = y * w.stride[1] - w.begin[1] + i * w.dilation[1];
     if (row < 0 || row >= w.in[1]) continue;
     for (int64_t j = 0; j < w.kernel[2]; ++j) {
       const int64_t column = x * w.stride[2] - w.begin[2] + j * w.dilation[2];
       if (column < 0 || column >= w.in[2]) continue;
-      const T* src = image + (row * w.in[2] + column) * channels;
-#pragma GCC ivdep
-      for (int64_t c = 0; c < channels; ++c) dst[c] = std::max(dst[c], src[c]);
+      if (count == kTogether) flush();
+      src[count++] = image + (row * w.in[2] + column) * w.channels;
     }
   }
+  flush();
 }
 
 template <typename T>

@@ -50,11 +50,23 @@ void TurnBlock(const CopyAxis& rows, const CopyAxis& columns, const T* s, T* d, 
   }
 }
 
+// The same of few columns into rows without gaps.
+template <int columns, typename T>
+void Interleave(int64_t rows, int64_t stride, const T* s, T* d) {
+  for (int64_t i = 0; i < rows; ++i)
+    for (int j = 0; j < columns; ++j) d[i * columns + j] = s[j * stride + i];
+}
+
 template <typename T>
 void CopyBlock(const CopyAxis& rows, const CopyAxis& columns, const std::byte* src,
                std::byte* dst) {
   const T* s = reinterpret_cast<const T*>(src);
   T* d = reinterpret_cast<T*>(dst);
+  if (rows.src == 1 && columns.dst == 1 && rows.dst == columns.size) {
+    if (columns.size == 2) return Interleave<2>(rows.size, columns.src, s, d);
+    if (columns.size == 3) return Interleave<3>(rows.size, columns.src, s, d);
+    if (columns.size == 4) return Interleave<4>(rows.size, columns.src, s, d);
+  }
   constexpr int64_t kBlock = 16;  // both sides of a transposition stay in cache
   for (int64_t i0 = 0; i0 < rows.size; i0 += kBlock) {
     const int64_t i1 = std::min(rows.size, i0 + kBlock);
