@@ -166,16 +166,20 @@ void RunPiece(const Plan& p, const KernelArgs& args, const Scratch& scratch, con
   for (int64_t group = piece.first_group; group < piece.last_group; ++group) {
     const int64_t filter = group * kGroup, filters = std::min(kGroup, p.filters - filter);
     // With offsets, lines are one run.
+    const int8_t* group_weights = weights + filter * p.depth();
     const int64_t lines = TakesOffsets(filters) && !p.flat ? piece.last_line - piece.first_line : 1;
     for (int64_t line = piece.first_line; line < piece.last_line; line += lines) {
       const int64_t pixel = line * p.line_pixels();
+      const bool brings = line == piece.first_line && group + 1 < piece.last_group;
       p.run({.image = LineAt(p, args, piece, line),
              .pixel_step = p.w.stride[2] * p.channels(),
              .offsets = p.offsets.data(),
              .segments = p.segments.data(),
              .segment_count = static_cast<int64_t>(p.segments.size()),
              .quads = p.quads(),
-             .weights = weights + filter * p.depth(),
+             .weights = group_weights,
+             .next_weights = group_weights + (brings ? kGroup * p.depth() : 0),
+             .next_bytes = brings ? std::min(kGroup, p.filled() - filter - kGroup) * p.depth() : 0,
              .starts = scratch.starts + filter,
              .scales = scratch.scales + filter,
              .is_signed = p.parts.y_dtype == DType::i8,

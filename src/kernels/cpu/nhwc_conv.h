@@ -20,6 +20,9 @@ struct NhwcRun {
   const int64_t* segments = nullptr;  // where each begins, in bytes from the pixel
   int64_t segment_count = 0, quads = 0;
   const int8_t* weights = nullptr;  // per segment and quad, of each of panels * 16 filters 4 values
+  /// Those of the next run, to be brought near by this one; 0 bytes: none.
+  const int8_t* next_weights = nullptr;
+  int64_t next_bytes = 0;
   const int32_t* starts = nullptr;  // panels * 16
   const float* scales = nullptr;    // panels * 16
   bool is_signed = false;           // the result

@@ -88,6 +88,7 @@ class PlacedPixels {
   int64_t at_ = 0;
 };
 
+// next_bytes: of this tile's share.
 template <int pixels, int panels>
 void RunTile(const NhwcRun& t) {
   using Pixels = std::conditional_t<(panels > 2), PlacedPixels<pixels>, SteppedPixels<pixels>>;
@@ -96,11 +97,14 @@ void RunTile(const NhwcRun& t) {
     const __m512i start = LoadInts(t.starts + j * kPanel);
     for (int i = 0; i < pixels; ++i) sum[i][j] = start;
   }
-  const int8_t* w = t.weights;
+  const int8_t *w = t.weights, *next = t.next_weights;
+  const int64_t next_step = t.next_bytes / (t.segment_count * t.quads);
   Pixels x(t);
   for (int64_t s = 0; s < t.segment_count; ++s) {
     x.Begin(t, t.segments[s]);
     for (int64_t quad = 0; quad < t.quads; ++quad, w += panels * kPanel * 4) {
+      _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
+      next += next_step;
       __m512i y[panels];
 #pragma GCC unroll 8
       for (int j = 0; j < panels; ++j) y[j] = LoadInts(w + j * kPanel * 4);
@@ -137,6 +141,7 @@ void RunPanels(NhwcRun run, int64_t pixels) {
   static constexpr auto kTiles = TilesOf<panels>(std::make_integer_sequence<int, kMost>());
   // Tiles of about the same size: sums of a narrow one would wait for each other.
   const int64_t tiles = (pixels + kMost - 1) / kMost;
+  run.next_bytes /= tiles;
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t together = pixels * (t + 1) / tiles - pixels * t / tiles;
     kTiles[together - 1](run);
@@ -144,6 +149,7 @@ void RunPanels(NhwcRun run, int64_t pixels) {
       run.offsets += together;
     else
       run.image += together * run.pixel_step;
+    run.next_weights += run.next_bytes;
     run.dst = static_cast<uint8_t*>(run.dst) + together * run.dst_step;
   }
 }
