@@ -239,16 +239,22 @@ void FillOffsets(Plan* p) {
                                                   x * p->w.stride[2] * p->channels()));
 }
 
-// Images that fit the cache together, or cuts of one that does not.
+// Images that fit the cache together, or cuts of one that does not; as many steps for each thread,
+// unless the threads can share the filters.
 void FillSteps(int64_t threads, Plan* p) {
   p->flat = !p->staged && p->w.pointwise();
   const int64_t bytes =
       p->flat ? kFlatLine * p->channels() : p->LinesUnder(p->height()) * p->line_bytes();
-  if (bytes <= kImageBytes) {
-    p->together = std::min(kImageBytes / bytes, (p->images() + threads - 1) / threads);
-  } else {
-    p->cuts = std::min(p->height(), (bytes + kImageBytes - 1) / kImageBytes);
+  const auto whole = [&](int64_t steps) { return (steps + threads - 1) / threads * threads; };
+  if (bytes <= kImageBytes && p->images() >= threads) {
+    const int64_t steps = (p->images() * bytes + kImageBytes - 1) / kImageBytes;
+    p->together = (p->images() + whole(steps) - 1) / whole(steps);
+    return;
   }
+  p->cuts = (bytes + kImageBytes - 1) / kImageBytes;
+  if (p->cuts > 1 || p->groups() < threads)
+    p->cuts = (whole(p->images() * p->cuts) + p->images() - 1) / p->images();
+  p->cuts = std::min(p->cuts, p->height());
 }
 
 Status FillGeometry(const KernelRequest& request, Plan* p) {
