@@ -17,14 +17,10 @@
 
 namespace minim {
 
-/// How a rank-4 (or rank-3, rank-5) value lies in memory; logical dims are always NC...
-enum class Layout : uint8_t { kRowMajor, kChannelsLast };
-
 struct TensorDesc {
   bool present = true;  // false for an omitted optional input or output
   DType dtype = DType::f32;
   Dims dims;
-  Layout layout = Layout::kRowMajor;
   const void* constant = nullptr;  // the bytes, when known at binding
 
   ConstView ConstantView() const { return {constant, dtype, dims}; }

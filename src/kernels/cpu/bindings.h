@@ -15,7 +15,6 @@ BindResult GemmF32Avx512(const KernelRequest& request);
 BindResult GemmF32Avx2(const KernelRequest& request);
 BindResult GemmF32Portable(const KernelRequest& request);
 BindResult TransposeAny(const KernelRequest& request);
-BindResult ReorderAny(const KernelRequest& request);
 BindResult CopyAny(const KernelRequest& request);
 BindResult ConcatAny(const KernelRequest& request);
 BindResult SplitAny(const KernelRequest& request);

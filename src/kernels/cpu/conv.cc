@@ -148,7 +148,6 @@ void Run(const Plan& p, const KernelArgs& args) {
 }
 
 BindResult Bind(const KernelRequest& request, const FilterLevel& level, const GemmLevel& gemm) {
-  MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 4, DType::f32));
   MINIM_TRY(RequireOutputDims(request, 3));
   const Attributes& attributes = AttributesOf(request);

@@ -73,7 +73,6 @@ BindResult MakeInputGrad(const KernelRequest& request, Plan p, std::string_view 
 }
 
 BindResult BindInputGrad(const KernelRequest& request, const GemmLevel& level) {
-  MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 2, DType::f32));
   const Dims& weights = request.inputs[1].dims;
   MINIM_TRY(const Window w, WindowOf(AttributesOf(request), request.outputs[0].dims,
@@ -98,7 +97,6 @@ void FillTransposePads(const Attributes& attributes, Window* w) {
 }
 
 BindResult BindTranspose(const KernelRequest& request, const GemmLevel& level) {
-  MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 3, DType::f32));
   const Dims& weights = request.inputs[1].dims;
   const Attributes& attributes = AttributesOf(request);
@@ -138,7 +136,6 @@ void WeightGradUnit(const Plan& p, const KernelArgs& args, int64_t unit, float* 
 }
 
 BindResult BindWeightGrad(const KernelRequest& request, const GemmLevel& level) {
-  MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 2, DType::f32));
   const Dims& weights = request.outputs[0].dims;
   MINIM_TRY(const Window w, WindowOf(AttributesOf(request), request.inputs[1].dims,

@@ -31,7 +31,6 @@ using Bind = BindResult (*)(const KernelRequest&);
 
 // The first of the forward convolution's kernels that fits.
 BindResult BindForward(const KernelRequest& request, std::span<const Bind> kernels) {
-  MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 2, DType::f32));
   const Dims &dy = request.inputs[0].dims, &weights = request.inputs[1].dims;
   const Dims& dx = request.outputs[0].dims;

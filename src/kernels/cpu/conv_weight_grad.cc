@@ -182,7 +182,6 @@ void CutWork(Plan& p, int threads) {
 }
 
 BindResult Bind(const KernelRequest& request, const TapDotsLevel& level) {
-  MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 2, DType::f32));
   const Dims &weights = request.outputs[0].dims, &x = request.inputs[1].dims;
   const Attributes& attributes = AttributesOf(request);

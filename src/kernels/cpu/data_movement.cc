@@ -29,21 +29,9 @@ std::vector<CopyAxis> AxesOf(const Dims& dims, const Dims& src, const Dims& dst)
 size_t ElementBytes(const KernelRequest& request) { return SizeOf(request.outputs[0].dtype); }
 
 Status CheckSame(const KernelRequest& request) {
-  MINIM_TRY(RequireRowMajor(request));
   if (request.inputs[0].dtype != request.outputs[0].dtype)
     return Unsupported("input and output dtypes differ");
   return {};
-}
-
-// Strides of the logical NC... axes of a value in its layout.
-Dims LayoutStrides(const TensorDesc& desc) {
-  Dims strides = RowMajorStrides(desc.dims);
-  const int rank = desc.dims.rank();
-  if (desc.layout == Layout::kRowMajor || rank < 3) return strides;
-  const int64_t channels = desc.dims[1];
-  for (int i = 2; i < rank; ++i) strides[i] *= channels;
-  strides[1] = 1;
-  return strides;
 }
 
 struct SliceAxis {
@@ -94,17 +82,6 @@ BindResult TransposeAny(const KernelRequest& request) {
   return MakeCopies(
       "transpose",
       {{StridedCopy(AxesOf(out, src, RowMajorStrides(out)), ElementBytes(request)), 0, 0}});
-}
-
-BindResult ReorderAny(const KernelRequest& request) {
-  const TensorDesc &in = request.inputs[0], &out = request.outputs[0];
-  if (in.dtype != out.dtype) return Unsupported("input and output dtypes differ");
-  const Dims src = LayoutStrides(in), dst = LayoutStrides(out);
-  // Walk the destination in order.
-  std::vector<CopyAxis> axes = AxesOf(in.dims, src, dst);
-  std::stable_sort(axes.begin(), axes.end(),
-                   [](const CopyAxis& a, const CopyAxis& b) { return a.dst > b.dst; });
-  return MakeCopies("reorder", {{StridedCopy(std::move(axes), ElementBytes(request)), 0, 0}});
 }
 
 BindResult CopyAny(const KernelRequest& request) {

@@ -103,24 +103,5 @@ TEST(DataMovementTest, PadModes) {
   EXPECT_THAT(Moved("Pad", {}, {x, Ints({0, -1, 0, 1})}, {1, 3}, DType::i32), ElementsAre(1, 2, 0));
 }
 
-TEST(DataMovementTest, ReorderToChannelsLastAndBack) {
-  const Tensor x = Iota(DType::f32, {2, 3, 4, 5});
-  Tensor nhwc(DType::f32, {2, 3, 4, 5}), back(DType::f32, {2, 3, 4, 5});
-  const auto reorder = [](const Tensor& src, Layout from, Tensor& dst, Layout to) {
-    const TensorDesc in{.dims = src.dims(), .layout = from}, out{.dims = dst.dims(), .layout = to};
-    const auto packs = MakePackStore();
-    auto bound = BindCpuKernel(
-        {.op = "Reorder", .inputs = {&in, 1}, .outputs = {&out, 1}, .packs = packs.get()});
-    ASSERT_TRUE(bound.ok());
-    const void* a = src.data();
-    void* b = dst.data();
-    bound->kernel->Run({{&a, 1}, {&b, 1}});
-  };
-  reorder(x, Layout::kRowMajor, nhwc, Layout::kChannelsLast);
-  EXPECT_EQ(nhwc.as<float>()[1], 20);
-  reorder(nhwc, Layout::kChannelsLast, back, Layout::kRowMajor);
-  EXPECT_TRUE(SameBytes(x, back));
-}
-
 }  // namespace
 }  // namespace minim

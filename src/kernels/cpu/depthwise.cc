@@ -38,7 +38,6 @@ void RunPlane(const Plan& p, const KernelArgs& args, int64_t plane, float* stage
 }
 
 BindResult Bind(const KernelRequest& request, const PlaneLevel& level, const GemmLevel& gemm) {
-  MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 4, DType::f32));
   MINIM_TRY(RequireOutputDims(request, 3));
   const Attributes& attributes = AttributesOf(request);

@@ -54,7 +54,6 @@ class Compiler {
  private:
   Status CheckDescs() {
     if (request_.outputs.empty()) return Unsupported("no output");
-    layout_ = request_.outputs[0].layout;
     out_dims_ = request_.outputs[0].dims;
     for (auto list : {request_.inputs, request_.outputs})
       for (const TensorDesc& desc : list)
@@ -63,25 +62,8 @@ class Compiler {
     for (const TensorDesc& output : request_.outputs) {
       if (!(output.dims == out_dims_)) return Unsupported("outputs of different dims");
     }
-    for (const TensorDesc& input : request_.inputs) {
-      if (input.present && input.layout != layout_ && input.dims.Elements() != 1)
-        return Unsupported("operands of different layouts");
-    }
     program_.elements = out_dims_.Elements();
     return {};
-  }
-
-  // Channels-last operands broadcast along the axes as they lie in memory.
-  Dims MemoryDims(const Dims& dims) const {
-    if (layout_ == Layout::kRowMajor) return dims;
-    Dims padded = Dims::Filled(out_dims_.rank(), 1);
-    for (int i = 0; i < dims.rank(); ++i) padded[out_dims_.rank() - dims.rank() + i] = dims[i];
-    Dims moved;
-    for (int i = 0; i < padded.rank(); ++i) {
-      if (i != 1) moved.push_back(padded[i]);
-    }
-    moved.push_back(padded[1]);
-    return moved;
   }
 
   // Whether only quantizing ops read input i: as bytes, which they load, or as a parameter.
@@ -114,7 +96,7 @@ class Compiler {
   // `dequantizer`: the parameters of bytes that become floats.
   Result<int> AddLoad(int index, const std::array<double, 4>* dequantizer) {
     const TensorDesc& input = request_.inputs[index];
-    const Dims dims = MemoryDims(input.dims), target = MemoryDims(out_dims_);
+    const Dims dims = input.dims, target = out_dims_;
     const Result<Dims> common = BroadcastDims(dims, target);
     if (!common.ok() || !(*common == target))
       return Unsupported("input {} of dims {} does not broadcast to {}", index,
@@ -392,7 +374,6 @@ class Compiler {
   TileProgram program_;
   std::vector<Value> values_, results_;
   Dims out_dims_;
-  Layout layout_ = Layout::kRowMajor;
 };
 
 }  // namespace

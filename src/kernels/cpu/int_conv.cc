@@ -226,7 +226,6 @@ struct Levels {
 
 BindResult Bind(const KernelRequest& request, const Levels& levels, const IntConvRoles& roles,
                 bool quantized) {
-  MINIM_TRY(RequireRowMajor(request));
   Plan p{.level = &levels.ints, .quantized = quantized};
   MINIM_TRY(p.parts, IntConvPartsOf(request, roles));
   const std::optional<ZeroPoints> zeros = p.parts.KnownZerosOfWeights(request);

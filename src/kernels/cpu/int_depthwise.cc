@@ -127,7 +127,6 @@ void PackWeights(const KernelRequest& request, Plan& p) {
 }
 
 BindResult Bind(const KernelRequest& request, const PlaneLevel& level, const IntLevel& integers) {
-  MINIM_TRY(RequireRowMajor(request));
   const Dims &x = request.inputs[kX].dims, &weights = request.inputs[kW].dims;
   Plan p{.level = &level, .integers = &integers};
   MINIM_TRY(p.w,

@@ -236,7 +236,6 @@ void Run(const Plan& p, const KernelArgs& args) {
 }
 
 Status CheckParts(const KernelRequest& request, const Plan& p) {
-  MINIM_TRY(RequireRowMajor(request));
   if (p.result != Result8::kRowFloat && !IsByte(p.a_dtype))
     return Unsupported("A is {}", Name(p.a_dtype));
   if (!IsByte(p.b_dtype)) return Unsupported("B is {}", Name(p.b_dtype));

@@ -169,7 +169,6 @@ constexpr WinogradCosts kCosts{.product = 1.3, .in = 160, .out = 800, .pixel = 2
 
 BindResult Bind(const KernelRequest& request, const IntWinogradLevel& level,
                 const FilterLevel& filter, const IntLevel& ints) {
-  MINIM_TRY(RequireRowMajor(request));
   const TensorDesc& w = request.inputs[kQLinearConvRoles.w];
   if (w.constant == nullptr) return Unsupported("filters are not constant");
   Plan p{.level = &level, .filter = &filter, .ints = &ints};

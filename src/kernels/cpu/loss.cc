@@ -39,7 +39,6 @@ struct Plan {
 };
 
 Result<Plan> PlanOf(const KernelRequest& request, const Dims& scores, size_t labels) {
-  MINIM_TRY(RequireRowMajor(request));
   if (scores.rank() < 2) return Unsupported("scores of rank {}", scores.rank());
   Plan p{.n = scores[0], .c = scores[1], .d = scores.Elements(2, scores.rank())};
   const DType dtype = request.inputs[labels].dtype;

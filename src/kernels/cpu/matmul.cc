@@ -112,7 +112,6 @@ void Run(const Plan& plan, const KernelArgs& args) {
 }
 
 Status CheckTypes(const KernelRequest& request) {
-  MINIM_TRY(RequireRowMajor(request));
   for (const TensorDesc& input : request.inputs) {
     if (input.present && (!IsFloat(input.dtype) || input.dtype == DType::f64))
       return Unsupported("operands are {}; expected f32, f16 or bf16", Name(input.dtype));
@@ -248,7 +247,6 @@ BindResult GemmF32Portable(const KernelRequest& request) {
 }
 
 BindResult MatMulPlain(const KernelRequest& request) {
-  MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 2, request.outputs[0].dtype));
   MINIM_TRY(ProductShape shape, ShapeOf(request, false, false));
   switch (request.outputs[0].dtype) {

@@ -17,7 +17,6 @@ AxisSplit SplitAt(const Dims& dims, int axis) {
 }
 
 Status CheckF32(const KernelRequest& request, size_t inputs) {
-  MINIM_TRY(RequireRowMajor(request));
   return RequireInputs(request, 0, inputs, DType::f32);
 }
 

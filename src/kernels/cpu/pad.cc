@@ -100,7 +100,6 @@ Result<Plan> MakePlan(const KernelRequest& request) {
 }  // namespace
 
 BindResult PadAny(const KernelRequest& request) {
-  MINIM_TRY(RequireRowMajor(request));
   if (request.inputs[0].dims.rank() == 0) return Unsupported("a scalar");
   MINIM_TRY(Plan plan, MakePlan(request));
   const size_t bytes = SizeOf(request.inputs[0].dtype);

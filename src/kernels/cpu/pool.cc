@@ -147,7 +147,6 @@ void ForEachPlane(const KernelArgs& args, const Window& w, F&& f) {
 }
 
 Result<Window> PoolWindow(const KernelRequest& request) {
-  MINIM_TRY(RequireRowMajor(request));
   return WindowOf(AttributesOf(request), request.inputs[0].dims, request.outputs[0].dims, {});
 }
 
@@ -209,7 +208,6 @@ void AveragePlaneGrad(const Window& w, bool include_pad, const float* dy, float*
 }
 
 Result<Window> GradWindow(const KernelRequest& request) {
-  MINIM_TRY(RequireRowMajor(request));
   return WindowOf(AttributesOf(request), request.outputs[0].dims, request.inputs[0].dims, {});
 }
 
@@ -218,7 +216,6 @@ struct Planes {
 };
 
 Result<Planes> GlobalPlanes(const KernelRequest& request) {
-  MINIM_TRY(RequireRowMajor(request));
   const Dims& x = request.inputs[0].dims;
   if (x.rank() < 2) return Unsupported("rank {}", x.rank());
   return Planes{x[0] * x[1], x.Elements(2, x.rank())};

@@ -19,7 +19,6 @@ struct Plan {
 };
 
 Result<Plan> PlanOf(const KernelRequest& request, DType dtype) {
-  MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 1, dtype));
   if (HasOutput(request, 1)) return Unsupported("indices are asked for");
   const Dims& x = request.inputs[0].dims;

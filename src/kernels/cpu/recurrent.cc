@@ -389,10 +389,9 @@ int64_t RowPieces(const Pass& pass) {
   constexpr int64_t kLeastRows = 4;  // fewer read R more often than the barriers cost
   const RecurrentPlan& p = pass.p;
   const double work = static_cast<double>(p.rows()) * p.hidden * p.hidden * p.gates;
-  return std::clamp<int64_t>(
-      std::min({int64_t{pass.threads.threads}, p.batch / kLeastRows,
-                static_cast<int64_t>(work / kWorthAThread)}),
-      1, int64_t{p.threads});
+  return std::clamp<int64_t>(std::min({int64_t{pass.threads.threads}, p.batch / kLeastRows,
+                                       static_cast<int64_t>(work / kWorthAThread)}),
+                             1, int64_t{p.threads});
 }
 
 Pass RowsOf(const Pass& pass, int64_t first, int64_t last) {

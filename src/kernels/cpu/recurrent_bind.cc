@@ -104,7 +104,6 @@ RecurrentWeights WeightsOf(const KernelRequest& request, Input input) {
 
 Status CheckTypes(const KernelRequest& request) {
   const DType dtype = request.inputs[kX].dtype;
-  MINIM_TRY(RequireRowMajor(request));
   if (dtype != DType::f32 && dtype != DType::f16 && dtype != DType::bf16)
     return Unsupported("X is {}", Name(dtype));
   MINIM_TRY(RequireInputs(request, kB, kLengths, dtype));

@@ -229,7 +229,6 @@ void Run(const Plan& p, const KernelArgs& args) {
 
 BindResult Bind(const KernelRequest& request, const GemmLevel& gemm, const CellLevel& cells) {
   const DType dtype = request.inputs[kR].dtype;
-  MINIM_TRY(RequireRowMajor(request));
   if (dtype != DType::f32 && dtype != DType::f16 && dtype != DType::bf16)
     return Unsupported("R is {}", Name(dtype));
   MINIM_TRY(RequireInputs(request, kR, request.inputs.size(), dtype));

@@ -306,7 +306,6 @@ BindResult VisitReducible(DType dtype, F&& f) {
 
 template <typename Op>
 BindResult BindReduce(const KernelRequest& request) {
-  MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(const std::vector<bool> reduced, ReducedAxes(request));
   Plan plan = PlanOf(request.inputs[0].dims, reduced);
   return VisitReducible(request.inputs[0].dtype, [&]<typename T>() -> BindResult {
@@ -339,7 +338,6 @@ void ArgBest(const ArgPlan& p, const KernelArgs& args) {
 }
 
 BindResult BindArg(const KernelRequest& request, bool largest) {
-  MINIM_TRY(RequireRowMajor(request));
   const Dims& x = request.inputs[0].dims;
   const int axis = NormalAxis(AttributesOf(request).Int("axis", 0), x.rank());
   if (axis < 0 || axis >= x.rank()) return Unsupported("axis out of range");

@@ -121,7 +121,6 @@ Pass PassOf(const resample::AxisPlan& axis, const Dims& dims) {
 }  // namespace
 
 BindResult ResizeF32(const KernelRequest& request) {
-  MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(std::vector<resample::AxisPlan> axes, AxesOf(request));
   Plan plan{.elements = request.outputs[0].dims.Elements(),
             .outside = AttributesOf(request).Float("extrapolation_value", 0)};

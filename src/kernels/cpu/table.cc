@@ -87,16 +87,6 @@ Result<std::vector<int64_t>> ConstantInts(const KernelRequest& request, size_t i
   return values;
 }
 
-Status RequireRowMajor(const KernelRequest& request) {
-  for (auto list : {request.inputs, request.outputs}) {
-    for (const TensorDesc& desc : list) {
-      if (desc.present && desc.layout != Layout::kRowMajor)
-        return Unsupported("needs row-major values");
-    }
-  }
-  return {};
-}
-
 Status RequireInputs(const KernelRequest& request, size_t first, size_t last, DType dtype) {
   for (size_t i = first; i < last && i < request.inputs.size(); ++i) {
     if (request.inputs[i].present && request.inputs[i].dtype != dtype)

@@ -99,8 +99,6 @@ Result<std::vector<int64_t>> ConstantInts(const KernelRequest& request, size_t i
 inline int NormalAxis(int64_t axis, int rank) {
   return static_cast<int>(axis < 0 ? axis + rank : axis);
 }
-/// Errors: kUnsupported unless every present input and output is row-major.
-Status RequireRowMajor(const KernelRequest& request);
 /// Errors: kUnsupported unless inputs [first, last) that are present have `dtype`.
 Status RequireInputs(const KernelRequest& request, size_t first, size_t last, DType dtype);
 

@@ -43,16 +43,14 @@ struct KernelCase {
   std::vector<int> constants;  // inputs known at binding
   const ElementwiseProgram* program = nullptr;
   int threads = 1;
-  Layout layout = Layout::kRowMajor;
 };
 
-inline TensorDesc DescOf(const Tensor& tensor, Layout layout) {
+inline TensorDesc DescOf(const Tensor& tensor) {
   TensorDesc desc;
   desc.present = tensor.defined();
   if (!desc.present) return desc;
   desc.dtype = tensor.dtype();
   desc.dims = tensor.dims();
-  if (tensor.dims().rank() >= 3) desc.layout = layout;
   return desc;
 }
 
@@ -60,8 +58,8 @@ inline TensorDesc DescOf(const Tensor& tensor, Layout layout) {
 class BoundCase {
  public:
   BoundCase(KernelCase& test, Isa isa) : case_(test), packs_(MakePackStore()) {
-    for (const Tensor& input : test.inputs) inputs_.push_back(DescOf(input, test.layout));
-    for (const Tensor& output : test.outputs) outputs_.push_back(DescOf(output, test.layout));
+    for (const Tensor& input : test.inputs) inputs_.push_back(DescOf(input));
+    for (const Tensor& output : test.outputs) outputs_.push_back(DescOf(output));
     for (int i : test.constants) inputs_[i].constant = test.inputs[i].data();
     request_ = {.op = test.op,
                 .attributes = &test.attributes,

@@ -187,7 +187,6 @@ Status CheckForest(const Forest& forest) {
 
 template <typename T>
 BindResult BindTrees(const KernelRequest& request) {
-  MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(Forest forest, ForestOf(AttributesOf(request)));
   MINIM_TRY(CheckForest(forest));
   const Dims &x = request.inputs[0].dims, &y = request.outputs[0].dims;

@@ -144,7 +144,6 @@ void PackConstant(const KernelRequest& request, Plan* p) {
 
 BindResult Bind(const KernelRequest& request, const WinogradLevel& level, const FilterLevel& filter,
                 const GemmLevel& gemm) {
-  MINIM_TRY(RequireRowMajor(request));
   MINIM_TRY(RequireInputs(request, 0, 4, DType::f32));
   MINIM_TRY(RequireOutputDims(request, 3));
   Plan p{.level = &level, .filter = &filter};
