@@ -132,19 +132,20 @@ class Assigner {
                            [&](int64_t sum, ValueId id) { return sum + EdgeBytes(id); });
   }
 
-  // Takes out nodes that only follow, where that costs no more.
+  // Takes out a node that only follows, where that costs no more.
+  bool TakeOut(size_t i) {
+    const Node& node = graph_.nodes[i];
+    if (!in_[i] || Products(node) > 0) return false;
+    const int64_t with = EdgeBytesAround(node);
+    in_[i] = false;
+    in_[i] = EdgeBytesAround(node) > with;
+    return !in_[i];
+  }
+  // From both ends, since what is taken out lets its neighbours go.
   bool Shrink() {
     bool changed = false;
-    for (size_t i = 0; i < in_.size(); ++i) {
-      const Node& node = graph_.nodes[i];
-      if (!in_[i] || Products(node) > 0) continue;
-      const int64_t with = EdgeBytesAround(node);
-      in_[i] = false;
-      if (EdgeBytesAround(node) <= with)
-        changed = true;
-      else
-        in_[i] = true;
-    }
+    for (size_t i = 0; i < in_.size(); ++i) changed |= TakeOut(i);
+    for (size_t i = in_.size(); i-- > 0;) changed |= TakeOut(i);
     return changed;
   }
 
@@ -205,9 +206,7 @@ class Assigner {
   }
   ValueId Last(ValueId id) {
     if (const auto found = last_.find(id); found != last_.end()) return found->second;
-    if (const ValueId last = made_from_.contains(id) ? made_from_.at(id) : kNoValue;
-        last != kNoValue)
-      return last;
+    if (made_from_[id] != kNoValue) return made_from_[id];
     const ValueId last = NewLast(id);
     return Transposed(id, last, kToLast);
   }
@@ -232,12 +231,12 @@ class Assigner {
   }
 
   Status Rewrite() {
-    for (size_t id = 0; id < producers_.size(); ++id)
-      made_from_[static_cast<ValueId>(id)] = LastOf(static_cast<ValueId>(id));
-    // Before nodes go: who reads what.
-    std::vector<bool> outside(graph_.values.size());
-    for (size_t id = 0; id < outside.size(); ++id)
-      outside[id] = ReadOutside(static_cast<ValueId>(id));
+    // Before nodes go: who makes and reads what.
+    std::vector<bool> outside;
+    for (ValueId id = 0; id < static_cast<ValueId>(producers_.size()); ++id) {
+      made_from_.push_back(LastOf(id));
+      outside.push_back(ReadOutside(id));
+    }
     const std::vector<Node> nodes = std::exchange(graph_.nodes, {});
     for (size_t i = 0; i < nodes.size(); ++i) {
       if (!in_[i]) {
@@ -257,8 +256,9 @@ class Assigner {
   const std::vector<int> producers_;
   std::vector<std::vector<int>> readers_;
   std::set<ValueId> read_outside_;
-  std::vector<bool> in_;  // by node: takes and gives images with the channels last
-  std::map<ValueId, ValueId> last_, made_from_;
+  std::vector<bool> in_;             // by node: takes and gives images with the channels last
+  std::map<ValueId, ValueId> last_;  // of values, with their channels last
+  std::vector<ValueId> made_from_;   // of the values there were: LastOf
 };
 
 }  // namespace

@@ -19,7 +19,7 @@ namespace {
 
 constexpr int64_t kGroup = kFilterPanels * kPanel;  // filters of a tile
 constexpr int64_t kImageBytes = 192 << 10;          // of lines that stay in the L2 cache together
-constexpr int64_t kFlatLine = 96;                   // pixels, where lines do not matter
+constexpr int64_t kFlatLine = 96;                   // pixels at most, where lines do not matter
 
 using RunNhwc = void (*)(const NhwcRun& run, int64_t pixels);
 
@@ -29,10 +29,10 @@ struct Plan {
   IntConvParts parts;
   int64_t filters = 1;
   bool staged = false;
-  bool flat = false;     // lines do not matter: they are kFlatLine pixels, the last may be fewer
-  int64_t pixels = 0;    // of all images
-  int64_t together = 1;  // images (lines, if flat) that one step makes, or 1 ...
-  int64_t cuts = 1;      // ... and in how many steps
+  int64_t flat = 0;               // if lines do not matter: pixels of one, the last may be fewer
+  int64_t pixels = 0;             // of all images
+  int64_t together = 1;           // images (lines, if flat) that one step makes, or 1 ...
+  int64_t cuts = 1;               // ... and in how many steps
   std::vector<int32_t> offsets;   // of a step's pixels (a line's, if flat) from its first one
   std::vector<int64_t> segments;  // from a pixel's first tap, in its lines
   int64_t segment_bytes = 0;
@@ -51,8 +51,8 @@ struct Plan {
     return (out - 1) * w.stride[1] + (w.kernel[1] - 1) * w.dilation[1] + 1;
   }
   int64_t height() const { return flat ? 1 : w.out[1]; }
-  int64_t line_pixels() const { return flat ? kFlatLine : w.out[2]; }
-  int64_t images() const { return flat ? (pixels + kFlatLine - 1) / kFlatLine : w.batch; }
+  int64_t line_pixels() const { return flat ? flat : w.out[2]; }
+  int64_t images() const { return flat ? (pixels + flat - 1) / flat : w.batch; }
   int64_t steps() const { return (images() + together - 1) / together * cuts; }
   int64_t stage_bytes() const {
     return staged ? together * LinesUnder((height() + cuts - 1) / cuts) * line_bytes() + 4 : 0;
@@ -147,7 +147,7 @@ void StageAll(const Plan& p, const KernelArgs& args, const Piece& piece) {
 
 // Where the first tap of a line's first pixel lies: lines follow each other as in p.offsets.
 const uint8_t* LineAt(const Plan& p, const KernelArgs& args, const Piece& piece, int64_t line) {
-  if (p.flat) return In<uint8_t>(args, 0) + line * kFlatLine * p.channels();
+  if (p.flat) return In<uint8_t>(args, 0) + line * p.flat * p.channels();
   const int64_t height = p.height(), image = line / height;
   const uint8_t* base = In<uint8_t>(args, 0) + image * p.w.in_size() * p.channels();
   int64_t first = 0;  // in the image
@@ -225,7 +225,7 @@ void Run(const Plan& p, const KernelArgs& args) {
 // Pixel by pixel of the longest step, from its first one.
 void FillOffsets(Plan* p) {
   if (p->flat) {
-    for (int64_t i = 0; i < kFlatLine; ++i)
+    for (int64_t i = 0; i < p->flat; ++i)
       p->offsets.push_back(static_cast<int32_t>(i * p->channels()));
     return;
   }
@@ -239,22 +239,28 @@ void FillOffsets(Plan* p) {
                                                   x * p->w.stride[2] * p->channels()));
 }
 
+int64_t CeilOf(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // Images that fit the cache together, or cuts of one that does not; as many steps for each thread,
-// unless the threads can share the filters.
+// unless there are more filters than pixels, which the threads share then.
 void FillSteps(int64_t threads, Plan* p) {
-  p->flat = !p->staged && p->w.pointwise();
-  const int64_t bytes =
-      p->flat ? kFlatLine * p->channels() : p->LinesUnder(p->height()) * p->line_bytes();
-  const auto whole = [&](int64_t steps) { return (steps + threads - 1) / threads * threads; };
-  if (bytes <= kImageBytes && p->images() >= threads) {
-    const int64_t steps = (p->images() * bytes + kImageBytes - 1) / kImageBytes;
-    p->together = (p->images() + whole(steps) - 1) / whole(steps);
+  const bool share = p->groups() >= threads && p->filters > p->pixels;
+  const auto whole = [&](int64_t steps) {
+    return share ? steps : CeilOf(steps, threads) * threads;
+  };
+  if (!p->staged && p->w.pointwise()) {
+    const int64_t steps = whole(CeilOf(p->pixels * p->channels(), kImageBytes));
+    p->together = CeilOf(CeilOf(p->pixels, steps), kFlatLine);
+    p->flat = CeilOf(p->pixels, steps * p->together);
     return;
   }
-  p->cuts = (bytes + kImageBytes - 1) / kImageBytes;
-  if (p->cuts > 1 || p->groups() < threads)
-    p->cuts = (whole(p->images() * p->cuts) + p->images() - 1) / p->images();
-  p->cuts = std::min(p->cuts, p->height());
+  const int64_t bytes = p->LinesUnder(p->height()) * p->line_bytes();
+  if (bytes <= kImageBytes && p->images() >= threads) {
+    p->together = CeilOf(p->images(), whole(CeilOf(p->images() * bytes, kImageBytes)));
+  } else {
+    const int64_t steps = whole(p->images() * CeilOf(bytes, kImageBytes));
+    p->cuts = std::min(CeilOf(steps, p->images()), p->height());
+  }
 }
 
 Status FillGeometry(const KernelRequest& request, Plan* p) {
@@ -312,11 +318,12 @@ void RunNhwcPortable(const NhwcRun& t, int64_t pixels) {
     const uint8_t* pixel = t.image + (TakesOffsets(t.filters) ? t.offsets[i] : i * t.pixel_step);
     for (int64_t f = 0; f < t.filters; ++f) {
       const int8_t* w = t.weights + f * 4;
-      int32_t sum = t.starts[f];
+      auto sum = static_cast<uint32_t>(t.starts[f]);  // wraps, as everywhere
       for (int64_t s = 0; s < t.segment_count; ++s)
         for (int64_t k = 0; k < t.quads * 4; ++k, w += k % 4 == 0 ? width * 4 - 3 : 1)
-          sum += pixel[t.segments[s] + k] * *w;
-      const int32_t y = Requantize(static_cast<float>(sum) * t.scales[f], t.zero_point, low, high);
+          sum += static_cast<uint32_t>(pixel[t.segments[s] + k] * *w);
+      const int32_t y = Requantize(static_cast<float>(static_cast<int32_t>(sum)) * t.scales[f],
+                                   t.zero_point, low, high);
       static_cast<uint8_t*>(t.dst)[i * t.dst_step + f] = static_cast<uint8_t>(y);
     }
   }
