@@ -9,6 +9,8 @@
 namespace minim {
 namespace {
 
+constexpr int64_t kBlock = 16;  // rows and columns: both sides of a transposition stay in cache
+
 std::vector<CopyAxis> Collapse(const std::vector<CopyAxis>& axes) {
   std::vector<CopyAxis> result;
   for (const CopyAxis& axis : axes) {
@@ -67,7 +69,6 @@ void CopyBlock(const CopyAxis& rows, const CopyAxis& columns, const std::byte* s
     if (columns.size == 3) return Interleave<3>(rows.size, columns.src, s, d);
     if (columns.size == 4) return Interleave<4>(rows.size, columns.src, s, d);
   }
-  constexpr int64_t kBlock = 16;  // both sides of a transposition stay in cache
   for (int64_t i0 = 0; i0 < rows.size; i0 += kBlock) {
     const int64_t i1 = std::min(rows.size, i0 + kBlock);
     for (int64_t j0 = 0; j0 < columns.size; j0 += kBlock) {
@@ -115,40 +116,46 @@ StridedCopy::StridedCopy(std::vector<CopyAxis> axes, size_t element_bytes, int64
   for (const CopyAxis& axis : outer_) outer_count_ *= axis.size;
 }
 
-void StridedCopy::RunInner(const std::byte* src, std::byte* dst) const {
+void StridedCopy::RunInner(const CopyAxis& rows, const std::byte* src, std::byte* dst) const {
   if (columns_.src == 1 && columns_.dst == 1) {
-    for (int64_t i = 0; i < rows_.size; ++i)
-      std::memcpy(dst + i * rows_.dst * static_cast<int64_t>(bytes_),
-                  src + i * rows_.src * static_cast<int64_t>(bytes_), columns_.size * bytes_);
+    for (int64_t i = 0; i < rows.size; ++i)
+      std::memcpy(dst + i * rows.dst * static_cast<int64_t>(bytes_),
+                  src + i * rows.src * static_cast<int64_t>(bytes_), columns_.size * bytes_);
     return;
   }
   switch (bytes_) {
-    case 1: return CopyBlock<uint8_t>(rows_, columns_, src, dst);
-    case 2: return CopyBlock<uint16_t>(rows_, columns_, src, dst);
-    case 4: return CopyBlock<uint32_t>(rows_, columns_, src, dst);
-    default: return CopyBlock<uint64_t>(rows_, columns_, src, dst);
+    case 1: return CopyBlock<uint8_t>(rows, columns_, src, dst);
+    case 2: return CopyBlock<uint16_t>(rows, columns_, src, dst);
+    case 4: return CopyBlock<uint32_t>(rows, columns_, src, dst);
+    default: return CopyBlock<uint64_t>(rows, columns_, src, dst);
   }
 }
 
-void StridedCopy::RunOuter(const std::byte* src, std::byte* dst, int64_t first,
-                           int64_t last) const {
+// Blocks of rows, those of one place of the outer axes after the other.
+void StridedCopy::RunBlocks(const std::byte* src, std::byte* dst, int64_t first,
+                            int64_t last) const {
   const auto bytes = static_cast<int64_t>(bytes_);
-  for (int64_t i = first; i < last; ++i) {
-    int64_t rest = i, s = src_offset_, d = dst_offset_;
+  const int64_t blocks = (rows_.size + kBlock - 1) / kBlock;
+  for (int64_t i = first, count; i < last; i += count) {
+    const int64_t row = i % blocks * kBlock;
+    count = std::min(blocks - i % blocks, last - i);
+    int64_t rest = i / blocks, s = src_offset_ + row * rows_.src, d = dst_offset_ + row * rows_.dst;
     for (size_t axis = outer_.size(); axis-- > 0;) {
       const int64_t at = rest % outer_[axis].size;
       rest /= outer_[axis].size;
       s += at * outer_[axis].src;
       d += at * outer_[axis].dst;
     }
-    RunInner(src + s * bytes, dst + d * bytes);
+    RunInner({std::min(count * kBlock, rows_.size - row), rows_.src, rows_.dst}, src + s * bytes,
+             dst + d * bytes);
   }
 }
 
 void StridedCopy::Run(const void* src, void* dst, const ThreadBudget& threads) const {
-  const int64_t inner = std::max<int64_t>(1, rows_.size * columns_.size);
-  threads.ParallelRange(outer_count_, 65536 / inner + 1, [&](int64_t first, int64_t last) {
-    RunOuter(static_cast<const std::byte*>(src), static_cast<std::byte*>(dst), first, last);
+  const int64_t blocks = (rows_.size + kBlock - 1) / kBlock;
+  const int64_t block = std::max<int64_t>(1, std::min(kBlock, rows_.size) * columns_.size);
+  threads.ParallelRange(outer_count_ * blocks, 65536 / block + 1, [&](int64_t first, int64_t last) {
+    RunBlocks(static_cast<const std::byte*>(src), static_cast<std::byte*>(dst), first, last);
   });
 }
 

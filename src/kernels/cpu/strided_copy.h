@@ -19,8 +19,8 @@ class StridedCopy {
   void Run(const void* src, void* dst, const ThreadBudget& threads) const;
 
  private:
-  void RunOuter(const std::byte* src, std::byte* dst, int64_t first, int64_t last) const;
-  void RunInner(const std::byte* src, std::byte* dst) const;
+  void RunBlocks(const std::byte* src, std::byte* dst, int64_t first, int64_t last) const;
+  void RunInner(const CopyAxis& rows, const std::byte* src, std::byte* dst) const;
 
   std::vector<CopyAxis> outer_;
   CopyAxis rows_, columns_;  // the two innermost loops
