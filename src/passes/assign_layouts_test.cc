@@ -82,5 +82,18 @@ TEST(AssignLayoutsTest, EdgesLieWhereTheyCostLeast) {
                  "Relu"}));
 }
 
+TEST(AssignLayoutsTest, OutputsThatAreLeftOutAreNoImages) {
+  Graph graph = Net(Conv("a", "x", 256, 256) + "\n    y = Flatten(a)", "u8[1,256,2,3]");
+  const ValueId x = graph.AddInput("steps", {DType::f32, Shape{2, 1, 3}});
+  const ValueId w = graph.AddConstant("w", Tensor(DType::f32, {1, 8, 3})),
+                r = graph.AddConstant("r", Tensor(DType::f32, {1, 8, 2}));
+  Node& lstm = graph.AddNode("LSTM", {x, w, r}, 2, {{"hidden_size", int64_t{2}}});
+  graph.outputs.push_back(lstm.output(1));
+  lstm.outputs[0] = kNoValue;
+  ASSERT_TRUE(InferGraph(graph).ok());
+  EXPECT_EQ(OpsOf(Apply(Assign, graph)),
+            Ops({"Transpose", "NhwcQLinearConv", "Transpose", "Flatten", "LSTM"}));
+}
+
 }  // namespace
 }  // namespace minim

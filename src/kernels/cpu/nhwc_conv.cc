@@ -165,8 +165,8 @@ void RunPiece(const Plan& p, const KernelArgs& args, const Scratch& scratch, con
   const auto* weights = reinterpret_cast<const int8_t*>(p.weights.get());
   for (int64_t group = piece.first_group; group < piece.last_group; ++group) {
     const int64_t filter = group * kGroup, filters = std::min(kGroup, p.filters - filter);
-    // With offsets, lines are one run.
     const int8_t* group_weights = weights + filter * p.depth();
+    // With offsets, lines are one run.
     const int64_t lines = TakesOffsets(filters) && !p.flat ? piece.last_line - piece.first_line : 1;
     for (int64_t line = piece.first_line; line < piece.last_line; line += lines) {
       const int64_t pixel = line * p.line_pixels();
