@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "graph/text.h"
 
 namespace minim {
@@ -38,6 +40,41 @@ TEST(ProgramTest, WrongInputsAreNamed) {
   EXPECT_NE(program->Run(context, int_views).status().message().find("expected f32"),
             std::string::npos);
   EXPECT_FALSE(program->Run(context, std::span<const ConstView>()).ok());
+}
+
+// Compiled as a caller would, with and without the pass: the same bytes.
+TEST(ProgramTest, LayoutsChangeNoAnswer) {
+  std::string weights;
+  for (int i = 0; i < 96 * 96 * 9; ++i)
+    weights += fmt::format("{}{}", i ? "," : "", i * 7 % 23 - 11);
+  const std::string text = fmt::format(R"(graph "g"(x: u8[2,96,9,7]) -> (y) {{
+    const s: f32 = [0.02]
+    const t: f32 = [0.5]
+    const z: u8 = [120]
+    const none: i8 = [0]
+    const w: i8[96,96,3,3] = [{}]
+    a = QLinearConv(x, s, z, w, s, none, t, z) {{pads=[1,1,1,1]}}
+    b = MaxPool(a) {{kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]}}
+    c = QLinearConv(b, t, z, w, s, none, t, z) {{pads=[1,1,1,1]}}
+    d = Concat(b, c) {{axis=1}}
+    y = Flatten(d) }})",
+                                       weights);
+  Tensor x(DType::u8, {2, 96, 9, 7});
+  for (int64_t i = 0; i < x.size(); ++i) x.as<uint8_t>()[i] = static_cast<uint8_t>(i * 37 % 251);
+  std::vector<Tensor> answers;
+  for (const char* skip : {"", "assign-layouts"}) {
+    ProgramOptions options;
+    options.skip_passes = {skip};
+    Program program(ParseText(text).value(), Runtime::Default().value(), options);
+    ExecContext context;
+    const ConstView views[] = {x.view()};
+    auto y = program.Run(context, views);
+    ASSERT_TRUE(y.ok()) << y.status().message();
+    answers.push_back(std::move((*y)[0]));
+  }
+  const auto a = answers[0].as<uint8_t>(), b = answers[1].as<uint8_t>();
+  EXPECT_TRUE(std::equal(a.begin(), a.end(), b.begin(), b.end()));
+  EXPECT_NE(*std::min_element(a.begin(), a.end()), *std::max_element(a.begin(), a.end()));
 }
 
 // Nothing to run on the host, yet an output that no buffer of numbers can take.

@@ -76,10 +76,12 @@ std::vector<OpDef> NhwcOps() {
           "NhwcQLinearConv", kMinimDomain, 8, 9,
           [](InferContext& op) { return InferConv(op, true); },
           [](ExpandContext& e) { return ExpandTurned(e, "QLinearConv", true); },
-          "NhwcQLinearConv(x: u8[1,4,5,4], xs: f32 = [0.1], xz: u8 = [3], w: i8[3,4,2,2], ws: "
+          "NhwcQLinearConv(x: u8[1,4,5,4], xs: f32 = [0.1], xz: u8 = [3], w: i8[3,4,2,2] = const, "
+          "ws: "
           "f32[3] = [0.2,0.1,0.3], wz: i8[3] = [0,0,0], ys: f32 = [0.47], yz: u8 = [20], b: "
           "i32[3]) {pads=[1,0,0,1]}\n"
-          "NhwcQLinearConv(x: u8[2,5,4,3], xs: f32 = [0.1], xz: u8 = [130], w: i8[5,3,2,2], ws: "
+          "NhwcQLinearConv(x: u8[2,5,4,3], xs: f32 = [0.1], xz: u8 = [130], w: i8[5,3,2,2] = "
+          "const, ws: "
           "f32 = [0.2], wz: i8 = [0], ys: f32 = [0.5], yz: i8 = [-7]) {strides=[1,2], "
           "dilations=[2,2]}\n"),
       Define(

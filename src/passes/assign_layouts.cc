@@ -43,7 +43,7 @@ class Assigner {
     }
   }
 
-  Result<bool> Run() {
+  bool Run() {
     in_.assign(graph_.nodes.size(), false);
     bool any = false;
     for (size_t i = 0; i < in_.size(); ++i) {
@@ -53,7 +53,7 @@ class Assigner {
     if (!any) return false;
     while (Shrink()) continue;
     if (!DropRegionsThatDoNotPay()) return false;
-    MINIM_TRY(Rewrite());
+    Rewrite();
     return true;
   }
 
@@ -216,7 +216,7 @@ class Assigner {
     return Transposed(id, last, kToLast);
   }
 
-  Result<Node> Turned(Node node) {
+  Node Turned(Node node) {
     for (ValueId& id : node.inputs)
       if (id != kNoValue && IsImage(id)) id = Last(id);
     for (ValueId& id : node.outputs) id = NewLast(id);
@@ -235,7 +235,7 @@ class Assigner {
     return node;
   }
 
-  Status Rewrite() {
+  void Rewrite() {
     // Before nodes go: who makes and reads what.
     std::vector<bool> outside;
     for (ValueId id = 0; id < static_cast<ValueId>(producers_.size()); ++id) {
@@ -248,12 +248,11 @@ class Assigner {
         graph_.nodes.push_back(nodes[i]);
         continue;
       }
-      MINIM_TRY(Node turned, Turned(nodes[i]));
+      Node turned = Turned(nodes[i]);  // may add a Transpose before itself
       graph_.nodes.push_back(std::move(turned));
       for (const ValueId id : nodes[i].outputs)
         if (outside[id]) Transposed(last_.at(id), id, kToFirst);
     }
-    return {};
   }
 
   Graph& graph_;

@@ -34,7 +34,8 @@ struct NhwcRun {
 
 /// With so many filters there are registers for the addresses of a tile's pixels, and offsets are
 /// read; with fewer, steps.
-inline bool TakesOffsets(int64_t filters) { return filters > 2 * 16; }
+inline constexpr int64_t kSteppedPanels = 2;
+inline bool TakesOffsets(int64_t filters) { return filters > kSteppedPanels * 16; }
 
 /// `pixels` of them.
 void RunNhwcPortable(const NhwcRun& run, int64_t pixels);

@@ -146,5 +146,21 @@ TEST(NhwcPoolTest, IsMaxPool) {
   }
 }
 
+TEST(NhwcPoolTest, OfOneAndThreeAxes) {
+  KernelCase line{.op = "NhwcMaxPool",
+                  .attributes = {{"kernel_shape", std::vector<int64_t>{2}}},
+                  .inputs = {Tensor::From<uint8_t>({1, 3, 2}, {1, 9, 4, 2, 3, 7})},
+                  .outputs = {Tensor(DType::u8, {1, 2, 2})}};
+  RunCase(line, Isa::kPortable);
+  EXPECT_TRUE(SameBytes(line.outputs[0], Tensor::From<uint8_t>({1, 2, 2}, {4, 9, 4, 7})));
+  KernelCase cube{
+      .op = "NhwcMaxPool",
+      .attributes = {{"kernel_shape", std::vector<int64_t>{2, 1, 2}}},
+      .inputs = {Tensor::From<int8_t>({1, 2, 2, 2, 1}, {-8, -7, -6, -5, -4, -9, -2, -3})},
+      .outputs = {Tensor(DType::i8, {1, 1, 2, 1, 1})}};
+  RunCase(cube, Isa::kPortable);
+  EXPECT_TRUE(SameBytes(cube.outputs[0], Tensor::From<int8_t>({1, 1, 2, 1, 1}, {-4, -2})));
+}
+
 }  // namespace
 }  // namespace minim

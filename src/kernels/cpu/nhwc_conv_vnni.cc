@@ -91,7 +91,8 @@ class PlacedPixels {
 // next_bytes: of this tile's share.
 template <int pixels, int panels>
 void RunTile(const NhwcRun& t) {
-  using Pixels = std::conditional_t<(panels > 2), PlacedPixels<pixels>, SteppedPixels<pixels>>;
+  using Pixels =
+      std::conditional_t<(panels > kSteppedPanels), PlacedPixels<pixels>, SteppedPixels<pixels>>;
   __m512i sum[pixels][panels];
   for (int j = 0; j < panels; ++j) {
     const __m512i start = LoadInts(t.starts + j * kPanel);
@@ -145,7 +146,7 @@ void RunPanels(NhwcRun run, int64_t pixels) {
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t together = pixels * (t + 1) / tiles - pixels * t / tiles;
     kTiles[together - 1](run);
-    if (panels > 2)
+    if (panels > kSteppedPanels)
       run.offsets += together;
     else
       run.image += together * run.pixel_step;

@@ -33,8 +33,17 @@ void LargestOf(const T* const* src, int count, int64_t channels, bool first, T* 
   kByCount[count](src, channels, first, dst);
 }
 
+// Calls f with each tap of an axis that lies in the image, as a position there.
+template <typename F>
+void ForEachTap(const Window& w, int axis, int64_t out, F&& f) {
+  for (int64_t i = 0; i < w.kernel[axis]; ++i) {
+    const int64_t at = out * w.stride[axis] - w.begin[axis] + i * w.dilation[axis];
+    if (at >= 0 && at < w.in[axis]) f(at);
+  }
+}
+
 template <typename T>
-void PoolPixel(const Window& w, const T* image, int64_t y, int64_t x, T* dst) {
+void PoolPixel(const Window& w, const T* image, int64_t z, int64_t y, int64_t x, T* dst) {
   const T* src[kTogether];
   int count = 0;
   bool first = true;
@@ -43,28 +52,27 @@ void PoolPixel(const Window& w, const T* image, int64_t y, int64_t x, T* dst) {
     count = 0;
     first = false;
   };
-  for (int64_t i = 0; i < w.kernel[1]; ++i) {
-    const int64_t row = y * w.stride[1] - w.begin[1] + i * w.dilation[1];
-    if (row < 0 || row >= w.in[1]) continue;
-    for (int64_t j = 0; j < w.kernel[2]; ++j) {
-      const int64_t column = x * w.stride[2] - w.begin[2] + j * w.dilation[2];
-      if (column < 0 || column >= w.in[2]) continue;
-      if (count == kTogether) flush();
-      src[count++] = image + (row * w.in[2] + column) * w.channels;
-    }
-  }
+  ForEachTap(w, 0, z, [&](int64_t plane) {
+    ForEachTap(w, 1, y, [&](int64_t row) {
+      ForEachTap(w, 2, x, [&](int64_t column) {
+        if (count == kTogether) flush();
+        src[count++] = image + ((plane * w.in[1] + row) * w.in[2] + column) * w.channels;
+      });
+    });
+  });
   flush();
 }
 
 template <typename T>
 void Run(const Window& w, const KernelArgs& args) {
-  const int64_t lines = w.batch * w.out[1];
+  const int64_t height = w.out[1], lines = w.batch * w.out[0] * height;
   const int pieces = static_cast<int>(std::min<int64_t>(lines, std::max(1, args.threads.threads)));
   args.threads.ParallelFor(pieces, [&](int piece) {
     for (int64_t line = lines * piece / pieces; line < lines * (piece + 1) / pieces; ++line) {
-      const T* image = In<T>(args, 0) + line / w.out[1] * w.in_size() * w.channels;
+      const int64_t plane = line / height;
+      const T* image = In<T>(args, 0) + plane / w.out[0] * w.in_size() * w.channels;
       for (int64_t x = 0; x < w.out[2]; ++x)
-        PoolPixel(w, image, line % w.out[1], x,
+        PoolPixel(w, image, plane % w.out[0], line % height, x,
                   Out<T>(args, 0) + (line * w.out[2] + x) * w.channels);
     }
   });
@@ -74,7 +82,7 @@ void Run(const Window& w, const KernelArgs& args) {
 
 BindResult NhwcMaxPoolPortable(const KernelRequest& request) {
   const TensorDesc &x = request.inputs[0], &y = request.outputs[0];
-  if (x.dims.rank() != 4) return Unsupported("an image of other rank than 4");
+  if (x.dims.rank() < 3) return Unsupported("an image of rank {}", x.dims.rank());
   MINIM_TRY(const Window w,
             WindowOf(AttributesOf(request), ChannelsFirst(x.dims), ChannelsFirst(y.dims), {}));
   const bool is_signed = x.dtype == DType::i8;

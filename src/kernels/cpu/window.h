@@ -30,7 +30,11 @@ Result<Window> WindowOf(const Attributes& attributes, const Dims& image, const D
                         std::span<const int64_t> kernel_dims);
 
 /// The logical dims of an image with its channels last.
-inline Dims ChannelsFirst(const Dims& nhwc) { return {nhwc[0], nhwc[3], nhwc[1], nhwc[2]}; }
+inline Dims ChannelsFirst(const Dims& last) {
+  Dims first{last[0], last[last.rank() - 1]};
+  for (int i = 1; i + 1 < last.rank(); ++i) first.push_back(last[i]);
+  return first;
+}
 
 /// ONNX's `group`. Errors: kUnsupported unless weights (M, C / group, spatial) fit the image.
 Result<int64_t> GroupsOf(const Attributes& attributes, const Dims& image, const Dims& weights);
