@@ -246,9 +246,10 @@ Result<Attributes> TextReader::ParseAttributes(
 
 Result<Tensor> TensorFromTexts(const TensorType& type, const std::vector<std::string>& texts) {
   if (!type.Static()) return InvalidArgument("{} is no constant type", type.ToString());
-  Tensor tensor(type.dtype, type.dims());
-  if (static_cast<int64_t>(texts.size()) != tensor.size())
+  // Before there is a tensor: its size may be anything.
+  if (ElementsOf(*type.shape) != static_cast<int64_t>(texts.size()))
     return InvalidArgument("{} numbers for a constant of type {}", texts.size(), type.ToString());
+  Tensor tensor(type.dtype, type.dims());
   if (type.dtype == DType::string) return Tensor::From<std::string>(type.dims(), texts);
   return VisitAny(type.dtype, [&]<typename T>() -> Result<Tensor> {
     for (size_t i = 0; i < texts.size(); ++i) {

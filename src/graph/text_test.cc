@@ -47,7 +47,9 @@ TEST(TextTest, ErrorsNameTheLine) {
   EXPECT_NE(broken.status().message().find("'q'"), std::string::npos);
   for (const char* text :
        {"", "graph", "graph \"g\"(x: f33) -> () {}", "graph \"g\"() -> (y) {}",
-        "graph \"g\"() -> () { const c: f32[2] = [1] }", "graph \"g\"() -> () {} trailing"})
+        "graph \"g\"() -> () { const c: f32[2] = [1] }",
+        "graph \"g\"() -> () { const c: f32[33333333333333333,3333333333333] = [1] }",
+        "graph \"g\"() -> () {} trailing"})
     EXPECT_FALSE(ParseText(text).ok()) << text;
 }
 
