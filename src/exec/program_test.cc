@@ -43,6 +43,21 @@ TEST(ProgramTest, WrongInputsAreNamed) {
 }
 
 // Compiled as a caller would, with and without the pass: the same bytes.
+std::vector<Tensor> WithAndWithoutLayouts(const std::string& text, const Tensor& x) {
+  std::vector<Tensor> answers;
+  for (const char* skip : {"", "assign-layouts"}) {
+    ProgramOptions options;
+    options.skip_passes = {skip};
+    Program program(ParseText(text).value(), Runtime::Default().value(), options);
+    ExecContext context;
+    const ConstView views[] = {x.view()};
+    auto y = program.Run(context, views);
+    EXPECT_TRUE(y.ok()) << y.status().message();
+    answers.push_back(std::move((*y)[0]));
+  }
+  return answers;
+}
+
 TEST(ProgramTest, LayoutsChangeNoAnswer) {
   std::string weights;
   for (int i = 0; i < 96 * 96 * 9; ++i)
@@ -61,20 +76,42 @@ TEST(ProgramTest, LayoutsChangeNoAnswer) {
                                        weights);
   Tensor x(DType::u8, {2, 96, 9, 7});
   for (int64_t i = 0; i < x.size(); ++i) x.as<uint8_t>()[i] = static_cast<uint8_t>(i * 37 % 251);
-  std::vector<Tensor> answers;
-  for (const char* skip : {"", "assign-layouts"}) {
-    ProgramOptions options;
-    options.skip_passes = {skip};
-    Program program(ParseText(text).value(), Runtime::Default().value(), options);
-    ExecContext context;
-    const ConstView views[] = {x.view()};
-    auto y = program.Run(context, views);
-    ASSERT_TRUE(y.ok()) << y.status().message();
-    answers.push_back(std::move((*y)[0]));
-  }
+  const std::vector<Tensor> answers = WithAndWithoutLayouts(text, x);
   const auto a = answers[0].as<uint8_t>(), b = answers[1].as<uint8_t>();
   EXPECT_TRUE(std::equal(a.begin(), a.end(), b.begin(), b.end()));
   EXPECT_NE(*std::min_element(a.begin(), a.end()), *std::max_element(a.begin(), a.end()));
+}
+
+TEST(ProgramTest, LayoutsChangeFloatsByRounding) {
+  const auto numbers = [](int count, int step) {
+    std::string text;
+    for (int i = 0; i < count; ++i)
+      text += fmt::format("{}{}", i ? "," : "", (i * step % 23 - 11) / 64.0);
+    return text;
+  };
+  const std::string text =
+      fmt::format(R"(graph "g"(x: f32[2,96,9,7]) -> (y) {{
+    const w: f32[96,96,3,3] = [{}]
+    const v: f32[96,96,1,1] = [{}]
+    const k: f32[96] = [{}]
+    const s: f32[96,1,1] = [{}]
+    a = Conv(x, w, k) {{pads=[1,1,1,1]}}
+    b = Relu(a)
+    c = MaxPool(b) {{kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]}}
+    d = Conv(c, v, k)
+    e = Add(d, c)
+    f = Mul(e, s)
+    g = Concat(f, c) {{axis=1}}
+    y = Flatten(g) }})",
+                  numbers(96 * 96 * 9, 7), numbers(96 * 96, 5), numbers(96, 3), numbers(96, 11));
+  Tensor x(DType::f32, {2, 96, 9, 7});
+  for (int64_t i = 0; i < x.size(); ++i) x.as<float>()[i] = static_cast<float>(i * 37 % 251) / 64;
+  const std::vector<Tensor> answers = WithAndWithoutLayouts(text, x);
+  const auto a = answers[0].as<float>(), b = answers[1].as<float>();
+  float most = 0;
+  for (const float v : b) most = std::max(most, std::abs(v));
+  EXPECT_GT(most, 1);
+  for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], most * 1e-5f);
 }
 
 // Nothing to run on the host, yet an output that no buffer of numbers can take.

@@ -1,5 +1,5 @@
-// com.microsoft's QLinearConv and NhwcMaxPool, which ONNX Runtime's layout optimizer writes, and
-// what our own pass writes: ONNX's ops between transpositions.
+// com.microsoft's QLinearConv, NhwcMaxPool and NhwcFusedConv, which ONNX Runtime's layout optimizer
+// writes, and what our own pass writes: ONNX's ops between transpositions.
 #include "ops/channels_last.h"
 
 namespace minim::ops {
@@ -42,6 +42,29 @@ Status InferConv(InferContext& op, bool last) {
   return InferTurned(op, "QLinearConv", std::move(types), last);
 }
 
+// X, W, B, Z: FusedConv with the channels of X, Z and the result last, and of W first.
+Status InferFusedConv(InferContext& op) {
+  std::vector<TensorType> types = {op.input(0), op.input(1)};
+  if (op.has_input(2)) types.push_back(op.input(2));
+  MINIM_TRY(InferTurned(op, "Conv", std::move(types), true));
+  const TensorType& y = op.outputs()[0];
+  if (!op.has_input(3) || !op.input(3).Static() || !y.Static() || op.input(3).dims() == y.dims())
+    return {};
+  return op.Error("cannot add {} to {}", ToString(*op.input(3).shape), ToString(*y.shape));
+}
+
+Status ExpandFusedConv(ExpandContext& e) {
+  std::vector<ValueId> inputs = e.node().inputs;
+  if (!e.type(inputs[0]).ranked())
+    return Unsupported("NhwcFusedConv '{}': needs an input of known rank", e.node().name);
+  const int rank = e.rank(inputs[0]);
+  inputs[0] = e.Transpose(inputs[0], ChannelsFirst(rank));
+  if (e.has_input(3)) inputs[3] = e.Transpose(inputs[3], ChannelsFirst(rank));
+  const ValueId y = e.Emit("FusedConv", std::move(inputs), e.attributes(), kMicrosoftDomain);
+  e.SetOutput(0, e.Transpose(y, ChannelsLast(rank)));
+  return {};
+}
+
 OpDef Define(std::string name, std::string_view domain, int min_inputs, int max_inputs,
              std::function<Status(InferContext&)> infer,
              std::function<Status(ExpandContext&)> expand, std::string samples) {
@@ -60,7 +83,26 @@ OpDef Define(std::string name, std::string_view domain, int min_inputs, int max_
 }  // namespace
 
 std::vector<OpDef> NhwcOps() {
+  OpDef conv = Define(
+      "NhwcFusedConv", kMicrosoftDomain, 2, 4, InferFusedConv, ExpandFusedConv,
+      "NhwcFusedConv(x: f32[2,4,5,3], w: f32[5,3,2,2] = const, b: f32[5], z: f32[2,4,5,5]) "
+      "{pads=[1,0,0,1], activation=\"Relu\"}\n"
+      "NhwcFusedConv(x: f32[1,9,13,8], w: f32[70,8,3,3] = const, b: f32[70]) {pads=[1,1,1,1], "
+      "activation=\"Clip\", activation_params=[-1.0,1.0]}\n"
+      "NhwcFusedConv(x: f32[1,5,7], w: f32[2,7,3], _, z: f32[1,3,2]) {activation=\"Tanh\"}\n");
+  conv.dtypes = {DType::f32};
+  conv.precision = PrecisionClass::kLower;
+  OpDef pool = Define(
+      "NhwcMaxPool", kMicrosoftDomain, 1, 1,
+      [](InferContext& op) { return InferTurned(op, "MaxPool", {op.input(0)}, true); },
+      [](ExpandContext& e) { return ExpandTurned(e, "MaxPool", true); },
+      "NhwcMaxPool(x: u8[1,4,5,2]) {kernel_shape=[2,3], strides=[2,1], pads=[0,1,0,1]}\n"
+      "NhwcMaxPool(x: i8[1,5,2]) {kernel_shape=[2]}\n"
+      "NhwcMaxPool(x: f32[1,5,4,3]) {kernel_shape=[4,3], strides=[2,2], pads=[1,1,1,1]}\n");
+  pool.dtypes = {DType::u8, DType::i8, DType::f32};
   return {
+      std::move(conv),
+      std::move(pool),
       Define(
           "QLinearConv", kMicrosoftDomain, 8, 9,
           [](InferContext& op) { return InferConv(op, IsChannelsLast(op.attributes())); },
@@ -84,12 +126,6 @@ std::vector<OpDef> NhwcOps() {
           "const, ws: "
           "f32 = [0.2], wz: i8 = [0], ys: f32 = [0.5], yz: i8 = [-7]) {strides=[1,2], "
           "dilations=[2,2]}\n"),
-      Define(
-          "NhwcMaxPool", kMicrosoftDomain, 1, 1,
-          [](InferContext& op) { return InferTurned(op, "MaxPool", {op.input(0)}, true); },
-          [](ExpandContext& e) { return ExpandTurned(e, "MaxPool", true); },
-          "NhwcMaxPool(x: u8[1,4,5,2]) {kernel_shape=[2,3], strides=[2,1], pads=[0,1,0,1]}\n"
-          "NhwcMaxPool(x: i8[1,5,2]) {kernel_shape=[2]}\n"),
   };
 }
 

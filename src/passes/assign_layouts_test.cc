@@ -20,6 +20,14 @@ std::string Conv(const char* y, const char* x, int to, int from) {
       y, x, to, from, values);
 }
 
+std::string FloatConv(const char* y, const char* x, int to, int from, const char* more = "") {
+  std::string values;
+  for (int i = 0; i < to * from; ++i)
+    values += fmt::format("{}{}", i ? ", " : "", (i % 7 - 3) / 8.);
+  return fmt::format("\n    const {0}w: f32[{2},{3},1,1] = [{4}]\n    {0} = Conv({1}, {0}w){5}", y,
+                     x, to, from, values, more);
+}
+
 // Bytes have zero points of the input's type.
 Graph Net(const std::string& nodes, std::string_view input = "u8[2,64,3,5]",
           const char* outputs = "y") {
@@ -70,6 +78,42 @@ TEST(AssignLayoutsTest, WhatDoesNotPayOrHasNoKernelStays) {
   Graph portable = Net(pays, "u8[1,256,2,3]");
   const auto changed = AssignLayouts(portable, {.isa = Isa::kAvx512});
   EXPECT_TRUE(changed.ok() && !*changed);
+}
+
+TEST(AssignLayoutsTest, FloatsWithConstantsOfTheirChannels) {
+  std::string line;
+  for (int i = 0; i < 512; ++i) line += fmt::format("{}{}", i ? ", " : "", i % 128 - 60);
+  const Graph graph =
+      Net(FloatConv("a", "x", 512, 512) +
+              fmt::format("\n    const k: f32[512,1,1] = [{0}]\n    const l: f32[1,512,1,1] = [{0}]"
+                          "\n    const rows: f32[1,3,1] = [1, 2, 3]",
+                          line) +
+              "\n    b = Mul(a, k)\n    c = Add(l, b)\n    r = Mul(c, rows)"
+              "\n    p = MaxPool(r) {kernel_shape=[2,2]}" +
+              FloatConv("d", "p", 512, 512) + "\n    y = Flatten(d)",
+          "f32[2,512,3,5]");
+  Graph fused = graph;
+  EXPECT_EQ(OpsOf(Apply(Assign, fused, 1e-3)),
+            Ops({"Transpose", "NhwcFusedConv", "Mul", "Add", "Mul", "NhwcMaxPool", "NhwcFusedConv",
+                 "Transpose", "Flatten"}));
+  ASSERT_TRUE(FuseElementwise(fused, {}).ok());
+  EXPECT_EQ(OpsOf(Apply(Assign, fused, 1e-3)),
+            Ops({"Transpose", "NhwcFusedConv", "FusedElementwise", "NhwcMaxPool", "NhwcFusedConv",
+                 "Transpose", "Flatten"}));
+}
+
+TEST(AssignLayoutsTest, FusedConvolutionsAsTheirKernelTakesThem) {
+  const auto ops = [](const char* after, Isa isa = Isa::kAvx512) {
+    Graph graph = Net(FloatConv("c", "x", 640, 640) + after, "f32[1,640,2,3]");
+    EXPECT_TRUE(FuseEpilogue(graph, {}).ok() && EliminateDeadCode(graph, {}).ok());
+    EXPECT_TRUE(AssignLayouts(graph, {.isa = isa}).ok());
+    return OpsOf(graph);
+  };
+  const Ops turned = {"Transpose", "NhwcFusedConv", "Transpose"};
+  EXPECT_EQ(ops("\n    y = Relu(c)"), turned);
+  EXPECT_EQ(ops("\n    y = Relu(c)", Isa::kAvx2), Ops({"FusedConv"}));
+  EXPECT_EQ(ops("\n    y = Sigmoid(c)"), Ops({"FusedConv"}));
+  EXPECT_EQ(ops("\n    y = Add(c, x)"), turned);
 }
 
 // What only follows is not worth a transposition of its own.

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "core/dtype.h"
@@ -131,6 +132,34 @@ Result<bool> FoldBatchNorm(Graph& graph, const PassContext&) {
   }
   size_t index = 0;
   graph.RemoveNodes([&](const Node&) { return gone[index++]; });
+  return changed;
+}
+
+Result<bool> LowerBatchNorm(Graph& graph, const PassContext&) {
+  const std::vector<Node> nodes = std::exchange(graph.nodes, {});
+  bool changed = false;
+  for (const Node& node : nodes) {
+    const TensorType* x = node.Is("BatchNormalization") ? &graph.type(node.input(0)) : nullptr;
+    const bool fits = x && x->dtype == DType::f32 && x->ranked() && x->rank() >= 2;
+    const auto affine = fits ? AffineOf(graph, node) : std::nullopt;
+    if (!affine) {
+      graph.nodes.push_back(node);
+      continue;
+    }
+    Dims dims = Dims::Filled(x->rank() - 1, 1);
+    dims[0] = static_cast<int64_t>(affine->scale.size());
+    const auto constant = [&](const std::vector<double>& values) {
+      Tensor tensor(DType::f32, dims);
+      std::copy(values.begin(), values.end(), tensor.as<float>().begin());
+      return graph.AddConstant("", std::move(tensor));
+    };
+    const TensorType type = *x;
+    const ValueId scale = constant(affine->scale), shift = constant(affine->shift);
+    const ValueId scaled = graph.AddNode("Mul", {node.input(0), scale}, 1).output(0);
+    graph.value(scaled).type = type;
+    graph.AddNode("Add", {scaled, shift}, 0).outputs = {node.output(0)};
+    changed = true;
+  }
   return changed;
 }
 

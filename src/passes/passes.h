@@ -30,6 +30,10 @@ Result<bool> RemoveNoOps(Graph& graph, const PassContext& context);
 /// into the Conv or, a Mul or Add, into the BatchNormalization before it.
 Result<bool> FoldBatchNorm(Graph& graph, const PassContext& context);
 
+/// What is left of inference BatchNormalization with constants becomes a Mul and an Add of
+/// constants per channel, which chains of element-wise nodes take in.
+Result<bool> LowerBatchNorm(Graph& graph, const PassContext& context);
+
 /// Q/DQ islands around matmul, gemm and convolution become QLinearConv, QLinearMatMul; DQ -> op ->
 /// Q around shape-only ops moves to integers by itself because the ops take any dtype.
 Result<bool> FuseQdq(Graph& graph, const PassContext& context);
@@ -50,9 +54,10 @@ Result<bool> FuseTranspose(Graph& graph, const PassContext& context);
 /// Needs: static shapes.
 Result<bool> FuseElementwise(Graph& graph, const PassContext& context);
 
-/// Integer convolutions, and what only follows the layout between them (element-wise nodes, MaxPool
-/// of bytes, Concat of channels), take their images with the channels last; Transposes at the edges
-/// of such a region. From AVX512-VNNI on, whose kernel wants them so. Needs: static shapes.
+/// Convolutions by constant filters, and what only follows the layout between them (element-wise
+/// nodes, also with constants of the channels, MaxPool, Concat of channels), take their images with
+/// the channels last; Transposes at the edges of such a region. FP32 from AVX-512 on, bytes from
+/// AVX512-VNNI on, whose kernels want them so. Needs: static shapes.
 Result<bool> AssignLayouts(Graph& graph, const PassContext& context);
 
 /// Gradients of the scalar `loss` with respect to `wrt`, appended to the graph, in order; kNoValue

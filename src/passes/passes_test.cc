@@ -82,6 +82,23 @@ TEST(FoldBatchNormTest, BecomesOneConvolution) {
   EXPECT_EQ(OpsOf(Apply(FoldBatchNorm, graph, 1e-6)), Ops({"Conv"}));
 }
 
+TEST(LowerBatchNormTest, BecomesAScaleAndAShiftUnlessItLearns) {
+  const std::string text = R"(graph "g"(x: f32[2,2,3,2]) -> (y) {{
+    const s: f32[2] = [1.5, 0.5]
+    const b: f32[2] = [0.1, 0.2]
+    const m: f32[2] = [0.3, -0.4]
+    const v: f32[2] = [1.0, 4.0]
+    y = BatchNormalization(x, s, b, m, v) {} }})";
+  const Graph graph = Parse(fmt::format(fmt::runtime(text), "{epsilon=0.5}"));
+  EXPECT_EQ(OpsOf(Apply(LowerBatchNorm, graph, 1e-6)), Ops({"Mul", "Add"}));
+  const Graph learns = Parse(fmt::format(fmt::runtime(text), "{training_mode=1}"));
+  EXPECT_EQ(OpsOf(Apply(LowerBatchNorm, learns)), Ops({"BatchNormalization"}));
+  const Graph open = Parse(R"(graph "g"(x: f32[2,2,3], s: f32[2]) -> (y) {
+    y = BatchNormalization(x, s, s, s, s) })");
+  Graph same = open;
+  EXPECT_FALSE(*LowerBatchNorm(same, {}));
+}
+
 TEST(FoldBatchNormTest, ScalesAndShiftsOfChannelsFoldToo) {
   const Graph conv = Parse(R"(graph "g"(x: f32[1,1,4,4]) -> (y) {
     const w: f32[2,1,1,1] = [0.5, -2]

@@ -23,8 +23,8 @@ const Pipeline kLoadPipeline = {
 const Pipeline kSpecializePipeline = {
     {"fold-shapes", FoldConstants},        {"inline-branches", InlineBranches},
     {"expand-functions", ExpandFunctions}, {"fold-constants", FoldConstants},
-    {"fuse-elementwise", FuseElementwise}, {"assign-layouts", AssignLayouts},
-    {"eliminate-dead-code", EliminateDeadCode},
+    {"lower-batch-norm", LowerBatchNorm},  {"fuse-elementwise", FuseElementwise},
+    {"assign-layouts", AssignLayouts},     {"eliminate-dead-code", EliminateDeadCode},
 };
 
 const Pipeline kTrainPipeline = {

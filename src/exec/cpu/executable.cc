@@ -35,7 +35,7 @@ StepTraits TraitsOf(const Node& node, const BoundStep& bound) {
 // Twice the multiply-adds of a product of `inputs[0]` with matrix or filter weights, else 0.
 double FlopsOf(const Graph& graph, int index) {
   const Node& node = graph.nodes[index];
-  const bool conv = node.op == "Conv" || node.op == "FusedConv";
+  const bool conv = node.op == "Conv" || node.op == "FusedConv" || node.op == "NhwcFusedConv";
   const bool product = node.op == "Gemm" || node.op == "FusedGemm" || node.op == "MatMul";
   if (!conv && !product) return 0;
   const Dims out = graph.type(node.output(0)).dims(), x = graph.type(node.input(0)).dims();

@@ -1,6 +1,5 @@
 // Convolutions and pools with the channels last against the same with the channels first.
-#include "kernels/cpu/nhwc_conv.h"
-
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "core/philox.h"
@@ -9,15 +8,18 @@
 namespace minim {
 namespace {
 
-// Bytes of N, C, H, W in the order N, H, W, C.
+// Elements of N, C, H, W in the order N, H, W, C.
 Tensor ChannelsLast(const Tensor& x) {
   const Dims& d = x.dims();
   Tensor y(x.dtype(), {d[0], d[2], d[3], d[1]});
   const auto* src = static_cast<const std::byte*>(x.data());
   auto* dst = static_cast<std::byte*>(y.data());
   const int64_t plane = d[2] * d[3];
-  for (int64_t i = 0; i < x.size(); ++i)
-    dst[(i / (plane * d[1]) * plane + i % plane) * d[1] + i / plane % d[1]] = src[i];
+  const size_t size = SizeOf(x.dtype());
+  for (int64_t i = 0; i < x.size(); ++i) {
+    const int64_t to = (i / (plane * d[1]) * plane + i % plane) * d[1] + i / plane % d[1];
+    std::memcpy(dst + to * size, src + i * size, size);
+  }
   return y;
 }
 
@@ -71,6 +73,33 @@ void ExpectSame(const Geometry& g, uint64_t seed) {
   }
 }
 
+// As the portable convolution in FP32, with and without bias, residual and activation.
+void ExpectNearFloats(const Geometry& g, uint64_t seed) {
+  const Dims out = g.y();
+  KernelCase test{.op = "FusedConv",
+                  .attributes = g.attributes(),
+                  .inputs = {Uniform(g.x, seed), Uniform(g.w, seed + 1)},
+                  .outputs = {Tensor(DType::f32, out)},
+                  .constants = {1}};
+  if (seed % 3 != 0) test.inputs.push_back(Uniform({g.w[0]}, seed + 2));
+  if (seed % 3 == 2) test.inputs.push_back(Uniform(out, seed + 3));
+  if (seed % 2 == 1) test.attributes.Set("activation", std::string("Relu"));
+  RunCase(test, Isa::kPortable);
+  const Tensor last = ChannelsLast(test.outputs[0]);
+  const std::vector<double> expected(last.as<float>().begin(), last.as<float>().end());
+  test.op = "NhwcFusedConv";
+  test.inputs[0] = ChannelsLast(test.inputs[0]);
+  if (seed % 3 == 2) test.inputs[3] = ChannelsLast(test.inputs[3]);
+  for (const Isa isa : {Isa::kPortable, DetectIsa()}) {
+    test.threads = 1 + static_cast<int>(seed + static_cast<uint64_t>(isa)) % 3;
+    test.outputs = {Tensor(DType::f32, last.dims())};
+    RunCase(test, isa);
+    ExpectNear(test.outputs[0].as<float>(), expected, 1e-4, 1e-4,
+               fmt::format("{}, seed {}, {} threads, {}", g.Text(), seed, test.threads, Name(isa)));
+    if (testing::Test::HasFailure()) return;
+  }
+}
+
 TEST(NhwcConvTest, AnyGeometry) {
   const Philox rng(7);
   uint64_t drawn = 0;
@@ -85,18 +114,45 @@ TEST(NhwcConvTest, AnyGeometry) {
     g.dilations = {draw(1, 4) == 1 ? 2 : 1, draw(1, 4) == 1 ? 2 : 1};
     if (g.y()[2] < 1 || g.y()[3] < 1) continue;
     ExpectSame(g, seed * 10);
+    ExpectNearFloats(g, seed);
   }
 }
 
 // Images cut by lines, several images together, filters shared among threads, pixels in one line.
 TEST(NhwcConvTest, EveryWayToCutTheWork) {
-  ExpectSame({{1, 64, 60, 62}, {70, 64, 3, 3}, {1, 1}, {1, 1, 1, 1}}, 1);
-  ExpectSame({{2, 64, 61, 60}, {33, 64, 3, 3}, {2, 2}, {0, 1, 1, 0}}, 2);
-  ExpectSame({{2, 64, 60, 62}, {20, 64, 1, 1}, {2, 2}}, 3);
-  ExpectSame({{7, 128, 7, 7}, {200, 128, 3, 3}, {1, 1}, {1, 1, 1, 1}}, 4);
-  ExpectSame({{1, 512, 3, 3}, {300, 512, 3, 3}, {1, 1}, {1, 1, 1, 1}}, 5);
-  ExpectSame({{3, 60, 29, 31}, {100, 60, 1, 1}}, 6);
-  ExpectSame({{1, 8, 1, 1}, {5, 8, 1, 1}}, 7);
+  const Geometry cases[] = {
+      {{1, 64, 60, 62}, {70, 64, 3, 3}, {1, 1}, {1, 1, 1, 1}},
+      {{2, 64, 61, 60}, {33, 64, 3, 3}, {2, 2}, {0, 1, 1, 0}},
+      {{2, 64, 60, 62}, {20, 64, 1, 1}, {2, 2}},
+      {{7, 128, 7, 7}, {200, 128, 3, 3}, {1, 1}, {1, 1, 1, 1}},
+      {{1, 512, 3, 3}, {300, 512, 3, 3}, {1, 1}, {1, 1, 1, 1}},
+      {{3, 60, 29, 31}, {100, 60, 1, 1}},
+      {{1, 8, 1, 1}, {5, 8, 1, 1}},
+  };
+  for (uint64_t i = 0; i < std::size(cases); ++i) {
+    ExpectSame(cases[i], i + 1);
+    ExpectNearFloats(cases[i], i + 1);
+  }
+}
+
+// Tiles that reach past the image, of parts of an image, of several, and more filters than tiles.
+TEST(NhwcConvTest, InTiles) {
+  const Geometry cases[] = {
+      {{1, 40, 33, 30}, {72, 40, 3, 3}, {1, 1}, {1, 1, 1, 1}},
+      {{1, 64, 62, 57}, {64, 64, 3, 3}, {1, 1}, {0, 0, 0, 0}},
+      {{9, 70, 14, 15}, {130, 70, 3, 3}, {1, 1}, {2, 0, 1, 1}},
+      {{2, 96, 16, 12}, {260, 96, 3, 3}, {1, 1}, {1, 1, 1, 1}},
+  };
+  for (uint64_t i = 0; i < std::size(cases); ++i) {
+    for (uint64_t seed = 0; seed < 6; ++seed) ExpectNearFloats(cases[i], seed);
+    KernelCase test{.op = "NhwcFusedConv",
+                    .attributes = cases[i].attributes(),
+                    .inputs = {ChannelsLast(Uniform(cases[i].x, 1)), Uniform(cases[i].w, 2)},
+                    .outputs = {ChannelsLast(Tensor(DType::f32, cases[i].y()))},
+                    .constants = {1}};
+    BoundCase bound(test, DetectIsa());
+    EXPECT_THAT(bound.kernel().Describe(), testing::HasSubstr("winograd")) << cases[i].Text();
+  }
 }
 
 TEST(NhwcConvTest, WhatItDoesNotTakeIsRefused) {

@@ -9,6 +9,21 @@
 namespace minim {
 namespace {
 
+// G g: the values of the polynomial g at the points, each over the product of its distances.
+void TransformLine(double g0, double g1, double g2, double (&y)[kWinogradIn]) {
+  constexpr double a = kWinogradPoints[0], b = kWinogradPoints[1], a2 = a * a, b2 = b * b;
+  constexpr double of_zero = 1 / (a2 * b2), of_a = 1 / (2 * a2 * (a2 - b2)),
+                   of_b = 1 / (2 * b2 * (b2 - a2));
+  const double even_a = of_a * (g0 + a2 * g2), odd_a = of_a * a * g1;
+  const double even_b = of_b * (g0 + b2 * g2), odd_b = of_b * b * g1;
+  y[0] = of_zero * g0;
+  y[1] = even_a + odd_a;
+  y[2] = even_a - odd_a;
+  y[3] = even_b + odd_b;
+  y[4] = even_b - odd_b;
+  y[5] = g2;
+}
+
 struct Plan {
   WinogradTiling tiling;
   const WinogradLevel* level = nullptr;
@@ -58,29 +73,6 @@ void Multiply(const Plan& p, const KernelArgs& args, const float* filters, const
   }
 }
 
-// G g: the values of the polynomial g at the points, each over the product of its distances.
-void TransformLine(double g0, double g1, double g2, double (&y)[kWinogradIn]) {
-  constexpr double a = kWinogradPoints[0], b = kWinogradPoints[1], a2 = a * a, b2 = b * b;
-  constexpr double of_zero = 1 / (a2 * b2), of_a = 1 / (2 * a2 * (a2 - b2)),
-                   of_b = 1 / (2 * b2 * (b2 - a2));
-  const double even_a = of_a * (g0 + a2 * g2), odd_a = of_a * a * g1;
-  const double even_b = of_b * (g0 + b2 * g2), odd_b = of_b * b * g1;
-  y[0] = of_zero * g0;
-  y[1] = even_a + odd_a;
-  y[2] = even_a - odd_a;
-  y[3] = even_b + odd_b;
-  y[4] = even_b - odd_b;
-  y[5] = g2;
-}
-
-// G g G^T of a 3x3 filter.
-void TransformFilter(const float* g, double (&y)[kWinogradIn][kWinogradIn]) {
-  double columns[3][kWinogradIn];
-  for (int c = 0; c < 3; ++c) TransformLine(g[c], g[3 + c], g[6 + c], columns[c]);
-  for (int64_t r = 0; r < kWinogradIn; ++r)
-    TransformLine(columns[0][r], columns[1][r], columns[2][r], y[r]);
-}
-
 // Rows [row, end) of one group's m x channels filters, for every tap, packed. `taps`: tap_bytes().
 void TransformRows(const Plan& p, const float* filters, int64_t row, int64_t end, float* taps,
                    float* packed) {
@@ -89,7 +81,7 @@ void TransformRows(const Plan& p, const float* filters, int64_t row, int64_t end
     const int64_t rows = TileRows(t.m - row), matrix = rows * t.planes;
     for (int64_t i = 0; i < matrix; ++i) {
       double y[kWinogradIn][kWinogradIn];
-      TransformFilter(filters + (row * t.planes + i) * 9, y);
+      TransformWinogradFilter(filters + (row * t.planes + i) * 9, y);
       for (int64_t tap = 0; tap < kWinogradTaps; ++tap)
         taps[tap * matrix + i] = static_cast<float>(y[tap / kWinogradIn][tap % kWinogradIn]);
     }
@@ -162,6 +154,13 @@ BindResult Bind(const KernelRequest& request, const WinogradLevel& level, const 
 }
 
 }  // namespace
+
+void TransformWinogradFilter(const float* g, double (&y)[kWinogradIn][kWinogradIn]) {
+  double columns[3][kWinogradIn];
+  for (int c = 0; c < 3; ++c) TransformLine(g[c], g[3 + c], g[6 + c], columns[c]);
+  for (int64_t r = 0; r < kWinogradIn; ++r)
+    TransformLine(columns[0][r], columns[1][r], columns[2][r], y[r]);
+}
 
 BindResult WinogradAvx512(const KernelRequest& request) {
   return Bind(request, WinogradLevelAvx512(), FilterAvx512(), GemmAvx512());

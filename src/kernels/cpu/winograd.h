@@ -25,12 +25,39 @@ struct WinogradTiles {
   WinogradPlane at;
 };
 
+/// A 6x6 tile of an image with its channels last.
+struct NhwcWinogradIn {
+  const float* tile = nullptr;
+  int64_t row = 0, pixel = 0;  // floats from one to the next
+  int64_t channels = 0;
+  float* transformed = nullptr;  // 36 rows of so many channels, `tap` floats apart
+  int64_t tap = 0;
+};
+
+/// A tile of pixels of a result with its channels last, as 36 rows of its filters' sums.
+struct NhwcWinogradOut {
+  const float* sums = nullptr;
+  int64_t tap = 0;
+  int64_t filters = 0;
+  const float* bias = nullptr;      // one of each filter
+  const float* residual = nullptr;  // laid out as the result, or null
+  float* dst = nullptr;
+  int64_t row = 0, pixel = 0;     // of both, floats from one to the next
+  int64_t height = 0, width = 0;  // pixels that there are, of the 4x4
+  float low = 0, high = 0;
+};
+
 struct WinogradLevel {
   std::string_view name;
   WinogradInput input;
   /// A^T m A, then bias, residual and activation. Writes nothing outside the plane.
   void (*output)(const WinogradTiles& tiles);
+  void (*nhwc_input)(const NhwcWinogradIn& tile);
+  void (*nhwc_output)(const NhwcWinogradOut& tile);
 };
+
+/// G g G^T of a 3x3 filter.
+void TransformWinogradFilter(const float* g, double (&y)[kWinogradIn][kWinogradIn]);
 
 const WinogradLevel& WinogradLevelPortable();
 const WinogradLevel& WinogradLevelAvx2();

@@ -36,13 +36,19 @@ inline void TransformOut(const Vec (&x)[6], Vec (&y)[4]) {
   y[3] = Plus(Plus(x[5], kA2 * kA, odd_a), kB2 * kB, odd_b);
 }
 
-void InputTiles(const float* tiles, float* transformed, int64_t tap) {
-  for (int64_t lane = 0; lane < kPanel; lane += kLanes) {
+void NhwcInputTile(const NhwcWinogradIn& t) {
+  for (int64_t channel = 0; channel < t.channels; channel += kLanes) {
+    const int64_t left = t.channels - channel;
+    const float* tile = t.tile + channel;
+    float* transformed = t.transformed + channel;
     Vec columns[6][6];  // [row after the transform][column]
     for (int c = 0; c < 6; ++c) {
       Vec x[6], y[6];
 #pragma GCC unroll 6
-      for (int r = 0; r < 6; ++r) x[r] = Load(tiles + (r * 6 + c) * kPanel + lane);
+      for (int r = 0; r < 6; ++r) {
+        const float* src = tile + r * t.row + c * t.pixel;
+        x[r] = left < kLanes ? LoadFirst(src, left) : Load(src);
+      }
       TransformIn(x, y);
 #pragma GCC unroll 6
       for (int r = 0; r < 6; ++r) columns[r][c] = y[r];
@@ -51,8 +57,52 @@ void InputTiles(const float* tiles, float* transformed, int64_t tap) {
       Vec y[6];
       TransformIn(columns[r], y);
 #pragma GCC unroll 6
-      for (int c = 0; c < 6; ++c) Store(transformed + (r * 6 + c) * tap + lane, y[c]);
+      for (int c = 0; c < 6; ++c) {
+        float* dst = transformed + (r * 6 + c) * t.tap;
+        left < kLanes ? StoreFirst(dst, y[c], left) : Store(dst, y[c]);
+      }
     }
+  }
+}
+
+// 16 tiles of one plane lie as a tile of 16 channels does.
+void InputTiles(const float* tiles, float* transformed, int64_t tap) {
+  NhwcInputTile({tiles, 6 * kPanel, kPanel, kPanel, transformed, tap});
+}
+
+// A^T m A of so many lanes, row by row.
+inline void TransformOut(const float* sums, int64_t tap, Vec (&y)[4][4]) {
+  Vec columns[4][6];
+  for (int c = 0; c < 6; ++c) {
+    Vec x[6], z[4];
+#pragma GCC unroll 6
+    for (int r = 0; r < 6; ++r) x[r] = Load(sums + (r * 6 + c) * tap);
+    TransformOut(x, z);
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) columns[r][c] = z[r];
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) TransformOut(columns[r], y[r]);
+}
+
+// Sums may be read up to a panel past the last filter.
+void NhwcOutputTile(const NhwcWinogradOut& t) {
+  const Vec low = Broadcast(t.low), high = Broadcast(t.high);
+  for (int64_t filter = 0; filter < t.filters; filter += kLanes) {
+    const int64_t left = t.filters - filter;
+    const bool whole = left >= kLanes;
+    const auto load = [&](const float* src) { return whole ? Load(src) : LoadFirst(src, left); };
+    Vec y[4][4];
+    TransformOut(t.sums + filter, t.tap, y);
+    const Vec bias = load(t.bias + filter);
+    for (int64_t r = 0; r < t.height; ++r)
+      for (int64_t c = 0; c < t.width; ++c) {
+        const int64_t at = r * t.row + c * t.pixel + filter;
+        Vec sum = y[r][c] + bias;
+        if (t.residual) sum = sum + load(t.residual + at);
+        sum = Min(high, Max(low, sum));
+        whole ? Store(t.dst + at, sum) : StoreFirst(t.dst + at, sum, left);
+      }
   }
 }
 
@@ -104,20 +154,9 @@ inline void PutRow(const WinogradTiles& t, const float* y, int64_t at, int64_t c
 void OutputTiles(const WinogradTiles& t) {
   float rows[kWinogradOut][kPanel * kWinogradOut + kLanes];
   for (int64_t lane = 0; lane < kPanel; lane += kLanes) {
-    Vec columns[4][6];
-    for (int c = 0; c < 6; ++c) {
-      Vec x[6], y[4];
-#pragma GCC unroll 6
-      for (int r = 0; r < 6; ++r) x[r] = Load(t.sums + (r * 6 + c) * t.tap + lane);
-      TransformOut(x, y);
-#pragma GCC unroll 4
-      for (int r = 0; r < 4; ++r) columns[r][c] = y[r];
-    }
-    for (int r = 0; r < 4; ++r) {
-      Vec y[4];
-      TransformOut(columns[r], y);
-      StoreInterleaved(y, rows[r] + lane * kWinogradOut);
-    }
+    Vec y[4][4];
+    TransformOut(t.sums + lane, t.tap, y);
+    for (int r = 0; r < 4; ++r) StoreInterleaved(y[r], rows[r] + lane * kWinogradOut);
   }
   ForEachTileRow(t.at, [&](int64_t r, int64_t tile, int64_t pixel, int64_t count) {
     PutRow(t, rows[r] + tile * kWinogradOut, pixel, count);
@@ -127,7 +166,8 @@ void OutputTiles(const WinogradTiles& t) {
 }  // namespace
 
 const WinogradLevel& MINIM_WINOGRAD() {
-  static constexpr WinogradLevel kLevel = {MINIM_WINOGRAD_NAME, InputTiles, OutputTiles};
+  static constexpr WinogradLevel kLevel = {MINIM_WINOGRAD_NAME, InputTiles, OutputTiles,
+                                           NhwcInputTile, NhwcOutputTile};
   return kLevel;
 }
 

@@ -1,0 +1,104 @@
+// NhwcFusedConv: a direct convolution in FP32 (nhwc_cuts.h).
+#include "kernels/cpu/nhwc_conv.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/bindings.h"
+
+namespace minim {
+namespace {
+
+constexpr int64_t kCacheBytes = 704 << 10;  // of an L2 cache of 1 MiB: an image's and filters'
+constexpr int64_t kLeastStep = 192 << 10;
+
+struct Plan {
+  RunNhwcFloats run = nullptr;
+  NhwcCuts cuts;
+  Activation activation;
+  bool residual = false;
+  std::shared_ptr<const std::byte> weights;
+
+  size_t starts_bytes() const { return AlignUp(cuts.filled() * sizeof(float)); }
+};
+
+void Run(const Plan& p, const KernelArgs& args) {
+  auto* starts = static_cast<float*>(args.scratch);
+  FillStarts(In<float>(args, 2), p.cuts.filters, p.cuts.filled(), starts);
+  const auto* residual = p.residual ? static_cast<const std::byte*>(args.inputs[3]) : nullptr;
+  p.cuts.ForEachPiece(
+      args.threads, args.inputs[0], 0, static_cast<std::byte*>(args.scratch) + p.starts_bytes(),
+      [&](const NhwcPiece& piece, int) {
+        p.cuts.ForEachRun(piece, p.weights.get(), args.outputs[0], sizeof(float),
+                          [&](const NhwcRun& run, int64_t pixels, int64_t filter) {
+                            const int64_t at = run.dst - static_cast<std::byte*>(args.outputs[0]);
+                            p.run({run, starts + filter, residual ? residual + at : nullptr,
+                                   p.activation.low(), p.activation.high()},
+                                  pixels);
+                          });
+      });
+}
+
+BindResult Bind(const KernelRequest& request, RunNhwcFloats run, std::string_view level) {
+  MINIM_TRY(RequireInputs(request, 0, 4, DType::f32));
+  MINIM_TRY(RequireOutputDims(request, 3));
+  Plan p{.run = run, .residual = HasInput(request, 3)};
+  const TensorDesc& w = request.inputs[1];
+  if (w.constant == nullptr) return Unsupported("filters that are not constant");
+  MINIM_TRY(p.activation, ActivationOf(AttributesOf(request)));
+  if (!p.activation.clamp()) return Unsupported("an activation that is no clamp");
+  const int64_t filter_bytes = w.dims.Elements() / std::max<int64_t>(1, w.dims[0]) * 4;
+  MINIM_TRY(p.cuts,
+            NhwcCutsOf(request, w.dims, sizeof(float), NhwcStepBytes(kFilterGroup * filter_bytes)));
+  p.weights = request.packs->GetOrPack(
+      w.ConstantView(), fmt::format("nhwc conv.{}", p.cuts.segments.size()),
+      p.cuts.filled() * p.cuts.depth(),
+      [&](std::byte* blob) { PackNhwcFilters(p.cuts, w.constant, sizeof(float), blob); });
+  const size_t scratch =
+      p.starts_bytes() + AlignUp(p.cuts.stage_bytes()) * std::max(1, request.threads);
+  return MakeKernel(
+      fmt::format("conv, channels last, {}{}", level, p.cuts.staged ? ", images padded" : ""),
+      [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
+}
+
+}  // namespace
+
+int64_t NhwcStepBytes(int64_t group_bytes) {
+  return std::max(kLeastStep, kCacheBytes - group_bytes);
+}
+
+void FillStarts(const float* bias, int64_t count, int64_t filled, float* starts) {
+  if (bias) std::copy_n(bias, count, starts);
+  std::fill(starts + (bias ? count : 0), starts + filled, 0.0f);
+}
+
+void RunNhwcFloatsPortable(const NhwcFloats& floats, int64_t pixels) {
+  const NhwcRun& t = floats.run;
+  const int64_t width = PanelsOf(t.filters) * kPanel;
+  for (int64_t i = 0; i < pixels; ++i) {
+    const std::byte* pixel = t.image + (TakesOffsets(t.filters) ? t.offsets[i] : i * t.pixel_step);
+    float sum[kFilterGroup];
+    std::copy_n(floats.starts, width, sum);
+    const auto* w = reinterpret_cast<const float*>(t.weights);
+    for (int64_t s = 0; s < t.segment_count; ++s) {
+      const auto* x = reinterpret_cast<const float*>(pixel + t.segments[s]);
+      for (int64_t k = 0; k < t.quads; ++k, w += width)
+        for (int64_t f = 0; f < width; ++f) sum[f] += x[k] * w[f];
+    }
+    auto* dst = reinterpret_cast<float*>(t.dst + i * t.dst_step);
+    const auto* residual = reinterpret_cast<const float*>(
+        floats.residual ? floats.residual + i * t.dst_step : nullptr);
+    for (int64_t f = 0; f < t.filters; ++f) {
+      const float y = residual ? sum[f] + residual[f] : sum[f];
+      dst[f] = y < floats.low ? floats.low : (y > floats.high ? floats.high : y);
+    }
+  }
+}
+
+BindResult NhwcFusedConvPortable(const KernelRequest& request) {
+  return Bind(request, RunNhwcFloatsPortable, "portable");
+}
+BindResult NhwcFusedConvAvx512(const KernelRequest& request) {
+  return Bind(request, RunNhwcFloatsAvx512, "avx512 6x64");
+}
+
+}  // namespace minim

@@ -1,0 +1,208 @@
+#include "kernels/cpu/nhwc_cuts.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace minim {
+namespace {
+
+constexpr int64_t kFlatLine = 96;  // pixels at most, where lines do not matter
+
+int64_t CeilOf(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Lines [first, last) of the result read these of an image, padding included.
+void Stage(const NhwcCuts& c, const std::byte* image, int64_t first, int64_t last, uint8_t zero,
+           std::byte* dst) {
+  const Window& w = c.w;
+  const int64_t bytes = c.line_bytes(), left = w.begin[2] * c.pixel_bytes,
+                middle = w.in[2] * c.pixel_bytes;
+  const int64_t top = first * w.stride[1] - w.begin[1];
+  for (int64_t i = 0; i < c.LinesUnder(last - first); ++i, dst += bytes) {
+    const int64_t y = top + i;
+    if (y < 0 || y >= w.in[1]) {
+      std::memset(dst, zero, static_cast<size_t>(bytes));
+      continue;
+    }
+    std::memset(dst, zero, static_cast<size_t>(left));
+    std::memcpy(dst + left, image + y * middle, static_cast<size_t>(middle));
+    std::memset(dst + left + middle, zero, static_cast<size_t>(bytes - left - middle));
+  }
+}
+
+void StageAll(const NhwcCuts& c, const NhwcPiece& piece, uint8_t zero, std::byte* to) {
+  const int64_t height = c.height();
+  for (int64_t line = piece.first_line, count; line < piece.last_line; line += count) {
+    const int64_t first = line % height;
+    count = std::min(height - first, piece.last_line - line);
+    Stage(c, piece.image + line / height * c.image_bytes(), first, first + count, zero, to);
+    to += c.LinesUnder(count) * c.line_bytes();
+  }
+}
+
+// One step's lines and, if these are few, its share of the filters.
+NhwcPiece PieceOf(const NhwcCuts& c, int64_t unit, int64_t shares) {
+  const int64_t step = unit / shares, share = unit % shares;
+  const int64_t image = step / c.cuts * c.together, cut = step % c.cuts;
+  const int64_t last = std::min(c.images(), image + c.together);
+  NhwcPiece piece;
+  piece.first_group = c.groups() * share / shares;
+  piece.last_group = c.groups() * (share + 1) / shares;
+  piece.first_line = image * c.height() + c.height() * cut / c.cuts;
+  piece.last_line = (last - 1) * c.height() + c.height() * (cut + 1) / c.cuts;
+  return piece;
+}
+
+// Pixel by pixel of the longest step, from its first one.
+void FillOffsets(NhwcCuts* c) {
+  if (c->flat) {
+    for (int64_t i = 0; i < c->flat; ++i)
+      c->offsets.push_back(static_cast<int32_t>(i * c->pixel_bytes));
+    return;
+  }
+  const int64_t lines = CeilOf(c->height(), c->cuts);
+  const int64_t image = c->staged ? c->LinesUnder(c->height()) * c->line_bytes() : c->image_bytes();
+  for (int64_t i = 0; i < c->together; ++i)
+    for (int64_t y = 0; y < lines; ++y)
+      for (int64_t x = 0; x < c->w.out[2]; ++x)
+        c->offsets.push_back(static_cast<int32_t>(i * image + y * c->w.stride[1] * c->line_bytes() +
+                                                  x * c->w.stride[2] * c->pixel_bytes));
+}
+
+// Images that fit the cache together, or cuts of one that does not; as many steps for each thread,
+// unless there are more filters than pixels, which the threads share then.
+void FillSteps(int64_t threads, int64_t step_bytes, NhwcCuts* c) {
+  const bool share = c->groups() >= threads && c->filters > c->pixels;
+  const auto whole = [&](int64_t steps) {
+    return share ? steps : CeilOf(steps, threads) * threads;
+  };
+  if (!c->staged && c->w.pointwise()) {
+    const int64_t steps = whole(CeilOf(c->pixels * c->pixel_bytes, step_bytes));
+    c->together = CeilOf(CeilOf(c->pixels, steps), kFlatLine);
+    c->flat = CeilOf(c->pixels, steps * c->together);
+    return;
+  }
+  const int64_t bytes = c->LinesUnder(c->height()) * c->line_bytes();
+  if (bytes <= step_bytes && c->images() >= threads) {
+    c->together = CeilOf(c->images(), whole(CeilOf(c->images() * bytes, step_bytes)));
+  } else {
+    const int64_t steps = whole(c->images() * CeilOf(bytes, step_bytes));
+    c->cuts = std::min(CeilOf(steps, c->images()), c->height());
+  }
+}
+
+}  // namespace
+
+const std::byte* NhwcCuts::LineAt(const NhwcPiece& piece, int64_t line) const {
+  if (flat) return piece.image + line * flat * pixel_bytes;
+  const int64_t image = line / height();
+  const std::byte* base = piece.image + image * image_bytes();
+  int64_t first = 0;  // in the image
+  if (staged) {
+    const int64_t before = image - piece.first_line / height();  // images
+    base = piece.stage + before * LinesUnder(height()) * line_bytes();
+    first = before == 0 ? piece.first_line % height() : 0;
+  }
+  return base + (line % height() - first) * w.stride[1] * line_bytes();
+}
+
+void NhwcCuts::ForEachPiece(const ThreadBudget& budget, const void* image, uint8_t zero,
+                            std::byte* stages,
+                            FunctionRef<void(const NhwcPiece&, int)> piece) const {
+  const int64_t threads = std::max(1, budget.threads);
+  const int64_t shares = std::min(groups(), CeilOf(threads, steps()));
+  const int64_t units = steps() * shares;
+  const int pieces = static_cast<int>(std::min(units, threads));
+  budget.ParallelFor(pieces, [&](int i) {
+    std::byte* stage = stages + i * static_cast<int64_t>(AlignUp(stage_bytes()));
+    for (int64_t unit = units * i / pieces; unit < units * (i + 1) / pieces; ++unit) {
+      NhwcPiece of = PieceOf(*this, unit, shares);
+      of.image = static_cast<const std::byte*>(image);
+      of.stage = stage;
+      if (staged) StageAll(*this, of, zero, stage);
+      piece(of, i);
+    }
+  });
+}
+
+void NhwcCuts::ForEachRun(const NhwcPiece& piece, const std::byte* weights, void* dst,
+                          int64_t element,
+                          FunctionRef<void(const NhwcRun&, int64_t, int64_t)> run) const {
+  NhwcRun r{.pixel_step = w.stride[2] * pixel_bytes,
+            .offsets = offsets.data(),
+            .segments = segments.data(),
+            .segment_count = static_cast<int64_t>(segments.size()),
+            .quads = quads(),
+            .dst_step = filters * element};
+  for (int64_t group = piece.first_group; group < piece.last_group; ++group) {
+    const int64_t filter = group * kFilterGroup;
+    r.filters = std::min(kFilterGroup, filters - filter);
+    r.weights = weights + filter * depth();
+    // With offsets, lines are one run.
+    const int64_t lines = TakesOffsets(r.filters) && !flat ? piece.last_line - piece.first_line : 1;
+    for (int64_t line = piece.first_line; line < piece.last_line; line += lines) {
+      const int64_t pixel = line * line_pixels();
+      const bool brings = line == piece.first_line && group + 1 < piece.last_group;
+      r.image = LineAt(piece, line);
+      r.next_bytes =
+          brings ? std::min(kFilterGroup, filled() - filter - kFilterGroup) * depth() : 0;
+      r.next_weights = r.weights + (brings ? kFilterGroup * depth() : 0);
+      r.dst = static_cast<std::byte*>(dst) + (pixel * filters + filter) * element;
+      run(r, std::min(lines * line_pixels(), pixels - pixel), filter);
+    }
+  }
+}
+
+Result<NhwcCuts> NhwcCutsOf(const Window& window, int64_t filters, int64_t element,
+                            int64_t step_bytes, int threads) {
+  NhwcCuts c{.w = window, .filters = filters, .pixel_bytes = window.channels * element};
+  c.pixels = c.w.batch * c.w.out_size();
+  const bool joined = c.w.dilation[2] == 1;  // the taps of a line lie side by side
+  c.segment_bytes = (joined ? c.w.kernel[2] : 1) * c.pixel_bytes;
+  const auto any = [](const int64_t(&pads)[3]) { return pads[1] != 0 || pads[2] != 0; };
+  // A segment is read in quads.
+  c.staged = any(c.w.begin) || any(c.w.end) || c.segment_bytes % 4 != 0;
+  for (int64_t y = 0; y < c.w.kernel[1]; ++y)
+    for (int64_t tap = 0; tap < (joined ? 1 : c.w.kernel[2]); ++tap)
+      c.segments.push_back(y * c.w.dilation[1] * c.line_bytes() +
+                           tap * c.w.dilation[2] * c.pixel_bytes);
+  FillSteps(std::max(1, threads), step_bytes, &c);
+  if (int64_t{INT32_MAX} < c.together * c.image_bytes()) return Unsupported("images of over 2 GiB");
+  FillOffsets(&c);
+  return c;
+}
+
+Result<NhwcCuts> NhwcCutsOf(const KernelRequest& request, const Dims& weights, int64_t element,
+                            int64_t step_bytes) {
+  if (request.inputs[0].dims.rank() != 4) return Unsupported("an image of other rank than 4");
+  const Dims image = ChannelsFirst(request.inputs[0].dims),
+             result = ChannelsFirst(request.outputs[0].dims);
+  const Attributes& attributes = AttributesOf(request);
+  MINIM_TRY(const Window w, WindowOf(attributes, image, result, weights.span().subspan(2)));
+  MINIM_TRY(const int64_t groups, GroupsOf(attributes, image, weights));
+  if (groups != 1) return Unsupported("{} groups", groups);
+  if (image.Elements() == 0 || result.Elements() == 0) return Unsupported("no pixels");
+  return NhwcCutsOf(w, weights[0], element, step_bytes, request.threads);
+}
+
+void PackNhwcFilters(const NhwcCuts& c, const void* filters, int64_t element, std::byte* packed) {
+  const int64_t kernel = c.w.taps(), channels = c.w.channels;
+  const auto count = static_cast<int64_t>(c.segments.size());
+  const int64_t taps = kernel / count;  // of a segment
+  std::memset(packed, 0, static_cast<size_t>(c.filled() * c.depth()));
+  for (int64_t f = 0; f < c.filters; ++f) {
+    const int64_t first = f / kFilterGroup * kFilterGroup;
+    const int64_t width = std::min(kFilterGroup, c.filled() - first);
+    std::byte* group = packed + first * c.depth() + (f - first) * 4;
+    const std::byte* filter =
+        static_cast<const std::byte*>(filters) + f * channels * kernel * element;
+    for (int64_t s = 0; s < count; ++s)
+      for (int64_t i = 0; i < c.segment_bytes; i += element) {
+        const int64_t at = i / element;  // of a tap, then a channel
+        std::memcpy(group + (s * c.quads() + i / 4) * width * 4 + i % 4,
+                    filter + (at % channels * kernel + s * taps + at / channels) * element,
+                    static_cast<size_t>(element));
+      }
+  }
+}
+
+}  // namespace minim

@@ -1,0 +1,2 @@
+#define MINIM_NHWC_MAX NhwcMaxPortable
+#include "kernels/cpu/nhwc_max_impl.h"
