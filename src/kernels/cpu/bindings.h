@@ -33,6 +33,7 @@ BindResult NhwcWinogradAvx512(const KernelRequest& request);
 BindResult NhwcWinogradPortable(const KernelRequest& request);
 BindResult NhwcFusedConvAvx512(const KernelRequest& request);
 BindResult NhwcFusedConvPortable(const KernelRequest& request);
+BindResult DepthwiseAvx512(const KernelRequest& request);
 BindResult DepthwiseAvx2(const KernelRequest& request);
 BindResult DepthwisePortable(const KernelRequest& request);
 BindResult ConvInputGradAvx2(const KernelRequest& request);

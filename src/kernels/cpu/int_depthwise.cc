@@ -1,9 +1,11 @@
 // QLinearConv with one filter a plane. Such sums are short: in FP32 they are exact, and the vectors
-// of depthwise.cc do the work.
+// of depthwise.cc do the work; with AVX512-VNNI bytes are multiplied as they lie.
 #include <algorithm>
+#include <cstring>
 
 #include "core/requantize.h"
 #include "kernels/cpu/bindings.h"
+#include "kernels/cpu/depthwise_rows.h"
 #include "kernels/cpu/int_gemm.h"
 #include "kernels/cpu/plane_window.h"
 
@@ -24,7 +26,7 @@ struct Plan {
   int64_t block = 1;                    // output rows at a time
   DType x_dtype = DType::u8, y_dtype = DType::u8;
   int64_t w_scales = 1;
-  std::shared_ptr<const std::byte> weights;  // FP32, zero points taken off
+  std::shared_ptr<const std::byte> weights;  // zero points taken off: FP32, or PairsOf
   int64_t stage_floats = 0;
 
   int64_t block_size() const { return block * w.out[2]; }
@@ -46,15 +48,19 @@ void Widen(const Plan& p, const KernelArgs& args, int64_t plane, float* dst) {
     p.integers->dequantize_s8(In<int8_t>(args, kX) + plane * n, 1, zero, n, dst);
 }
 
+float ScaleOf(const Plan& p, const KernelArgs& args, int64_t filter) {
+  return RequantizeScale(*In<float>(args, kXScale),
+                         In<float>(args, kWScale)[p.w_scales > 1 ? filter : 0],
+                         *In<float>(args, kYScale));
+}
+
 void RunPlane(const Plan& p, const KernelArgs& args, int64_t plane, float* image) {
   float* staged = image + p.w.in_size();
   float* sums = staged + p.stage_floats;
   auto* integers = reinterpret_cast<int32_t*>(sums + p.block_size());
   const int64_t filter = plane % p.filters;
   Widen(p, args, plane / p.filters * p.w.channels + filter / p.multiplier, image);
-  const float scale = RequantizeScale(*In<float>(args, kXScale),
-                                      In<float>(args, kWScale)[p.w_scales > 1 ? filter : 0],
-                                      *In<float>(args, kYScale));
+  const float scale = ScaleOf(p, args, filter);
   const RequantizeRow row{.scales = &scale, .zero_point = ZeroOf(args, kYZero, p.y_dtype)};
   const int32_t* bias = In<int32_t>(args, kBias);
   const PlaneFilter f{.weights =
@@ -70,17 +76,6 @@ void RunPlane(const Plan& p, const KernelArgs& args, int64_t plane, float* image
     RequantizeChannel(*p.integers, row, n, integers, p.y_dtype,
                       Out<std::byte>(args, 0) + plane * p.w.out_size() + y * p.w.out[2]);
   }
-}
-
-void Run(const Plan& p, const KernelArgs& args) {
-  const int64_t planes = p.w.batch * p.filters;
-  const int pieces = static_cast<int>(std::min<int64_t>(planes, args.threads.threads));
-  args.threads.ParallelFor(pieces, [&](int i) {
-    auto* image =
-        reinterpret_cast<float*>(static_cast<std::byte*>(args.scratch) + i * p.piece_bytes());
-    for (int64_t plane = planes * i / pieces; plane < planes * (i + 1) / pieces; ++plane)
-      RunPlane(p, args, plane, image);
-  });
 }
 
 bool OneOrEach(const KernelRequest& request, Role role, int64_t count) {
@@ -110,33 +105,73 @@ Status Check(const KernelRequest& request, const Window& w) {
   return {};
 }
 
+// The weights of filter `index`, zero points taken off.
+struct Weights {
+  ZeroPoints values, zeros;
+  int64_t taps;
+
+  Weights(const KernelRequest& request, int64_t taps) : taps(taps) {
+    const TensorDesc& w = request.inputs[kW];
+    values = {w.constant, w.dtype, w.dims.Elements()};
+    if (HasInput(request, kWZero))
+      zeros = {request.inputs[kWZero].constant, w.dtype, request.inputs[kWZero].dims.Elements()};
+  }
+  std::string Key(std::string key) const {
+    for (int64_t i = 0; i < zeros.count; ++i) key += fmt::format(".{}", zeros.At(i));
+    return key;
+  }
+  int32_t At(int64_t filter, int64_t tap) const {
+    return values.At(filter * taps + tap) - zeros.At(filter);
+  }
+};
+
 void PackWeights(const KernelRequest& request, Plan& p) {
-  const TensorDesc& w = request.inputs[kW];
-  ZeroPoints zeros;
-  if (HasInput(request, kWZero))
-    zeros = {request.inputs[kWZero].constant, w.dtype, request.inputs[kWZero].dims.Elements()};
-  std::string key = "depthwise";
-  for (int64_t i = 0; i < zeros.count; ++i) key += fmt::format(".{}", zeros.At(i));
-  const ZeroPoints values{w.constant, w.dtype, w.dims.Elements()};
+  const Weights weights(request, p.w.taps());
   p.weights = request.packs->GetOrPack(
-      w.ConstantView(), key, values.count * sizeof(float), [&](std::byte* to) {
+      request.inputs[kW].ConstantView(), weights.Key("depthwise"),
+      weights.values.count * sizeof(float), [&](std::byte* to) {
         auto* floats = reinterpret_cast<float*>(to);
-        for (int64_t i = 0; i < values.count; ++i)
-          floats[i] = static_cast<float>(values.At(i) - zeros.At(i / p.w.taps()));
+        for (int64_t i = 0; i < weights.values.count; ++i)
+          floats[i] = static_cast<float>(weights.At(i / p.w.taps(), i % p.w.taps()));
       });
 }
 
-BindResult Bind(const KernelRequest& request, const PlaneLevel& level, const IntLevel& integers) {
+// Pairs of taps as 16-bit integers, then the sum of all: of one filter.
+int64_t PairsOf(const Plan& p) { return (p.w.taps() + 1) / 2 + 1; }
+
+void PackPairs(const KernelRequest& request, Plan& p) {
+  const Weights weights(request, p.w.taps());
+  p.weights = request.packs->GetOrPack(
+      request.inputs[kW].ConstantView(), weights.Key("depthwise pairs"),
+      p.filters * PairsOf(p) * static_cast<int64_t>(sizeof(int32_t)), [&](std::byte* to) {
+        auto* pairs = reinterpret_cast<int32_t*>(to);
+        std::fill_n(pairs, p.filters * PairsOf(p), 0);
+        for (int64_t f = 0; f < p.filters; ++f, pairs += PairsOf(p))
+          for (int64_t tap = 0; tap < p.w.taps(); ++tap) {
+            const int32_t weight = weights.At(f, tap);
+            pairs[tap / 2] |=
+                static_cast<int32_t>(static_cast<uint32_t>(weight & 0xFFFF) << (tap % 2 * 16));
+            pairs[PairsOf(p) - 1] += weight;
+          }
+      });
+}
+
+Status FillPlan(const KernelRequest& request, Plan* p) {
   const Dims &x = request.inputs[kX].dims, &weights = request.inputs[kW].dims;
-  Plan p{.level = &level, .integers = &integers};
-  MINIM_TRY(p.w,
+  MINIM_TRY(p->w,
             WindowOf(AttributesOf(request), x, request.outputs[0].dims, weights.span().subspan(2)));
-  MINIM_TRY(Check(request, p.w));
-  p.filters = weights[0];
-  p.multiplier = weights[0] / x[1];
-  p.x_dtype = request.inputs[kX].dtype;
-  p.y_dtype = request.outputs[0].dtype;
-  p.w_scales = request.inputs[kWScale].dims.Elements();
+  MINIM_TRY(Check(request, p->w));
+  p->filters = weights[0];
+  p->multiplier = weights[0] / x[1];
+  p->x_dtype = request.inputs[kX].dtype;
+  p->y_dtype = request.outputs[0].dtype;
+  p->w_scales = request.inputs[kWScale].dims.Elements();
+  return {};
+}
+
+BindResult Bind(const KernelRequest& request, const PlaneLevel& level, const IntLevel& integers) {
+  Plan p{.level = &level, .integers = &integers};
+  MINIM_TRY(FillPlan(request, &p));
   p.stage = ImageStage(p.w, kPanel);
   p.block = PlaneBlock(p.stage, p.w.out[1]);
   p.stage_floats = p.stage.FloatsFor(1, p.block);
@@ -144,7 +179,51 @@ BindResult Bind(const KernelRequest& request, const PlaneLevel& level, const Int
   const size_t scratch = p.piece_bytes() * std::max(1, request.threads);
   return MakeKernel(
       fmt::format("int8 depthwise {}", level.name),
-      [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
+      [p = std::move(p)](const KernelArgs& args) {
+        RunUnits(args.threads, args.scratch, p.w.batch * p.filters, p.piece_bytes(),
+                 [&](int64_t plane, float* image) { RunPlane(p, args, plane, image); });
+      },
+      scratch);
+}
+
+void RunRows(const Plan& p, const DepthwiseRows& rows, const KernelArgs& args, int64_t plane,
+             const uint8_t* padding) {
+  const int64_t filter = plane % p.filters;
+  const int64_t input = plane / p.filters * p.w.channels + filter / p.multiplier;
+  const auto* pairs = reinterpret_cast<const int32_t*>(p.weights.get()) + filter * PairsOf(p);
+  const int32_t* bias = In<int32_t>(args, kBias);
+  const auto zeros = static_cast<uint32_t>(ZeroOf(args, kXZero, p.x_dtype)) *
+                     static_cast<uint32_t>(pairs[PairsOf(p) - 1]);
+  const PlaneByteFilter f{
+      .pairs = pairs,
+      .start = static_cast<int32_t>((bias ? static_cast<uint32_t>(bias[filter]) : 0) - zeros),
+      .scale = ScaleOf(p, args, filter),
+      .zero_point = ZeroOf(args, kYZero, p.y_dtype),
+      .is_signed = p.y_dtype == DType::i8};
+  (p.x_dtype == DType::i8 ? FilterSignedBytesVnni : FilterBytesVnni)(
+      rows, In<uint8_t>(args, kX) + input * p.w.in_size(), padding, f,
+      Out<std::byte>(args, 0) + plane * p.w.out_size());
+}
+
+// Its scratch is a row of the image's zero point for each thread.
+BindResult BindRows(const KernelRequest& request) {
+  constexpr int64_t kLanes = 32;
+  Plan p;
+  MINIM_TRY(FillPlan(request, &p));
+  MINIM_TRY(DepthwiseRows rows, DepthwiseRowsOf(p.w, kLanes));
+  PackPairs(request, p);
+  const size_t row_bytes = AlignUp(static_cast<size_t>(p.w.in[2]));
+  return MakeKernel(
+      "int8 depthwise avx512_vnni, rows in place",
+      [p = std::move(p), rows = std::move(rows), row_bytes](const KernelArgs& args) {
+        const int zero = ZeroOf(args, kXZero, p.x_dtype);
+        RunUnits(args.threads, args.scratch, p.w.batch * p.filters, row_bytes,
+                 [&](int64_t plane, float* row) {
+                   std::memset(row, zero, row_bytes);
+                   RunRows(p, rows, args, plane, reinterpret_cast<const uint8_t*>(row));
+                 });
+      },
+      row_bytes * std::max(1, request.threads));
 }
 
 }  // namespace
@@ -152,9 +231,7 @@ BindResult Bind(const KernelRequest& request, const PlaneLevel& level, const Int
 BindResult QLinearDepthwiseAvx2(const KernelRequest& request) {
   return Bind(request, PlanesAvx2(), IntAvx2());
 }
-BindResult QLinearDepthwiseVnni(const KernelRequest& request) {
-  return Bind(request, PlanesAvx2(), IntVnni());
-}
+BindResult QLinearDepthwiseVnni(const KernelRequest& request) { return BindRows(request); }
 BindResult QLinearDepthwisePortable(const KernelRequest& request) {
   return Bind(request, PlanesPortable(), IntPortable());
 }
