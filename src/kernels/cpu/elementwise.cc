@@ -65,9 +65,10 @@ class Walker {
 
   void Run(int64_t first, int64_t last) {
     for (const TileLoad& load : program_.loads) {
-      if (load.scalar) LoadTile(load, 0, kTile);
+      if (load.kept()) LoadTile(load, 0, program_.tile);
     }
-    for (int64_t i = first; i < last; i += kTile) RunTile(i, std::min(kTile, last - i));
+    for (int64_t i = first; i < last; i += program_.tile)
+      RunTile(i, std::min(program_.tile, last - i));
   }
 
  private:
@@ -97,7 +98,7 @@ class Walker {
 
   void RunTile(int64_t first, int64_t n) {
     for (const TileLoad& load : program_.loads) {
-      if (!load.scalar && program_.registers[load.reg].input < 0) LoadTile(load, first, n);
+      if (!load.kept() && program_.registers[load.reg].input < 0) LoadTile(load, first, n);
     }
     for (const TileStep& step : program_.steps) {
       TileArgs tile{{}, Place(step.dst, first), n, step.params};
@@ -129,9 +130,9 @@ BindResult Bind(const KernelRequest& request, const TileSet& tiles, std::string_
     const int pieces = static_cast<int>(std::min<int64_t>(most, args.threads.threads));
     args.threads.ParallelFor(pieces, [&](int i) {
       Walker walker(program, args, static_cast<std::byte*>(args.scratch) + i * piece_bytes);
-      const int64_t tiles_total = (n + kTile - 1) / kTile;
-      walker.Run(tiles_total * i / pieces * kTile,
-                 std::min(n, tiles_total * (i + 1) / pieces * kTile));
+      const int64_t tile = program.tile, tiles_total = (n + tile - 1) / tile;
+      walker.Run(tiles_total * i / pieces * tile,
+                 std::min(n, tiles_total * (i + 1) / pieces * tile));
     });
   };
   return MakeKernel(fmt::format("elementwise tiles {} ({} steps)", level, steps), std::move(run),

@@ -30,10 +30,14 @@ struct TileLoad {
   int reg = 0;
   TileFunction convert = nullptr;  // null: the memory form is the lane's
   double params[4] = {};
-  bool scalar = false;  // one element: loaded once per piece
-  Dims dims, strides;   // collapsed; elements of the input per output axis
-  bool direct = false;  // as many elements as the output, in order
+  bool scalar = false;    // one element
+  bool periodic = false;  // the same elements for each tile
+  Dims dims, strides;     // collapsed; elements of the input per output axis
+  bool direct = false;    // as many elements as the output, in order
   size_t element_bytes = 4;
+
+  /// Loaded once per piece.
+  bool kept() const { return scalar || periodic; }
 };
 
 struct TileStore {
@@ -52,6 +56,7 @@ struct TileProgram {
   int slots = 0;
   size_t slot_bytes = 0;
   int64_t elements = 0;
+  int64_t tile = kTile;  // elements, at most kTile
   int in_place = -1;
 };
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "core/shape.h"
 #include "kernels/cpu/elementwise.h"
@@ -45,6 +46,8 @@ class Compiler {
     MINIM_TRY(AddInputs());
     MINIM_TRY(AddInstructions());
     AddStores();
+    DropUnread();
+    ChooseTile();
     if (static_cast<int>(program_.registers.size()) > kMaxRegisters)
       return Unsupported("{} registers; at most {}", program_.registers.size(), kMaxRegisters);
     PlaceRegisters(request_, &program_);
@@ -182,6 +185,14 @@ class Compiler {
     });
   }
 
+  // What a bound at zero makes the same of: the operand of a Relu.
+  int BeforeRelu(int reg) const {
+    const TileFunction relu = FindOp("Relu", Lane::kFloat)->function;
+    for (const TileStep& step : program_.steps)
+      if (step.dst == reg && step.function == relu) return step.src[0];
+    return reg;
+  }
+
   // Bytes become floats as they are loaded, and floats bytes as they are stored. Those that stay
   // in the chain are held as floats.
   Result<Value> AddQuantizer(const ElementwiseInstruction& instruction) {
@@ -200,7 +211,8 @@ class Compiler {
       return Value{reg, DType::f32};
     }
     Value value{-1, instruction.dtype};
-    if (quantize) value.quantized = x.reg, value.params = params;
+    if (quantize) value.quantized = params[2] >= 0 ? BeforeRelu(x.reg) : x.reg;
+    if (quantize) value.params = params;
     if (quantize && !ReadInside(static_cast<int>(values_.size()))) return value;
     TileStep step{.function = FindOp(instruction.op, Lane::kFloat)->function,
                   .src = {x.reg, -1, -1}};
@@ -367,6 +379,32 @@ class Compiler {
         program_.stores.push_back({static_cast<int>(i), value.reg, tiles_.store(dtype)});
       }
     }
+  }
+
+  // Steps whose results nothing reads.
+  void DropUnread() {
+    std::set<int> read;
+    for (const TileStore& store : program_.stores) read.insert(store.reg);
+    for (size_t i = program_.steps.size(); i-- > 0;) {
+      const TileStep step = program_.steps[i];
+      if (!read.contains(step.dst) && program_.registers[step.dst].output < 0)
+        program_.steps.erase(program_.steps.begin() + static_cast<std::ptrdiff_t>(i));
+      else
+        read.insert(std::begin(step.src), std::end(step.src));
+    }
+  }
+
+  // Inputs that repeat lines of one length are the same for each tile of whole lines.
+  void ChooseTile() {
+    const auto period = [](const TileLoad& load) {
+      const bool lines = load.dims.rank() == 2 && load.strides[0] == 0 && load.strides[1] == 1;
+      return !load.scalar && lines ? load.dims[1] : 0;
+    };
+    int64_t most = 0;
+    for (const TileLoad& load : program_.loads) most = std::max(most, period(load));
+    if (most == 0 || most > kTile) return;
+    program_.tile = kTile / most * most;
+    for (TileLoad& load : program_.loads) load.periodic = period(load) == most;
   }
 
   const KernelRequest& request_;

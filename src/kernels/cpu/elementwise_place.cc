@@ -41,9 +41,9 @@ int InPlaceInput(const KernelRequest& request, const TileProgram& program) {
 }
 
 // Loaded once, so it keeps its slot.
-bool IsScalarLoad(const TileProgram& program, int reg) {
+bool IsKept(const TileProgram& program, int reg) {
   return std::any_of(program.loads.begin(), program.loads.end(),
-                     [&](const TileLoad& load) { return load.reg == reg && load.scalar; });
+                     [&](const TileLoad& load) { return load.reg == reg && load.kept(); });
 }
 
 void AssignSlots(TileProgram& program) {
@@ -67,7 +67,7 @@ void AssignSlots(TileProgram& program) {
       if (src < 0 || LastUse(program, src) != static_cast<int>(i)) continue;
       const int slot = program.registers[src].slot;
       const bool seen = std::find(free_slots.begin(), free_slots.end(), slot) != free_slots.end();
-      if (slot >= 0 && !IsScalarLoad(program, src) && !seen) free_slots.push_back(slot);
+      if (slot >= 0 && !IsKept(program, src) && !seen) free_slots.push_back(slot);
     }
   }
 }

@@ -256,6 +256,48 @@ TEST(ElementwiseTest, QuantizedBytesAreThoseOfTheSingleOps) {
   }
 }
 
+// Lines as long as the tiles may be cut by, longer ones, and of two lengths; a chain that scales,
+// shifts and rectifies them and leaves bytes, where a bound at zero does what its Relu would.
+TEST(ElementwiseTest, LinesRepeatAndBoundsRectify) {
+  ElementwiseProgram program{.input_count = 5,
+                             .instructions = {{"Mul", {0, 1}},
+                                              {"Add", {5, 2}},
+                                              {"Relu", {6}},
+                                              {"QuantizeLinear", {7, 3, 4}, {}, DType::u8}},
+                             .outputs = {8}};
+  for (const int64_t length : {2, 3, 16, 100, 640, 1000, 1024, 1025}) {
+    for (const int zero : {0, 9}) {
+      for (const bool flat : {false, true}) {
+        const int64_t rows = 2000 / length + 3;
+        const Dims dims{3, rows, length}, line{length}, other = flat ? line : Dims{rows, 1};
+        KernelCase test{.op = "FusedElementwise",
+                        .inputs = {Uniform(dims, 1), Uniform(line, 2), Uniform(other, 3),
+                                   Tensor::Scalar<float>(0.01f),
+                                   Tensor::Scalar<uint8_t>(static_cast<uint8_t>(zero))},
+                        .outputs = {Tensor(DType::u8, dims)},
+                        .constants = {3, 4},
+                        .program = &program,
+                        .threads = flat ? 3 : 1};
+        float* x = test.inputs[0].as<float>().data();
+        x[1] = std::numeric_limits<float>::quiet_NaN();
+        x[2] = -std::numeric_limits<float>::infinity();
+        const auto scales = test.inputs[1].as<float>(), shifts = test.inputs[2].as<float>();
+        for (const Isa isa : TestLevels()) {
+          RunCase(test, isa);
+          const auto y = test.outputs[0].as<uint8_t>();
+          for (int64_t i = 0; i < test.inputs[0].size(); ++i) {
+            const float scaled = x[i] * scales[i % length];
+            const float sum = scaled + shifts[flat ? i % length : i / length % rows];
+            const float rectified = sum < 0 ? 0 : sum;
+            ASSERT_EQ(y[i], Requantize(rectified / 0.01f, zero, 0, 255))
+                << length << " at " << i << ", " << Name(isa);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(ElementwiseTest, InPlaceOnlyWhenNothingReadsLater) {
   ElementwiseProgram program{
       .input_count = 2, .instructions = {{"Relu", {0}}, {"Add", {2, 0}}}, .outputs = {2, 3}};
