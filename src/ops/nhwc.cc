@@ -89,8 +89,9 @@ std::vector<OpDef> NhwcOps() {
       "{pads=[1,0,0,1], activation=\"Relu\"}\n"
       "NhwcFusedConv(x: f32[1,9,13,8], w: f32[70,8,3,3] = const, b: f32[70]) {pads=[1,1,1,1], "
       "activation=\"Clip\", activation_params=[-1.0,1.0]}\n"
-      "NhwcFusedConv(x: f32[1,5,7], w: f32[2,7,3], _, z: f32[1,3,2]) {activation=\"Tanh\"}\n");
-  conv.dtypes = {DType::f32};
+      "NhwcFusedConv(x: f32[1,5,7], w: f32[2,7,3], _, z: f32[1,3,2]) {activation=\"Tanh\"}\n"
+      "NhwcFusedConv(x: f16[1,4,3,2], w: f16[4,2,2,2], b: f16[4])\n");
+  conv.dtypes = {DType::f32, DType::f16};
   conv.precision = PrecisionClass::kLower;
   OpDef pool = Define(
       "NhwcMaxPool", kMicrosoftDomain, 1, 1,

@@ -29,7 +29,7 @@ struct IntTileArea {
 
 // A tile's header says how it is: kTile, kWordsPerThread, kTilePanels at most, kDepthBlock (what
 // panels of that depth need fits L1), kMasksColumns (or whole panels only), kSignedQuads,
-// kPlaceRow.
+// kPlaceRow, kRowsToBytes, kRowsToFloats.
 template <int rows, int panels>
 struct PairTile;
 template <int rows, int panels>
@@ -259,7 +259,9 @@ const IntLevel& MINIM_INT() {
                                       Dequantize<uint8_t>,
                                       Dequantize<int8_t>,
                                       QuantizeRow<int8_t>,
-                                      DequantizeSums};
+                                      DequantizeSums,
+                                      kRowsToBytes,
+                                      kRowsToFloats};
   return kLevel;
 }
 

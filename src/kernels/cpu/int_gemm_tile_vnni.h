@@ -148,5 +148,8 @@ struct IntRow {
   }
 };
 
+constexpr void (*kRowsToBytes)(const NhwcInts&, int64_t) = RunNhwcIntsVnni;
+constexpr void (*kRowsToFloats)(const NhwcIntsToFloats&, int64_t) = RunNhwcIntsToFloatsVnni;
+
 }  // namespace
 }  // namespace minim

@@ -1,5 +1,6 @@
 // MatMulInteger, QLinearMatMul, QGemm and RowQuantizedMatMul over the exact integer product.
 #include <algorithm>
+#include <optional>
 
 #include "core/requantize.h"
 #include "kernels/cpu/bindings.h"
@@ -35,7 +36,11 @@ struct Plan {
   int64_t a_zeros = 0, b_zeros = 0, b_scales = 0, bias_count = 0;
   float alpha = 1;
   bool float_bias = false;
-  std::shared_ptr<const std::byte> packed;  // per matrix as PackB has it, when constant
+  std::shared_ptr<const std::byte> packed;  // per matrix as PackB has it, when constant; or ...
+  /// ... where rows of A are read in place, as the pixels of a convolution with the channels last:
+  /// its filters, then the sum of each column.
+  std::optional<NhwcCuts> rows;
+  int row_threads = 1;
 
   int64_t depth() const { return WordsOf(form, s.k); }
   int64_t columns() const { return PanelsOf(s.n) * kPanel; }
@@ -47,23 +52,28 @@ struct Plan {
 };
 
 struct Scratch {
-  std::byte *a, *packed;
+  std::byte *a, *packed, *stages;
   uint8_t* bytes;  // rows of A ...
   int16_t* pairs;  // ... as they are placed
   int32_t *sums, *row_start, *column_start;
   float *scales, *row_scales;
 };
 
-size_t Carve(const Plan& p, std::byte* base, Scratch* to) {
+size_t Carve(const Plan& p, std::byte* base, Scratch* to, int threads) {
   Carver carver(base);
+  to->column_start = carver.Take<int32_t>(p.columns());
+  to->scales = carver.Take<float>(p.columns());
+  if (p.rows) {
+    to->stages =
+        carver.Take<std::byte>(static_cast<int64_t>(AlignUp(p.rows->stage_bytes())) * threads);
+    return carver.bytes();
+  }
   to->a = carver.Take<std::byte>(PackedABytes(*p.level, p.form, p.s.m, p.s.k));
   to->packed = carver.Take<std::byte>(p.packed ? 0 : p.matrix_bytes());
   to->bytes = carver.Take<uint8_t>(p.gathers() ? p.s.m * p.s.k : 0);
   to->pairs = carver.Take<int16_t>(p.form == IntForm::kPairs ? p.s.m * p.depth() * 2 : 0);
   to->sums = carver.Take<int32_t>(p.result == Result8::kSums ? 0 : p.s.m * p.s.n);
   to->row_start = carver.Take<int32_t>(p.s.m);
-  to->column_start = carver.Take<int32_t>(p.columns());
-  to->scales = carver.Take<float>(std::max<int64_t>(1, p.s.n));
   to->row_scales = carver.Take<float>(p.s.m);
   return carver.bytes();
 }
@@ -210,10 +220,49 @@ void FinishRows(const Plan& p, const KernelArgs& args, int64_t batch, const Scra
       });
 }
 
+int64_t RowFilterBytes(const Plan& p) { return p.rows->filled() * p.rows->depth(); }
+
+void RunRows(const Plan& p, const KernelArgs& args) {
+  const NhwcCuts& rows = *p.rows;
+  Scratch to;
+  Carve(p, static_cast<std::byte*>(args.scratch), &to, std::max(1, args.threads.threads));
+  FillScales(p, args, to.scales);
+  if (p.b_scales <= 1) std::fill_n(to.scales + 1, p.s.n - 1, to.scales[0]);
+  std::fill(to.scales + p.s.n, to.scales + p.columns(), 0.0f);
+  std::fill_n(to.column_start, p.columns(), 0);
+  const auto* sums = reinterpret_cast<const int32_t*>(p.packed.get() + RowFilterBytes(p));
+  const auto zero = static_cast<uint32_t>(ZeroOfA(p, args, 0));
+  const auto* ints = p.float_bias ? nullptr : In<int32_t>(args, p.roles.bias);
+  for (int64_t j = 0; j < p.s.n; ++j) {
+    const int32_t start = ints ? ints[p.bias_count == 1 ? 0 : j] : 0;
+    to.column_start[j] =
+        static_cast<int32_t>(static_cast<uint32_t>(start) - zero * static_cast<uint32_t>(sums[j]));
+  }
+  const bool quantized = p.result == Result8::kQuantized;
+  const float* bias = p.float_bias ? In<float>(args, p.roles.bias) : nullptr;
+  const int32_t y_zero = ZeroPoints{In<std::byte>(args, p.roles.y_zero), p.zero_dtype, 1}.At(0);
+  rows.ForEachPiece({args.threads.pool, std::min(args.threads.threads, p.row_threads)},
+                    args.inputs[p.roles.a], 0, to.stages, [&](const NhwcPiece& piece, int) {
+                      rows.ForEachRun(
+                          piece, p.packed.get(), args.outputs[0], quantized ? 1 : 4,
+                          [&](const NhwcRun& run, int64_t count, int64_t column) {
+                            const int32_t* starts = to.column_start + column;
+                            const float* scales = to.scales + column;
+                            if (quantized)
+                              p.level->rows_to_bytes(
+                                  {run, starts, scales, p.y_dtype == DType::i8, y_zero}, count);
+                            else
+                              p.level->rows_to_floats(
+                                  {run, starts, scales, bias ? bias + column : nullptr}, count);
+                          });
+                    });
+}
+
 void Run(const Plan& p, const KernelArgs& args) {
+  if (p.rows) return RunRows(p, args);
   const ProductShape& s = p.s;
   Scratch scratch;
-  Carve(p, static_cast<std::byte*>(args.scratch), &scratch);
+  Carve(p, static_cast<std::byte*>(args.scratch), &scratch, 1);
   if (p.result != Result8::kSums) FillScales(p, args, scratch.scales);
   for (int64_t batch = 0; batch < s.batches; ++batch) {
     PrepareA(p, args, batch, scratch);
@@ -253,6 +302,44 @@ Status CheckParts(const KernelRequest& request, const Plan& p) {
   const int64_t b = p.bias_count;
   if (p.float_bias && b != p.s.n) return Unsupported("a float bias of {} values", b);
   if (b > 1 && b != p.s.n && b != p.s.m * p.s.n) return Unsupported("bias of {} values", b);
+  return {};
+}
+
+constexpr int64_t kLeastRows = 8;             // fewer do not fill a tile
+constexpr int64_t kRowStepBytes = 192 << 10;  // of rows that stay in the L2 cache together
+
+// Rows of unsigned bytes, one after the other, by constant signed ones.
+Status FillRows(const KernelRequest& request, Plan* p) {
+  const ProductShape& s = p->s;
+  const TensorDesc& b = request.inputs[p->roles.b];
+  const TensorDesc* zero = p->b_zeros ? &request.inputs[p->roles.b_zero] : nullptr;
+  if (zero && zero->constant == nullptr) return {};
+  const ZeroPoints zeros{zero ? zero->constant : nullptr, p->b_dtype, p->b_zeros};
+  const bool bytes = p->result == Result8::kQuantized || p->result == Result8::kFloat;
+  if (!bytes || p->level->rows_to_bytes == nullptr || p->a_dtype != DType::u8 ||
+      p->b_dtype != DType::i8 || !AreMiddle(zeros) || p->a_zeros > 1 || b.constant == nullptr ||
+      s.batches != 1 || s.b_matrices != 1 || s.a_column != 1 || s.a_row != s.k || s.k == 0 ||
+      s.m < kLeastRows || s.n == 0 ||
+      (p->bias_count > 0 && !p->float_bias && !p->starts_with_bias()))
+    return {};
+  const Window w{.channels = s.k, .in = {1, 1, s.m}, .out = {1, 1, s.m}};
+  const auto words = static_cast<double>(s.m * s.n) * static_cast<double>(QuadsOf(s.k));
+  p->row_threads = static_cast<int>(
+      std::clamp<double>(words / p->level->words_per_thread, 1, std::max(1, request.threads)));
+  MINIM_TRY(p->rows, NhwcCutsOf(w, s.n, 1, kRowStepBytes, p->row_threads));
+  p->packed = request.packs->GetOrPack(
+      b.ConstantView(), fmt::format("rows.{}.{}.{}.{}", s.k, s.n, s.b_row, s.b_column),
+      RowFilterBytes(*p) + s.n * static_cast<int64_t>(sizeof(int32_t)), [&](std::byte* blob) {
+        const auto* from = static_cast<const int8_t*>(b.constant);
+        std::vector<int8_t> columns(s.n * s.k);
+        auto* sums = reinterpret_cast<int32_t*>(blob + RowFilterBytes(*p));
+        for (int64_t j = 0; j < s.n; ++j) {
+          sums[j] = 0;
+          for (int64_t k = 0; k < s.k; ++k)
+            sums[j] += columns[j * s.k + k] = from[k * s.b_row + j * s.b_column];
+        }
+        PackNhwcFilters(*p->rows, columns.data(), 1, blob);
+      });
   return {};
 }
 
@@ -296,11 +383,13 @@ BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles
   MINIM_TRY(CheckParts(request, p));
   if (p.a_zeros > 1 && p.s.a_offset.size() > 1 && p.s.batches == 1)
     return Unsupported("zero points per row of folded batches");
-  PackWeights(request, &p);
+  MINIM_TRY(FillRows(request, &p));
+  if (!p.rows) PackWeights(request, &p);
   Scratch none;
-  const size_t scratch = Carve(p, nullptr, &none);
+  const size_t scratch = Carve(p, nullptr, &none, std::max(1, request.threads));
   return MakeKernel(
-      fmt::format("int8 gemm {} {}, {}", level.name, level.tile, Name(p.form)),
+      p.rows ? fmt::format("int8 gemm {} 6x64, rows in place", level.name)
+             : fmt::format("int8 gemm {} {}, {}", level.name, level.tile, Name(p.form)),
       [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 

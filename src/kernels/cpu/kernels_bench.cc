@@ -1,7 +1,7 @@
 // GFLOP/s of the heavy kernels at each level. Roofline of one Zen 3 core at f GHz: FP32 FMA 32 f
 // GFLOP/s (two 8-wide multiply-adds a cycle); int8 through vpmaddwd 64 f GOP/s less the adds. Of a
 // core with two 512-bit ports: vpdpbusd 256 f GOP/s (two of 64 multiply-adds a cycle), vpdpwssd
-// half.
+// half. Peak measures what such a core does now, to set the others beside.
 #include <benchmark/benchmark.h>
 
 #include "kernels/cpu/test_support.h"
@@ -17,6 +17,36 @@ void Measure(benchmark::State& state, KernelCase test, double operations) {
   state.counters["GOP/s"] = benchmark::Counter(
       operations * static_cast<double>(state.iterations()) * 1e-9, benchmark::Counter::kIsRate);
 }
+
+#ifdef __x86_64__
+constexpr int kSums = 16;        // enough that none waits for itself
+constexpr int kTimes = 1 << 16;  // as often as each is added to
+
+// `times` times 16 instructions whose operands are registers.
+#define MINIM_PEAK(name, instruction)                                                             \
+  __attribute__((target("avx512f"))) void name() {                                                \
+    for (int i = 0; i < kTimes; ++i)                                                              \
+      asm volatile(".irp r, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15\n\t" instruction \
+                   " %%zmm31, %%zmm31, %%zmm\\r\n\t.endr" ::                                      \
+                       : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",  \
+                         "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");           \
+  }
+MINIM_PEAK(FusedMultiplyAdds, "vfmadd231ps")
+MINIM_PEAK(DotProducts, "vpdpbusd")
+#undef MINIM_PEAK
+
+void Peak(benchmark::State& state) {
+  const auto isa = static_cast<Isa>(state.range(0));
+  if (DetectIsa() < isa) return state.SkipWithError("not of this machine");
+  const bool bytes = isa == Isa::kAvx512Vnni;
+  for (auto _ : state) bytes ? DotProducts() : FusedMultiplyAdds();
+  state.SetLabel(bytes ? "vpdpbusd" : "vfmadd231ps");
+  state.counters["GOP/s"] = benchmark::Counter(
+      2.0 * kSums * kTimes * (bytes ? 64 : 16) * static_cast<double>(state.iterations()) * 1e-9,
+      benchmark::Counter::kIsRate);
+}
+BENCHMARK(Peak)->Arg(2)->Arg(3);
+#endif
 
 void MatMul(benchmark::State& state, int64_t m, int64_t n, int64_t k) {
   Measure(state,
@@ -47,15 +77,19 @@ KernelCase ConvOf(const char* op, int64_t n, int64_t c, int64_t hw, int64_t m, i
   const int64_t pad = k / 2;
   KernelCase test{.op = op, .attributes = {{"pads", std::vector<int64_t>{pad, pad, pad, pad}}}};
   const std::string name = op;
-  if (name == "Conv") {
-    test.inputs = {Uniform(x, 1), Uniform(w, 2)};
+  if (name == "Conv" || name == "NhwcFusedConv") {
+    const bool last = name != "Conv";
+    test.inputs = {Uniform(last ? Dims{n, hw, hw, c} : x, 1), Uniform(w, 2)};
+    test.outputs = {Tensor(DType::f32, last ? Dims{n, hw, hw, m} : y)};
     test.constants = {1};
-  } else if (name == "ConvInputGrad") {
+    return test;
+  }
+  if (name == "ConvInputGrad") {
     test.inputs = {Uniform(y, 1), Uniform(w, 2)};
   } else {
     test.inputs = {Uniform(y, 1), Uniform(x, 2)};
   }
-  test.outputs = {Tensor(DType::f32, name == "Conv" ? y : name == "ConvInputGrad" ? x : w)};
+  test.outputs = {Tensor(DType::f32, name == "ConvInputGrad" ? x : w)};
   return test;
 }
 
@@ -72,6 +106,12 @@ BENCHMARK_CAPTURE(Conv, forward_3x224, "Conv", 1, 3, 224, 64, 3)->Arg(0)->Arg(1)
 BENCHMARK_CAPTURE(Conv, forward_64x224, "Conv", 1, 64, 224, 64, 3)->Arg(1);
 BENCHMARK_CAPTURE(Conv, forward_128to32x28, "Conv", 1, 128, 28, 32, 3)->Arg(1);
 BENCHMARK_CAPTURE(Conv, pointwise_256x14, "Conv", 1, 256, 14, 1024, 1)->Arg(0)->Arg(1)->Arg(2);
+// Channels last: by Winograd's tiles GOP/s are of the direct product, and may pass the peak.
+BENCHMARK_CAPTURE(Conv, last_64x56, "NhwcFusedConv", 1, 64, 56, 64, 3)->Arg(2);
+BENCHMARK_CAPTURE(Conv, last_256x14, "NhwcFusedConv", 1, 256, 14, 256, 3)->Arg(2);
+BENCHMARK_CAPTURE(Conv, last_512x7, "NhwcFusedConv", 1, 512, 7, 512, 3)->Arg(2);
+BENCHMARK_CAPTURE(Conv, last_pointwise_256x14, "NhwcFusedConv", 1, 256, 14, 1024, 1)->Arg(2);
+BENCHMARK_CAPTURE(Conv, last_pointwise_64x56, "NhwcFusedConv", 1, 64, 56, 256, 1)->Arg(2);
 BENCHMARK_CAPTURE(Conv, input_gradient_64x28, "ConvInputGrad", 4, 64, 28, 64, 3)
     ->Arg(0)
     ->Arg(1)
@@ -89,7 +129,9 @@ BENCHMARK_CAPTURE(Conv, small_weight_gradient, "ConvWeightGrad", 64, 16, 14, 32,
     ->Arg(2);
 
 KernelCase IntConvOf(const char* op, int64_t c, int64_t hw, int64_t m, int64_t k, DType w_dtype) {
-  const Dims x{1, c, hw, hw}, w{m, c, k, k}, y{1, m, hw, hw};
+  const bool last = std::string_view(op) == "NhwcQLinearConv";
+  const Dims x = last ? Dims{1, hw, hw, c} : Dims{1, c, hw, hw}, w{m, c, k, k},
+             y = last ? Dims{1, hw, hw, m} : Dims{1, m, hw, hw};
   const int64_t pad = k / 2;
   // Zero points in the middle are those of signed weights; others keep them 16 bits wide. Weights
   // are as large as Winograd's tiles allow of 512 channels.
@@ -151,6 +193,24 @@ BENCHMARK_CAPTURE(IntConv, quantized_3x224, "QLinearConv", 3, 224, 64, 3, DType:
 BENCHMARK_CAPTURE(IntConv, quantized_pointwise, "QLinearConv", 256, 14, 1024, 1, DType::i8)
     ->Arg(1)
     ->Arg(3);
+
+BENCHMARK_CAPTURE(IntConv, last_64x56, "NhwcQLinearConv", 64, 56, 64, 3, DType::i8)->Arg(3);
+BENCHMARK_CAPTURE(IntConv, last_256x14, "NhwcQLinearConv", 256, 14, 256, 3, DType::i8)->Arg(3);
+BENCHMARK_CAPTURE(IntConv, last_pointwise, "NhwcQLinearConv", 256, 14, 1024, 1, DType::i8)->Arg(3);
+BENCHMARK_CAPTURE(IntConv, last_32_filters, "NhwcQLinearConv", 128, 28, 32, 3, DType::i8)->Arg(3);
+
+// Each plane has a filter of its own: 9 multiply-adds for each float that is read and written.
+void Depthwise(benchmark::State& state, int64_t c, int64_t hw) {
+  Measure(state,
+          {.op = "Conv",
+           .attributes = {{"group", c}, {"pads", std::vector<int64_t>{1, 1, 1, 1}}},
+           .inputs = {Uniform({1, c, hw, hw}, 1), Uniform({c, 1, 3, 3}, 2)},
+           .outputs = {Tensor(DType::f32, {1, c, hw, hw})},
+           .constants = {1}},
+          2.0 * 9 * c * hw * hw);
+}
+BENCHMARK_CAPTURE(Depthwise, 136x28, 136, 28)->Arg(0)->Arg(1)->Arg(2);
+BENCHMARK_CAPTURE(Depthwise, 272x14, 272, 14)->Arg(0)->Arg(1)->Arg(2);
 
 void QuantizedLstm(benchmark::State& state, int64_t batch, int64_t hidden) {
   const int64_t steps = 20, gates = 4 * hidden;

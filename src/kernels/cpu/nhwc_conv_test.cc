@@ -174,8 +174,26 @@ TEST(NhwcConvTest, WhatItDoesNotTakeIsRefused) {
   EXPECT_TRUE(refused(DType::u8, true, 1, 3));
 }
 
+TEST(NhwcConvTest, FloatsItDoesNotTakeAreRefused) {
+  const auto refused = [](bool constant, int64_t groups, const char* activation) {
+    KernelCase test{
+        .op = "NhwcFusedConv",
+        .attributes = {{"group", groups}, {"activation", std::string(activation)}},
+        .inputs = {Tensor(DType::f32, {1, 5, 5, 8}), Tensor(DType::f32, {4, 8 / groups, 3, 3})},
+        .outputs = {Tensor(DType::f32, {1, 3, 3, 4})}};
+    if (constant) test.constants = {1};
+    return !BoundCase(test, Isa::kPortable).ok();
+  };
+  EXPECT_FALSE(refused(true, 1, "Relu"));
+  EXPECT_TRUE(refused(false, 1, "Relu"));
+  EXPECT_TRUE(refused(true, 2, "Relu"));
+  EXPECT_TRUE(refused(true, 1, "Tanh"));
+}
+
 TEST(NhwcPoolTest, IsMaxPool) {
-  for (const DType dtype : {DType::u8, DType::i8}) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN(),
+                  kInfinity = std::numeric_limits<float>::infinity();
+  for (const DType dtype : {DType::u8, DType::i8, DType::f32}) {
     for (const int64_t size : {2, 3, 4}) {
       const Geometry g{.x = {2, 150, 9, 8},
                        .w = {150, 150, size, 3},
@@ -186,17 +204,21 @@ TEST(NhwcPoolTest, IsMaxPool) {
       attributes.Set("kernel_shape", std::vector<int64_t>{size, 3});
       KernelCase test{.op = "MaxPool",
                       .attributes = attributes,
-                      .inputs = {Bytes(dtype, g.x, 1)},
+                      .inputs = {dtype == DType::f32 ? Uniform(g.x, 1) : Bytes(dtype, g.x, 1)},
                       .outputs = {Tensor(dtype, g.y())}};
+      if (dtype == DType::f32) {
+        float* x = test.inputs[0].as<float>().data();
+        for (int64_t i = 0; i < g.x.Elements(); i += 97) x[i] = i % 2 ? kNan : -kInfinity;
+      }
       RunCase(test, Isa::kPortable);
       const Tensor expected = ChannelsLast(test.outputs[0]);
       test.op = "NhwcMaxPool";
       test.inputs[0] = ChannelsLast(test.inputs[0]);
-      for (const int threads : {1, 3}) {
-        test.threads = threads;
+      for (const Isa isa : TestLevels()) {
+        test.threads = isa == Isa::kPortable ? 1 : 3;
         test.outputs = {Tensor(dtype, expected.dims())};
-        RunCase(test, Isa::kPortable);
-        EXPECT_TRUE(SameBytes(test.outputs[0], expected)) << size;
+        RunCase(test, isa);
+        EXPECT_TRUE(SameBytes(test.outputs[0], expected)) << size << ", " << Name(isa);
       }
     }
   }

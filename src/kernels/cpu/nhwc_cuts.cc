@@ -60,11 +60,11 @@ void FillOffsets(NhwcCuts* c) {
     return;
   }
   const int64_t lines = CeilOf(c->height(), c->cuts);
-  const int64_t image = c->staged ? c->LinesUnder(c->height()) * c->line_bytes() : c->image_bytes();
   for (int64_t i = 0; i < c->together; ++i)
     for (int64_t y = 0; y < lines; ++y)
       for (int64_t x = 0; x < c->w.out[2]; ++x)
-        c->offsets.push_back(static_cast<int32_t>(i * image + y * c->w.stride[1] * c->line_bytes() +
+        c->offsets.push_back(static_cast<int32_t>(i * c->read_bytes() +
+                                                  y * c->w.stride[1] * c->line_bytes() +
                                                   x * c->w.stride[2] * c->pixel_bytes));
 }
 
@@ -166,7 +166,8 @@ Result<NhwcCuts> NhwcCutsOf(const Window& window, int64_t filters, int64_t eleme
       c.segments.push_back(y * c.w.dilation[1] * c.line_bytes() +
                            tap * c.w.dilation[2] * c.pixel_bytes);
   FillSteps(std::max(1, threads), step_bytes, &c);
-  if (int64_t{INT32_MAX} < c.together * c.image_bytes()) return Unsupported("images of over 2 GiB");
+  if (int64_t{INT32_MAX} < c.together * (c.flat ? c.flat * c.pixel_bytes : c.read_bytes()))
+    return Unsupported("images of over 2 GiB");
   FillOffsets(&c);
   return c;
 }

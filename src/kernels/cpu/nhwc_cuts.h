@@ -68,6 +68,10 @@ struct NhwcCuts {
     return (w.in[2] + (staged ? w.begin[2] + w.end[2] : 0)) * pixel_bytes;
   }
   int64_t image_bytes() const { return w.in_size() * pixel_bytes; }
+  /// The same where tiles read it: with its padding, if staged.
+  int64_t read_bytes() const {
+    return staged ? LinesUnder(height()) * line_bytes() : image_bytes();
+  }
   /// Lines of the image under so many of the result.
   int64_t LinesUnder(int64_t out) const {
     return (out - 1) * w.stride[1] + (w.kernel[1] - 1) * w.dilation[1] + 1;

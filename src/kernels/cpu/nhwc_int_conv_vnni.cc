@@ -6,8 +6,10 @@
 namespace minim {
 namespace {
 
+// Sums of products, whatever becomes of them.
+template <typename Ints>
 struct Vnni {
-  using Args = NhwcInts;
+  using Args = Ints;
   using Vector = __m512i;
   static Vector Start(const Args& args, int panel) {
     return LoadInts(args.starts + panel * kPanel);
@@ -18,6 +20,9 @@ struct Vnni {
   static Vector Weights(const std::byte* w) { return LoadInts(w); }
   static Vector Add(Vector sum, Vector x, Vector y) { return AddQuads(sum, x, y); }
   static void Advance(Args&, int64_t) {}
+};
+
+struct ToBytes : Vnni<NhwcInts> {
   template <int pixels, int panels>
   static void Store(const Args& args, const Vector (&sum)[pixels][panels]) {
     const Requantizer requantizer(args.is_signed, args.zero_point);
@@ -32,8 +37,27 @@ struct Vnni {
   }
 };
 
+struct ToFloats : Vnni<NhwcIntsToFloats> {
+  template <int pixels, int panels>
+  static void Store(const Args& args, const Vector (&sum)[pixels][panels]) {
+    for (int j = 0; j < panels; ++j) {
+      const int64_t left = args.run.filters - j * kPanel;
+      const auto there = static_cast<__mmask16>(left < kPanel ? (1u << left) - 1 : 0xFFFFu);
+      const __m512 scale = _mm512_loadu_ps(args.scales + j * kPanel);
+      for (int i = 0; i < pixels; ++i) {
+        __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[i][j]), scale);
+        if (args.bias) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(there, args.bias + j * kPanel));
+        _mm512_mask_storeu_ps(args.run.dst + i * args.run.dst_step + j * kPanel * 4, there, y);
+      }
+    }
+  }
+};
+
 }  // namespace
 
-void RunNhwcIntsVnni(const NhwcInts& ints, int64_t pixels) { RunTiles<Vnni>(ints, pixels); }
+void RunNhwcIntsVnni(const NhwcInts& ints, int64_t pixels) { RunTiles<ToBytes>(ints, pixels); }
+void RunNhwcIntsToFloatsVnni(const NhwcIntsToFloats& ints, int64_t pixels) {
+  RunTiles<ToFloats>(ints, pixels);
+}
 
 }  // namespace minim

@@ -372,5 +372,57 @@ TEST(QuantizeTest, DynamicRangeIncludesZero) {
   EXPECT_EQ(test.outputs[2].as<uint8_t>()[0], 153);
 }
 
+// Rows read in place, by level, number of threads and result: the same bits as the portable
+// product.
+TEST(QuantizeTest, RowsInPlace) {
+  const Philox rng(3);
+  uint64_t drawn = 0;
+  const auto draw = [&](int64_t low, int64_t high) {
+    return low + static_cast<int64_t>(rng.Below(drawn++, static_cast<uint64_t>(high - low + 1)));
+  };
+  int in_place = 0;
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    const int64_t m = draw(6, 120), n = draw(1, 200), k = draw(1, 300);
+    const bool each = seed % 2, bias = seed % 3 > 0;
+    const Tensor a = Bytes(DType::u8, {m, k}, seed), b = Bytes(DType::i8, {k, n}, seed + 1),
+                 a_zero = Bytes(DType::u8, {}, seed + 2),
+                 b_scale = Uniform(each ? Dims{n} : Dims{}, seed + 3, 0.001f, 0.01f),
+                 b_zero(DType::i8, each ? Dims{n} : Dims{}), scale = Tensor::Scalar<float>(0.02f),
+                 y_scale = Tensor::Scalar<float>(0.37f);
+    const DType y_dtype = seed % 5 < 2 ? DType::i8 : DType::u8;
+    const Tensor y_zero = Bytes(y_dtype, {}, seed + 4);
+    const Tensor ints = Integers<int32_t>({n}, seed + 5, -9000, 9000);
+    KernelCase cases[] = {
+        {.op = "MatMulIntegerToFloat",
+         .inputs = {a, b, scale, b_scale, a_zero, b_zero},
+         .outputs = {Tensor(DType::f32, {m, n})},
+         .constants = {1, 5}},
+        {.op = "QLinearMatMul",
+         .inputs = {a, scale, a_zero, b, b_scale, b_zero, y_scale, y_zero},
+         .outputs = {Tensor(y_dtype, {m, n})},
+         .constants = {3, 5}},
+        {.op = "QGemm",
+         .inputs = {a, scale, a_zero, b, b_scale, b_zero, bias ? ints : Tensor(), y_scale, y_zero},
+         .outputs = {Tensor(y_dtype, {m, n})},
+         .constants = {3, 5}}};
+    if (bias) cases[0].inputs.push_back(Uniform({n}, seed + 6));
+    for (KernelCase& test : cases) {
+      RunCase(test, Isa::kPortable);
+      const Tensor expected = test.outputs[0].Clone();
+      for (const Isa isa : TestLevels()) {
+        test.threads = 1 + static_cast<int>(seed % 3);
+        test.outputs = {Tensor(expected.dtype(), expected.dims())};
+        BoundCase bound(test, isa);
+        ASSERT_TRUE(bound.ok()) << bound.status().message();
+        bound.Run();
+        in_place += bound.kernel().Describe().find("in place") != std::string::npos;
+        EXPECT_TRUE(SameBytes(test.outputs[0], expected))
+            << test.op << " " << m << "x" << k << "x" << n << ", " << Name(isa);
+      }
+    }
+  }
+  EXPECT_TRUE(DetectIsa() < Isa::kAvx512Vnni || in_place > 100) << in_place;
+}
+
 }  // namespace
 }  // namespace minim
