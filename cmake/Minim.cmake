@@ -80,14 +80,19 @@ function(minim_count_lines target)
   target_compile_options(${target} PRIVATE --coverage -O1 -fprofile-update=atomic)
 endfunction()
 
-# For tests and the command line: half the time to compile, without what matters in the libraries,
-# which keep their -O1 and all checks. A null that is dereferenced stops a program anyway.
-function(minim_sanitize_less target)
-  if(MINIM_SANITIZE)
-    target_compile_options(${target} PRIVATE -O0)
-  endif()
+# For what reads no bytes from outside: a fifth of the time to compile. A null that is dereferenced
+# stops a program anyway.
+function(minim_trust_pointers target)
   if(MINIM_SANITIZE MATCHES undefined)
     target_compile_options(${target} PRIVATE -fno-sanitize=null,alignment)
+  endif()
+endfunction()
+
+# For tests, the command line and what seldom runs in loops of its own: half the time to compile.
+function(minim_sanitize_less target)
+  minim_trust_pointers(${target})
+  if(MINIM_SANITIZE)
+    target_compile_options(${target} PRIVATE -O0)
   endif()
 endfunction()
 

@@ -105,7 +105,7 @@ Status Check(const KernelRequest& request, const Window& w) {
   return {};
 }
 
-// The weights of filter `index`, zero points taken off.
+// By filter and tap, zero points taken off.
 struct Weights {
   ZeroPoints values, zeros;
   int64_t taps;

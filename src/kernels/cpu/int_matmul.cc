@@ -309,11 +309,11 @@ constexpr int64_t kLeastRows = 8;             // fewer do not fill a tile
 constexpr int64_t kRowStepBytes = 192 << 10;  // of rows that stay in the L2 cache together
 
 // Rows of unsigned bytes, one after the other, by constant signed ones.
-Status FillRows(const KernelRequest& request, Plan* p) {
+void FillRows(const KernelRequest& request, Plan* p) {
   const ProductShape& s = p->s;
   const TensorDesc& b = request.inputs[p->roles.b];
   const TensorDesc* zero = p->b_zeros ? &request.inputs[p->roles.b_zero] : nullptr;
-  if (zero && zero->constant == nullptr) return {};
+  if (zero && zero->constant == nullptr) return;
   const ZeroPoints zeros{zero ? zero->constant : nullptr, p->b_dtype, p->b_zeros};
   const bool bytes = p->result == Result8::kQuantized || p->result == Result8::kFloat;
   if (!bytes || p->level->rows_to_bytes == nullptr || p->a_dtype != DType::u8 ||
@@ -321,12 +321,14 @@ Status FillRows(const KernelRequest& request, Plan* p) {
       s.batches != 1 || s.b_matrices != 1 || s.a_column != 1 || s.a_row != s.k || s.k == 0 ||
       s.m < kLeastRows || s.n == 0 ||
       (p->bias_count > 0 && !p->float_bias && !p->starts_with_bias()))
-    return {};
+    return;
   const Window w{.channels = s.k, .in = {1, 1, s.m}, .out = {1, 1, s.m}};
   const auto words = static_cast<double>(s.m * s.n) * static_cast<double>(QuadsOf(s.k));
   p->row_threads = static_cast<int>(
       std::clamp<double>(words / p->level->words_per_thread, 1, std::max(1, request.threads)));
-  MINIM_TRY(p->rows, NhwcCutsOf(w, s.n, 1, kRowStepBytes, p->row_threads));
+  auto cuts = NhwcCutsOf(w, s.n, 1, kRowStepBytes, p->row_threads);
+  if (!cuts.ok()) return;
+  p->rows = *std::move(cuts);
   p->packed = request.packs->GetOrPack(
       b.ConstantView(), fmt::format("rows.{}.{}.{}.{}", s.k, s.n, s.b_row, s.b_column),
       RowFilterBytes(*p) + s.n * static_cast<int64_t>(sizeof(int32_t)), [&](std::byte* blob) {
@@ -340,7 +342,6 @@ Status FillRows(const KernelRequest& request, Plan* p) {
         }
         PackNhwcFilters(*p->rows, columns.data(), 1, blob);
       });
-  return {};
 }
 
 void PackWeights(const KernelRequest& request, Plan* p) {
@@ -383,7 +384,7 @@ BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles
   MINIM_TRY(CheckParts(request, p));
   if (p.a_zeros > 1 && p.s.a_offset.size() > 1 && p.s.batches == 1)
     return Unsupported("zero points per row of folded batches");
-  MINIM_TRY(FillRows(request, &p));
+  FillRows(request, &p);
   if (!p.rows) PackWeights(request, &p);
   Scratch none;
   const size_t scratch = Carve(p, nullptr, &none, std::max(1, request.threads));
