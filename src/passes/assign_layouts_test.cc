@@ -20,12 +20,12 @@ std::string Conv(const char* y, const char* x, int to, int from) {
       y, x, to, from, values);
 }
 
-std::string FloatConv(const char* y, const char* x, int to, int from, const char* more = "") {
+std::string FloatConv(const char* y, const char* x, int to, int from) {
   std::string values;
   for (int i = 0; i < to * from; ++i)
     values += fmt::format("{}{}", i ? ", " : "", (i % 7 - 3) / 8.);
-  return fmt::format("\n    const {0}w: f32[{2},{3},1,1] = [{4}]\n    {0} = Conv({1}, {0}w){5}", y,
-                     x, to, from, values, more);
+  return fmt::format("\n    const {0}w: f32[{2},{3},1,1] = [{4}]\n    {0} = Conv({1}, {0}w)", y, x,
+                     to, from, values);
 }
 
 // Bytes have zero points of the input's type.

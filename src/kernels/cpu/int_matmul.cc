@@ -305,6 +305,13 @@ Status CheckParts(const KernelRequest& request, const Plan& p) {
   return {};
 }
 
+// B's zero points, if they are known at binding.
+std::optional<ZeroPoints> KnownZerosOfB(const KernelRequest& request, const Plan& p) {
+  const TensorDesc* zero = p.b_zeros ? &request.inputs[p.roles.b_zero] : nullptr;
+  if (zero && zero->constant == nullptr) return std::nullopt;
+  return ZeroPoints{zero ? zero->constant : nullptr, p.b_dtype, p.b_zeros};
+}
+
 constexpr int64_t kLeastRows = 8;             // fewer do not fill a tile
 constexpr int64_t kRowStepBytes = 192 << 10;  // of rows that stay in the L2 cache together
 
@@ -312,12 +319,11 @@ constexpr int64_t kRowStepBytes = 192 << 10;  // of rows that stay in the L2 cac
 void FillRows(const KernelRequest& request, Plan* p) {
   const ProductShape& s = p->s;
   const TensorDesc& b = request.inputs[p->roles.b];
-  const TensorDesc* zero = p->b_zeros ? &request.inputs[p->roles.b_zero] : nullptr;
-  if (zero && zero->constant == nullptr) return;
-  const ZeroPoints zeros{zero ? zero->constant : nullptr, p->b_dtype, p->b_zeros};
+  const std::optional<ZeroPoints> zeros = KnownZerosOfB(request, *p);
+  if (!zeros) return;
   const bool bytes = p->result == Result8::kQuantized || p->result == Result8::kFloat;
   if (!bytes || p->level->rows_to_bytes == nullptr || p->a_dtype != DType::u8 ||
-      p->b_dtype != DType::i8 || !AreMiddle(zeros) || p->a_zeros > 1 || b.constant == nullptr ||
+      p->b_dtype != DType::i8 || !AreMiddle(*zeros) || p->a_zeros > 1 || b.constant == nullptr ||
       s.batches != 1 || s.b_matrices != 1 || s.a_column != 1 || s.a_row != s.k || s.k == 0 ||
       s.m < kLeastRows || s.n == 0 ||
       (p->bias_count > 0 && !p->float_bias && !p->starts_with_bias()))
@@ -347,19 +353,18 @@ void FillRows(const KernelRequest& request, Plan* p) {
 void PackWeights(const KernelRequest& request, Plan* p) {
   const ProductShape& s = p->s;
   const TensorDesc& b = request.inputs[p->roles.b];
-  const TensorDesc* zero = p->b_zeros ? &request.inputs[p->roles.b_zero] : nullptr;
-  if (zero && zero->constant == nullptr) return;
-  const ZeroPoints zeros{zero ? zero->constant : nullptr, p->b_dtype, p->b_zeros};
-  if (AreMiddle(zeros) && p->a_zeros <= 1) p->form = IntForm::kBytes;
+  const std::optional<ZeroPoints> zeros = KnownZerosOfB(request, *p);
+  if (!zeros) return;
+  if (AreMiddle(*zeros) && p->a_zeros <= 1) p->form = IntForm::kBytes;
   if (b.constant == nullptr) return;
   std::string key = fmt::format("int{}.{}.{}.{}.{}.{}", PerWord(p->form),
                                 p->form == IntForm::kBytes ? p->level->flip_of_b() : 0, s.k, s.n,
                                 s.b_row, s.b_column);
-  for (int64_t i = 0; i < p->b_zeros; ++i) key += fmt::format(".{}", zeros.At(i));
+  for (int64_t i = 0; i < p->b_zeros; ++i) key += fmt::format(".{}", zeros->At(i));
   p->packed = request.packs->GetOrPack(
       b.ConstantView(), key, s.b_matrices * p->matrix_bytes(), [&](std::byte* bytes) {
         for (int64_t i = 0; i < s.b_matrices; ++i)
-          PackB(*p, static_cast<const std::byte*>(b.constant) + i * s.k * s.n, zeros, 0,
+          PackB(*p, static_cast<const std::byte*>(b.constant) + i * s.k * s.n, *zeros, 0,
                 PanelsOf(s.n), bytes + i * p->matrix_bytes());
       });
 }

@@ -47,8 +47,9 @@ BindResult Bind(const KernelRequest& request, RunNhwcFloats run, std::string_vie
   MINIM_TRY(p.activation, ActivationOf(AttributesOf(request)));
   if (!p.activation.clamp()) return Unsupported("an activation that is no clamp");
   const int64_t filter_bytes = w.dims.Elements() / std::max<int64_t>(1, w.dims[0]) * 4;
-  MINIM_TRY(p.cuts,
-            NhwcCutsOf(request, w.dims, sizeof(float), NhwcStepBytes(kFilterGroup * filter_bytes)));
+  MINIM_TRY(const Window window, NhwcWindowOf(request, w.dims));
+  MINIM_TRY(p.cuts, NhwcCutsOf(window, w.dims[0], sizeof(float),
+                               NhwcStepBytes(kFilterGroup * filter_bytes), request.threads));
   p.weights = request.packs->GetOrPack(
       w.ConstantView(), fmt::format("nhwc conv.{}", p.cuts.segments.size()),
       p.cuts.filled() * p.cuts.depth(),

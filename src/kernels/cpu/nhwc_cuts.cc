@@ -172,17 +172,16 @@ Result<NhwcCuts> NhwcCutsOf(const Window& window, int64_t filters, int64_t eleme
   return c;
 }
 
-Result<NhwcCuts> NhwcCutsOf(const KernelRequest& request, const Dims& weights, int64_t element,
-                            int64_t step_bytes) {
+Result<Window> NhwcWindowOf(const KernelRequest& request, const Dims& weights) {
   if (request.inputs[0].dims.rank() != 4) return Unsupported("an image of other rank than 4");
   const Dims image = ChannelsFirst(request.inputs[0].dims),
              result = ChannelsFirst(request.outputs[0].dims);
   const Attributes& attributes = AttributesOf(request);
-  MINIM_TRY(const Window w, WindowOf(attributes, image, result, weights.span().subspan(2)));
+  MINIM_TRY(Window w, WindowOf(attributes, image, result, weights.span().subspan(2)));
   MINIM_TRY(const int64_t groups, GroupsOf(attributes, image, weights));
   if (groups != 1) return Unsupported("{} groups", groups);
   if (image.Elements() == 0 || result.Elements() == 0) return Unsupported("no pixels");
-  return NhwcCutsOf(w, weights[0], element, step_bytes, request.threads);
+  return w;
 }
 
 void PackNhwcFilters(const NhwcCuts& c, const void* filters, int64_t element, std::byte* packed) {

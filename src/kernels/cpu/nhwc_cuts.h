@@ -98,11 +98,11 @@ struct NhwcCuts {
                   FunctionRef<void(const NhwcRun&, int64_t, int64_t)> run) const;
 };
 
-/// `weights` (M, C, H, W) and images of elements of so many bytes; images of one step, padded, take
-/// about `step_bytes`. Errors: kUnsupported for groups, no pixels and images of over 2 GiB.
-Result<NhwcCuts> NhwcCutsOf(const KernelRequest& request, const Dims& weights, int64_t element,
-                            int64_t step_bytes);
-/// The same for a window that is known.
+/// Of input 0 and output 0, which have their channels last, and `weights` (M, C, H, W). Errors:
+/// kUnsupported for other ranks, groups and no pixels.
+Result<Window> NhwcWindowOf(const KernelRequest& request, const Dims& weights);
+/// `element`: bytes of one of the image; images of one step, padded, take about `step_bytes`.
+/// Errors: kUnsupported for images of over 2 GiB.
 Result<NhwcCuts> NhwcCutsOf(const Window& window, int64_t filters, int64_t element,
                             int64_t step_bytes, int threads);
 

@@ -88,7 +88,8 @@ BindResult Bind(const KernelRequest& request, RunInts run, std::string_view leve
   if (p.parts.x_dtype != DType::u8 || p.parts.w_dtype != DType::i8 || w.constant == nullptr)
     return Unsupported("other than unsigned bytes by constant signed bytes");
   if (!zeros || !AreMiddle(*zeros)) return Unsupported("weights with zero points");
-  MINIM_TRY(p.cuts, NhwcCutsOf(request, w.dims, 1, kStepBytes));
+  MINIM_TRY(const Window window, NhwcWindowOf(request, w.dims));
+  MINIM_TRY(p.cuts, NhwcCutsOf(window, w.dims[0], 1, kStepBytes, request.threads));
   p.weights = request.packs->GetOrPack(
       w.ConstantView(), fmt::format("nhwc conv.{}", p.cuts.segments.size()),
       p.weight_bytes() + p.cuts.filled() * sizeof(int32_t),

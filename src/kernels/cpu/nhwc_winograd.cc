@@ -179,17 +179,11 @@ void PackWeights(const Plan& p, const float* filters, float* packed) {
 }
 
 Status FillGeometry(const KernelRequest& request, Plan* p) {
-  const TensorDesc &x = request.inputs[0], &w = request.inputs[1];
-  if (x.dims.rank() != 4 || w.dims[2] != 3 || w.dims[3] != 3)
-    return Unsupported("not a 3x3 kernel");
-  const Dims image = ChannelsFirst(x.dims), result = ChannelsFirst(request.outputs[0].dims);
-  const Attributes& attributes = AttributesOf(request);
-  MINIM_TRY(const Window window, WindowOf(attributes, image, result, w.dims.span().subspan(2)));
+  const TensorDesc& w = request.inputs[1];
+  MINIM_TRY(const Window window, NhwcWindowOf(request, w.dims));
+  if (w.dims[2] != 3 || w.dims[3] != 3) return Unsupported("not a 3x3 kernel");
   if (window.stride[1] * window.stride[2] * window.dilation[1] * window.dilation[2] != 1)
     return Unsupported("strides or dilations");
-  MINIM_TRY(const int64_t groups, GroupsOf(attributes, image, w.dims));
-  if (groups != 1) return Unsupported("{} groups", groups);
-  if (image.Elements() == 0 || result.Elements() == 0) return Unsupported("no pixels");
   p->height = window.out[1];
   p->width = window.out[2];
   const int64_t channels = w.dims[1], filters = w.dims[0];
