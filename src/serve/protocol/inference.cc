@@ -270,7 +270,7 @@ void Inference::RunBeside(const Flow& flow, const serve::Answered& answer) {
 bool Inference::AnswerElsewhere(const Flow& flow,
                                 const std::shared_ptr<const ServedVersion>& version,
                                 const std::shared_ptr<ServedTier>& tier, Answering::Done done) {
-  if (tier->batcher->queued_rows() > 0) return false;
+  if (tier->batcher->queued_rows() >= kMaxBeside) return false;
   ++beside_;
   answering_->Answer({version, tier, flow->request, nullptr, false},
                      [self = shared_from_this(), done = std::move(done)](const serve::Answered& a) {
