@@ -1,12 +1,24 @@
 #include "core/isa.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <cstdlib>
 #include <iterator>
 
 namespace minim {
 namespace {
-constexpr std::string_view kNames[] = {"portable", "avx2", "avx512", "avx512_vnni"};
+constexpr std::string_view kNames[] = {"portable",    "avx2",        "avx512",
+                                       "avx512_vnni", "avx512_bf16", "amx"};
+
+// Linux keeps the registers of tiles (8 KiB a thread) only for processes that asked for them.
+bool MayUseTiles() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XTILEDATA
+  static const bool granted = ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
 }
+
+}  // namespace
 
 std::string_view Name(Isa isa) { return kNames[static_cast<int>(isa)]; }
 
@@ -26,6 +38,11 @@ Isa DetectIsa() {
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512dq");
   const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  const bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
+  const bool amx = bf16 && __builtin_cpu_supports("amx-tile") &&
+                   __builtin_cpu_supports("amx-int8") && __builtin_cpu_supports("amx-bf16");
+  if (amx && MayUseTiles()) return Isa::kAmx;
+  if (bf16) return Isa::kAvx512Bf16;
   if (vnni) return Isa::kAvx512Vnni;
   if (avx512) return Isa::kAvx512;
   return avx2 ? Isa::kAvx2 : Isa::kPortable;

@@ -7,13 +7,16 @@
 
 namespace minim {
 
-enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Vnni };
+enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16, kAmx };
+inline constexpr Isa kIsas[] = {Isa::kPortable,   Isa::kAvx2,       Isa::kAvx512,
+                                Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAmx};
 
-/// "portable", "avx2", "avx512", "avx512_vnni".
+/// "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx".
 std::string_view Name(Isa isa);
 Result<Isa> IsaFromName(std::string_view name);
 /// The best level this CPU and operating system run. kAvx512 is F, BW, VL and DQ; kAvx512Vnni adds
-/// dot products of integers, not those of BF16, which no kernel uses.
+/// dot products of integers, kAvx512Bf16 those of BF16, kAmx tiles of both, for which the first
+/// call asks the operating system on behalf of the process.
 Isa DetectIsa();
 /// MINIM_ISA if set (an error if unknown or above what the CPU runs), else DetectIsa(). Reads the
 /// environment: call at start-up only.

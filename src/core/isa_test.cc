@@ -8,8 +8,7 @@ namespace minim {
 namespace {
 
 TEST(IsaTest, NamesAreInverse) {
-  for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni})
-    EXPECT_EQ(IsaFromName(Name(isa)).value(), isa);
+  for (Isa isa : kIsas) EXPECT_EQ(IsaFromName(Name(isa)).value(), isa);
   EXPECT_FALSE(IsaFromName("sse9").ok());
 }
 

@@ -21,7 +21,7 @@ struct Case {
 std::vector<Case> Cases() {
   std::vector<Case> cases;
   for (const OpDef* op : AllOps())
-    for (Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni})
+    for (Isa isa : kIsas)
       if (isa <= DetectIsa()) cases.push_back({op, isa});
   return cases;
 }

@@ -105,8 +105,8 @@ class BoundCase {
 
 /// The levels this machine can run that have rows of their own.
 inline std::vector<Isa> TestLevels() {
-  std::vector<Isa> levels = {Isa::kPortable};
-  for (Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni})
+  std::vector<Isa> levels;
+  for (Isa isa : kIsas)
     if (DetectIsa() >= isa) levels.push_back(isa);
   return levels;
 }
