@@ -2,7 +2,7 @@
 // of products summed in 32 bits. Nothing saturates, so every level gives the same bits.
 #pragma once
 
-#include "kernels/cpu/nhwc_int_conv.h"
+#include "kernels/cpu/gemm.h"
 
 namespace minim {
 
@@ -79,10 +79,6 @@ struct IntLevel {
   /// dst[j] = DequantizeSum(src[j], row_scale, scales[j]) + bias[j].
   void (*dequantize_sums)(const int32_t* src, float row_scale, const RequantizeRow& columns,
                           const float* bias, int64_t n, float* dst);
-
-  /// Of rows of unsigned bytes by packed filters (nhwc_cuts.h); null: the level has none.
-  void (*rows_to_bytes)(const NhwcInts& ints, int64_t rows);
-  void (*rows_to_floats)(const NhwcIntsToFloats& ints, int64_t rows);
 
   /// Bits to flip in the signed bytes of B for multiply_bytes and multiply_row.
   uint8_t flip_of_b() const { return place_row ? 0x80 : 0; }

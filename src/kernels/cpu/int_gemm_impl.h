@@ -29,7 +29,7 @@ struct IntTileArea {
 
 // A tile's header says how it is: kTile, kWordsPerThread, kTilePanels at most, kDepthBlock (what
 // panels of that depth need fits L1), kMasksColumns (or whole panels only), kSignedQuads,
-// kPlaceRow, kRowsToBytes, kRowsToFloats.
+// kPlaceRow.
 template <int rows, int panels>
 struct PairTile;
 template <int rows, int panels>
@@ -259,9 +259,7 @@ const IntLevel& MINIM_INT() {
                                       Dequantize<uint8_t>,
                                       Dequantize<int8_t>,
                                       QuantizeRow<int8_t>,
-                                      DequantizeSums,
-                                      kRowsToBytes,
-                                      kRowsToFloats};
+                                      DequantizeSums};
   return kLevel;
 }
 

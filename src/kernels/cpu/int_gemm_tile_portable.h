@@ -68,8 +68,5 @@ struct IntRow {
   }
 };
 
-constexpr void (*kRowsToBytes)(const NhwcInts&, int64_t) = nullptr;
-constexpr void (*kRowsToFloats)(const NhwcIntsToFloats&, int64_t) = nullptr;
-
 }  // namespace
 }  // namespace minim

@@ -148,8 +148,5 @@ struct IntRow {
   }
 };
 
-constexpr void (*kRowsToBytes)(const NhwcInts&, int64_t) = RunNhwcIntsVnni;
-constexpr void (*kRowsToFloats)(const NhwcIntsToFloats&, int64_t) = RunNhwcIntsToFloatsVnni;
-
 }  // namespace
 }  // namespace minim

@@ -6,6 +6,7 @@
 #include "kernels/cpu/bindings.h"
 #include "kernels/cpu/carver.h"
 #include "kernels/cpu/int_gemm.h"
+#include "kernels/cpu/nhwc_int_conv.h"
 #include "kernels/cpu/product_shape.h"
 
 namespace minim {
@@ -30,6 +31,7 @@ struct Plan {
   ProductShape s;
   Roles roles;
   const IntLevel* level = nullptr;
+  const NhwcIntLevel* row_level = nullptr;  // of `rows`, or none
   Result8 result = Result8::kSums;
   IntForm form = IntForm::kPairs;
   DType a_dtype = DType::u8, b_dtype = DType::i8, y_dtype = DType::i32, zero_dtype = DType::u8;
@@ -249,10 +251,10 @@ void RunRows(const Plan& p, const KernelArgs& args) {
                             const int32_t* starts = to.column_start + column;
                             const float* scales = to.scales + column;
                             if (quantized)
-                              p.level->rows_to_bytes(
+                              p.row_level->to_bytes(
                                   {run, starts, scales, p.y_dtype == DType::i8, y_zero}, count);
                             else
-                              p.level->rows_to_floats(
+                              p.row_level->to_floats(
                                   {run, starts, scales, bias ? bias + column : nullptr}, count);
                           });
                     });
@@ -322,19 +324,20 @@ void FillRows(const KernelRequest& request, Plan* p) {
   const std::optional<ZeroPoints> zeros = KnownZerosOfB(request, *p);
   if (!zeros) return;
   const bool bytes = p->result == Result8::kQuantized || p->result == Result8::kFloat;
-  if (!bytes || p->level->rows_to_bytes == nullptr || p->a_dtype != DType::u8 ||
-      p->b_dtype != DType::i8 || !AreMiddle(*zeros) || p->a_zeros > 1 || b.constant == nullptr ||
-      s.batches != 1 || s.b_matrices != 1 || s.a_column != 1 || s.a_row != s.k || s.k == 0 ||
-      s.m < kLeastRows || s.n == 0 ||
-      (p->bias_count > 0 && !p->float_bias && !p->starts_with_bias()))
+  if (!bytes || p->row_level == nullptr || p->a_dtype != DType::u8 || p->b_dtype != DType::i8 ||
+      !AreMiddle(*zeros) || p->a_zeros > 1 || b.constant == nullptr || s.batches != 1 ||
+      s.b_matrices != 1 || s.a_column != 1 || s.a_row != s.k || s.k == 0 || s.m < kLeastRows ||
+      s.n == 0 || (p->bias_count > 0 && !p->float_bias && !p->starts_with_bias()))
     return;
   const Window w{.channels = s.k, .in = {1, 1, s.m}, .out = {1, 1, s.m}};
   const auto words = static_cast<double>(s.m * s.n) * static_cast<double>(QuadsOf(s.k));
   p->row_threads = static_cast<int>(
-      std::clamp<double>(words / p->level->words_per_thread, 1, std::max(1, request.threads)));
+      std::clamp<double>(words / p->row_level->quads_per_thread, 1, std::max(1, request.threads)));
   auto cuts = NhwcCutsOf(w, s.n, 1, kRowStepBytes, p->row_threads);
   if (!cuts.ok()) return;
   p->rows = *std::move(cuts);
+  p->rows->always_offsets = p->row_level->always_offsets;
+  p->rows->release = p->row_level->release;
   p->packed = request.packs->GetOrPack(
       b.ConstantView(), fmt::format("rows.{}.{}.{}.{}", s.k, s.n, s.b_row, s.b_column),
       RowFilterBytes(*p) + s.n * static_cast<int64_t>(sizeof(int32_t)), [&](std::byte* blob) {
@@ -370,9 +373,9 @@ void PackWeights(const KernelRequest& request, Plan* p) {
 }
 
 BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles& roles,
-                Result8 result) {
+                Result8 result, const NhwcIntLevel* row_level = nullptr) {
   const Attributes& attributes = AttributesOf(request);
-  Plan p{.roles = roles, .level = &level, .result = result};
+  Plan p{.roles = roles, .level = &level, .row_level = row_level, .result = result};
   if (HasInput(request, roles.b) == false) return Unsupported("B is absent");
   MINIM_TRY(p.s, ShapeOfProduct(request.inputs[roles.a].dims, request.inputs[roles.b].dims,
                                 attributes.Int("transA", 0), attributes.Int("transB", 0)));
@@ -394,13 +397,15 @@ BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles
   Scratch none;
   const size_t scratch = Carve(p, nullptr, &none, std::max(1, request.threads));
   return MakeKernel(
-      p.rows ? fmt::format("int8 gemm {} 6x64, rows in place", level.name)
+      p.rows ? fmt::format("int8 gemm {}, rows in place", p.row_level->name)
              : fmt::format("int8 gemm {} {}, {}", level.name, level.tile, Name(p.form)),
       [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 
-BindResult BindQGemm(const KernelRequest& request, const IntLevel& level) {
-  return Bind(request, level, kQGemm, HasInput(request, 7) ? Result8::kQuantized : Result8::kFloat);
+BindResult BindQGemm(const KernelRequest& request, const IntLevel& level,
+                     const NhwcIntLevel* row_level = nullptr) {
+  return Bind(request, level, kQGemm, HasInput(request, 7) ? Result8::kQuantized : Result8::kFloat,
+              row_level);
 }
 
 }  // namespace
@@ -418,19 +423,26 @@ BindResult QLinearMatMulAvx2(const KernelRequest& r) {
   return Bind(r, IntAvx2(), kQLinearMatMul, Result8::kQuantized);
 }
 BindResult QLinearMatMulVnni(const KernelRequest& r) {
-  return Bind(r, IntVnni(), kQLinearMatMul, Result8::kQuantized);
+  return Bind(r, IntVnni(), kQLinearMatMul, Result8::kQuantized, &NhwcIntVnni());
+}
+BindResult QLinearMatMulAmx(const KernelRequest& r) {
+  return Bind(r, IntVnni(), kQLinearMatMul, Result8::kQuantized, &NhwcIntAmx());
 }
 BindResult QLinearMatMulPortable(const KernelRequest& r) {
   return Bind(r, IntPortable(), kQLinearMatMul, Result8::kQuantized);
 }
 BindResult QGemmAvx2(const KernelRequest& r) { return BindQGemm(r, IntAvx2()); }
-BindResult QGemmVnni(const KernelRequest& r) { return BindQGemm(r, IntVnni()); }
+BindResult QGemmVnni(const KernelRequest& r) { return BindQGemm(r, IntVnni(), &NhwcIntVnni()); }
+BindResult QGemmAmx(const KernelRequest& r) { return BindQGemm(r, IntVnni(), &NhwcIntAmx()); }
 BindResult QGemmPortable(const KernelRequest& r) { return BindQGemm(r, IntPortable()); }
 BindResult MatMulIntegerToFloatAvx2(const KernelRequest& r) {
   return Bind(r, IntAvx2(), kIntegerToFloat, Result8::kFloat);
 }
 BindResult MatMulIntegerToFloatVnni(const KernelRequest& r) {
-  return Bind(r, IntVnni(), kIntegerToFloat, Result8::kFloat);
+  return Bind(r, IntVnni(), kIntegerToFloat, Result8::kFloat, &NhwcIntVnni());
+}
+BindResult MatMulIntegerToFloatAmx(const KernelRequest& r) {
+  return Bind(r, IntVnni(), kIntegerToFloat, Result8::kFloat, &NhwcIntAmx());
 }
 BindResult MatMulIntegerToFloatPortable(const KernelRequest& r) {
   return Bind(r, IntPortable(), kIntegerToFloat, Result8::kFloat);

@@ -76,7 +76,7 @@ void RunNhwcFloatsPortable(const NhwcFloats& floats, int64_t pixels) {
   const NhwcRun& t = floats.run;
   const int64_t width = PanelsOf(t.filters) * kPanel;
   for (int64_t i = 0; i < pixels; ++i) {
-    const std::byte* pixel = t.image + (TakesOffsets(t.filters) ? t.offsets[i] : i * t.pixel_step);
+    const std::byte* pixel = t.image + (t.offsets ? t.offsets[i] : i * t.pixel_step);
     float sum[kFilterGroup];
     std::copy_n(floats.starts, width, sum);
     const auto* w = reinterpret_cast<const float*>(t.weights);

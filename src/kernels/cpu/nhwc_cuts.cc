@@ -121,6 +121,7 @@ void NhwcCuts::ForEachPiece(const ThreadBudget& budget, const void* image, uint8
       if (staged) StageAll(*this, of, zero, stage);
       piece(of, i);
     }
+    if (release) release();
   });
 }
 
@@ -128,7 +129,6 @@ void NhwcCuts::ForEachRun(const NhwcPiece& piece, const std::byte* weights, void
                           int64_t element,
                           FunctionRef<void(const NhwcRun&, int64_t, int64_t)> run) const {
   NhwcRun r{.pixel_step = w.stride[2] * pixel_bytes,
-            .offsets = offsets.data(),
             .segments = segments.data(),
             .segment_count = static_cast<int64_t>(segments.size()),
             .quads = quads(),
@@ -137,8 +137,10 @@ void NhwcCuts::ForEachRun(const NhwcPiece& piece, const std::byte* weights, void
     const int64_t filter = group * kFilterGroup;
     r.filters = std::min(kFilterGroup, filters - filter);
     r.weights = weights + filter * depth();
+    const bool by_offsets = always_offsets || r.filters > kSteppedPanels * kPanel;
+    r.offsets = by_offsets ? offsets.data() : nullptr;
     // With offsets, lines are one run.
-    const int64_t lines = TakesOffsets(r.filters) && !flat ? piece.last_line - piece.first_line : 1;
+    const int64_t lines = by_offsets && !flat ? piece.last_line - piece.first_line : 1;
     for (int64_t line = piece.first_line; line < piece.last_line; line += lines) {
       const int64_t pixel = line * line_pixels();
       const bool brings = line == piece.first_line && group + 1 < piece.last_group;

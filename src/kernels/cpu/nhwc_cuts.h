@@ -18,8 +18,8 @@ inline constexpr int64_t kFilterGroup = kFilterPanels * kPanel;
 /// dst[i, j] = f(sum of products of the segments under pixel i with filter j's). What f is, and
 /// whether a quad is four bytes or one float, is the kernel's. All steps are in bytes.
 struct NhwcRun {
-  /// Pixel i's first tap is at i * pixel_step, or at offsets[i]. A segment is `quads` times four
-  /// bytes: the taps of a row with their channels, which lie side by side.
+  /// Pixel i's first tap is at offsets[i], or without offsets at i * pixel_step. A segment is
+  /// `quads` times four bytes: the taps of a row with their channels, which lie side by side.
   const std::byte* image = nullptr;
   int64_t pixel_step = 0;
   const int32_t* offsets = nullptr;
@@ -34,10 +34,9 @@ struct NhwcRun {
   int64_t filters = 0;  // in (panels - 1) * 16 .. panels * 16
 };
 
-/// With so many filters there are registers for the addresses of a tile's pixels, and offsets are
-/// read; with fewer, steps.
+/// With more filters there are registers for the addresses of a tile's pixels, and offsets are
+/// read; with so many or fewer, steps.
 inline constexpr int64_t kSteppedPanels = 2;
-inline bool TakesOffsets(int64_t filters) { return filters > kSteppedPanels * 16; }
 
 /// Lines of the result and groups of filters. The lines are whole images, or part of one.
 struct NhwcPiece {
@@ -58,6 +57,8 @@ struct NhwcCuts {
   std::vector<int32_t> offsets;   // of a step's pixels (a line's, if flat) from its first one
   std::vector<int64_t> segments;  // from a pixel's first tap, in its lines
   int64_t segment_bytes = 0;
+  bool always_offsets = false;  // however few filters a run has
+  void (*release)() = nullptr;  // what runs hold of their thread, after its pieces
 
   int64_t quads() const { return (segment_bytes + 3) / 4; }
   /// Bytes of a packed filter, and filters of whole panels.

@@ -14,10 +14,8 @@ namespace {
 
 constexpr int64_t kStepBytes = 192 << 10;  // of lines that stay in the L2 cache together
 
-using RunInts = void (*)(const NhwcInts& ints, int64_t pixels);
-
 struct Plan {
-  RunInts run = nullptr;
+  const NhwcIntLevel* level = nullptr;
   NhwcCuts cuts;
   IntConvParts parts;
   std::shared_ptr<const std::byte> weights;  // packed; then the sum of each filter's
@@ -73,15 +71,16 @@ void Run(const Plan& p, const KernelArgs& args) {
                       scratch.stages, [&](const NhwcPiece& piece, int) {
                         p.cuts.ForEachRun(piece, p.weights.get(), args.outputs[0], 1,
                                           [&](const NhwcRun& run, int64_t pixels, int64_t filter) {
-                                            p.run({run, scratch.starts + filter,
-                                                   scratch.scales + filter, is_signed, zero_point},
-                                                  pixels);
+                                            p.level->to_bytes(
+                                                {run, scratch.starts + filter,
+                                                 scratch.scales + filter, is_signed, zero_point},
+                                                pixels);
                                           });
                       });
 }
 
-BindResult Bind(const KernelRequest& request, RunInts run, std::string_view level) {
-  Plan p{.run = run};
+BindResult Bind(const KernelRequest& request, const NhwcIntLevel& level) {
+  Plan p{.level = &level};
   MINIM_TRY(p.parts, IntConvPartsOf(request, kQLinearConvRoles));
   const TensorDesc& w = request.inputs[p.parts.roles.w];
   const std::optional<ZeroPoints> zeros = p.parts.KnownZerosOfWeights(request);
@@ -90,6 +89,8 @@ BindResult Bind(const KernelRequest& request, RunInts run, std::string_view leve
   if (!zeros || !AreMiddle(*zeros)) return Unsupported("weights with zero points");
   MINIM_TRY(const Window window, NhwcWindowOf(request, w.dims));
   MINIM_TRY(p.cuts, NhwcCutsOf(window, w.dims[0], 1, kStepBytes, request.threads));
+  p.cuts.always_offsets = level.always_offsets;
+  p.cuts.release = level.release;
   p.weights = request.packs->GetOrPack(
       w.ConstantView(), fmt::format("nhwc conv.{}", p.cuts.segments.size()),
       p.weight_bytes() + p.cuts.filled() * sizeof(int32_t),
@@ -97,19 +98,18 @@ BindResult Bind(const KernelRequest& request, RunInts run, std::string_view leve
   Scratch none;
   const size_t scratch = Carve(p, std::max(1, request.threads), nullptr, &none);
   return MakeKernel(
-      fmt::format("int8 conv, channels last, {}{}", level, p.cuts.staged ? ", images padded" : ""),
+      fmt::format("int8 conv, channels last, {}{}", level.name,
+                  p.cuts.staged ? ", images padded" : ""),
       [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 
-}  // namespace
-
-void RunNhwcIntsPortable(const NhwcInts& ints, int64_t pixels) {
+void RunPortable(const NhwcInts& ints, int64_t pixels) {
   const NhwcRun& t = ints.run;
   const int32_t low = ints.is_signed ? -128 : 0, high = ints.is_signed ? 127 : 255;
   const int64_t width = PanelsOf(t.filters) * kPanel;
   for (int64_t i = 0; i < pixels; ++i) {
-    const auto* pixel = reinterpret_cast<const uint8_t*>(
-        t.image + (TakesOffsets(t.filters) ? t.offsets[i] : i * t.pixel_step));
+    const auto* pixel =
+        reinterpret_cast<const uint8_t*>(t.image + (t.offsets ? t.offsets[i] : i * t.pixel_step));
     for (int64_t f = 0; f < t.filters; ++f) {
       const auto* w = reinterpret_cast<const int8_t*>(t.weights) + f * 4;
       auto sum = static_cast<uint32_t>(ints.starts[f]);  // wraps, as everywhere
@@ -123,11 +123,19 @@ void RunNhwcIntsPortable(const NhwcInts& ints, int64_t pixels) {
   }
 }
 
+}  // namespace
+
+const NhwcIntLevel& NhwcIntPortable() {
+  static constexpr NhwcIntLevel kLevel{.name = "portable", .to_bytes = RunPortable};
+  return kLevel;
+}
+
 BindResult NhwcQLinearConvPortable(const KernelRequest& request) {
-  return Bind(request, RunNhwcIntsPortable, "portable");
+  return Bind(request, NhwcIntPortable());
 }
 BindResult NhwcQLinearConvVnni(const KernelRequest& request) {
-  return Bind(request, RunNhwcIntsVnni, "avx512_vnni 6x64");
+  return Bind(request, NhwcIntVnni());
 }
+BindResult NhwcQLinearConvAmx(const KernelRequest& request) { return Bind(request, NhwcIntAmx()); }
 
 }  // namespace minim

@@ -1,6 +1,8 @@
 // Convolution of bytes with the channels last, and products of rows as such: what tiles are given.
 #pragma once
 
+#include <string_view>
+
 #include "kernels/cpu/nhwc_cuts.h"
 
 namespace minim {
@@ -22,9 +24,19 @@ struct NhwcIntsToFloats {
   const float* bias = nullptr;      // run.filters, or none
 };
 
-/// `pixels` of them.
-void RunNhwcIntsPortable(const NhwcInts& ints, int64_t pixels);
-void RunNhwcIntsVnni(const NhwcInts& ints, int64_t pixels);
-void RunNhwcIntsToFloatsVnni(const NhwcIntsToFloats& ints, int64_t pixels);
+/// A level's; each makes `pixels` of them.
+struct NhwcIntLevel {
+  std::string_view name;
+  double quads_per_thread = 0;  // products that take about 6 us, worth waking a thread for
+  void (*to_bytes)(const NhwcInts& ints, int64_t pixels);
+  void (*to_floats)(const NhwcIntsToFloats& ints, int64_t pixels) = nullptr;
+  /// As NhwcCuts has them.
+  bool always_offsets = false;
+  void (*release)() = nullptr;
+};
+
+const NhwcIntLevel& NhwcIntPortable();  // no to_floats
+const NhwcIntLevel& NhwcIntVnni();
+const NhwcIntLevel& NhwcIntAmx();
 
 }  // namespace minim
