@@ -336,7 +336,7 @@ void FillRows(const KernelRequest& request, Plan* p) {
   auto cuts = NhwcCutsOf(w, s.n, 1, kRowStepBytes, p->row_threads);
   if (!cuts.ok()) return;
   p->rows = *std::move(cuts);
-  p->rows->always_offsets = p->row_level->always_offsets;
+  p->rows->joins_lines = p->row_level->joins_lines;
   p->rows->release = p->row_level->release;
   p->packed = request.packs->GetOrPack(
       b.ConstantView(), fmt::format("rows.{}.{}.{}.{}", s.k, s.n, s.b_row, s.b_column),

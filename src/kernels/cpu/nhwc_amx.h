@@ -30,26 +30,29 @@ void Unrolled(F&& f) {
 // product ahead, for a tile cannot be loaded from stores that are still on their way.
 class TilePixels {
  public:
-  void Begin(const NhwcRun& t, int64_t first) {
+  void Begin(const NhwcRun& t, int64_t first, int64_t count, bool even) {
     first_ = t.image + (t.offsets ? t.offsets[first] : first * t.pixel_step);
     step_ = t.pixel_step;
     offsets_ = nullptr;
-    if (t.offsets == nullptr || count_ == 1) return;
-    step_ = t.offsets[first + 1] - t.offsets[first];
-    for (int64_t i = 1; i < count_; ++i)
-      if (t.offsets[first + i] - t.offsets[first] != i * step_) offsets_ = t.offsets + first;
-    if (offsets_) first_ = t.image;
+    if (even) return;
+    first_ = t.image;
+    offsets_ = t.offsets + first;
+    count_ = count;
   }
-  void SetCount(int64_t count) { count_ = count; }
 
   // `bytes` from `at` of each pixel, for the Load after the next one.
   void Prepare(int64_t at, int64_t bytes) {
     if (offsets_ == nullptr) return;
     turn_ = !turn_;
     const __mmask64 there = ~uint64_t{0} >> (kTileRowBytes - bytes);
-    for (int64_t i = 0; i < count_; ++i)
-      _mm512_store_si512(&together_[turn_][i * kTileRowBytes],
-                         _mm512_maskz_loadu_epi8(there, first_ + offsets_[i] + at));
+    // Copies: stores of bytes might change members.
+    const std::byte* const from = first_ + at;
+    std::byte* const to = together_[turn_];
+    const int32_t* const offsets = offsets_;
+    const int64_t count = count_;
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < count; ++i)
+      _mm512_store_si512(to + i * kTileRowBytes, _mm512_maskz_loadu_epi8(there, from + offsets[i]));
   }
   template <int tile>
   void Load(int64_t at) const {
@@ -65,6 +68,27 @@ class TilePixels {
   const int32_t* offsets_ = nullptr;
   bool turn_ = false;
   alignas(64) std::byte together_[2][kTilePixels * kTileRowBytes];
+};
+
+// How a run's pixels are shared out: lines into tiles of about the same height, whose pixels lie in
+// even steps; or all of them, where a line fills too little of a tile.
+struct TileCuts {
+  int64_t line, tiles_of_line, height, tiles;
+  bool even;
+
+  TileCuts(const NhwcRun& t, int64_t pixels) : line(t.offsets ? t.line : pixels) {
+    even = line >= kLeastLine || line == pixels;
+    if (!even) line = pixels;
+    tiles_of_line = (line + kTilePixels - 1) / kTilePixels;
+    height = even ? (line + tiles_of_line - 1) / tiles_of_line : std::min(pixels, kTilePixels);
+    tiles = pixels / line * tiles_of_line;
+  }
+  // The last tile of a line ends with it, and makes some pixels again.
+  int64_t FirstOf(int64_t tile) const {
+    return tile / tiles_of_line * line + std::min(tile % tiles_of_line * height, line - height);
+  }
+
+  static constexpr int64_t kLeastLine = 10;
 };
 
 // Where a product reads: 64 bytes of a segment, or its last ones.
@@ -88,24 +112,19 @@ class TileRunner {
   using Vector = typename Level::Vector;
 
   TileRunner(const Args& args, int64_t pixels)
-      : args_(args),
-        pixels_(pixels),
-        height_(std::min(pixels, kTilePixels)),
-        width_(PanelsOf(args.run.filters) * kPanel * 4) {
+      : args_(args), cuts_(args.run, pixels), width_(PanelsOf(args.run.filters) * kPanel * 4) {
     const NhwcRun& t = args.run;
     const int64_t last = t.quads % kTileQuads == 0 ? kTileQuads : t.quads % kTileQuads;
     TileConfig config;
-    for (int i = 0; i < kSumTiles; ++i) config.Set(i, height_, kPanel * 4);
-    config.Set(kPixels, height_, kTileRowBytes);
+    for (int i = 0; i < kSumTiles; ++i) config.Set(i, cuts_.height, kPanel * 4);
+    config.Set(kPixels, cuts_.height, kTileRowBytes);
     config.Set(kFilters, kTileQuads, kPanel * 4);
-    config.Set(kLastPixels, height_, last * 4);
+    config.Set(kLastPixels, cuts_.height, last * 4);
     config.Set(kLastFilters, last, kPanel * 4);
     LoadConfig(config);
-    for (TilePixels& x : x_) x.SetCount(height_);
-    const int64_t tiles = (pixels + kTilePixels - 1) / kTilePixels;
     const int64_t steps = t.segment_count * ((t.quads + kTileQuads - 1) / kTileQuads);
     const int64_t panels = PanelsOf(t.filters);
-    next_lines_ = t.next_bytes / kTileRowBytes / (tiles * panels * steps) + 1;
+    next_lines_ = t.next_bytes / kTileRowBytes / (cuts_.tiles * panels * steps) + 1;
     next_ = t.next_weights;
     next_end_ = next_ + t.next_bytes;
   }
@@ -113,22 +132,18 @@ class TileRunner {
   // Four tiles of sums at once, as square as there are filters.
   void Run() {
     switch (PanelsOf(args_.run.filters)) {
-      case 1: return RunPixels<4, 1>();
-      case 2: return RunPixels<2, 2>();
-      case 3: return RunPixels<1, 3>();
-      default: return RunPixels<2, 2>();
+      case 1: return RunPixels<4, 1, 1>();
+      case 2: return RunPixels<2, 2, 2>();
+      case 3: return RunPixels<1, 3, 3>();
+      default: return RunPixels<2, 2, 4>();
     }
   }
 
  private:
-  // The last tile ends with the last pixel, and makes some again.
-  int64_t FirstOf(int64_t tile) const {
-    return std::min(tile * kTilePixels, std::max<int64_t>(0, pixels_ - kTilePixels));
-  }
-
-  template <int most, int panels>
+  // `most` tiles of pixels by `panels` of filters at once; the last one by `alone` of them.
+  template <int most, int panels, int alone>
   void RunPixels() {
-    const int64_t tiles = (pixels_ + kTilePixels - 1) / kTilePixels;
+    const int64_t tiles = cuts_.tiles;
     int64_t tile = 0;
     for (; tile + most <= tiles; tile += most) RunTiles<most, panels>(tile);
     if constexpr (most > 2)
@@ -136,17 +151,18 @@ class TileRunner {
         RunTiles<2, panels>(tile);
         tile += 2;
       }
-    for (; tile < tiles; ++tile) RunTiles<1, panels>(tile);
+    for (; tile < tiles; ++tile) RunTiles<1, alone>(tile);
   }
 
   template <int tiles, int panels>
   void RunTiles(int64_t tile) {
-    for (int i = 0; i < tiles; ++i) x_[i].Begin(args_.run, FirstOf(tile + i));
+    for (int i = 0; i < tiles; ++i)
+      x_[i].Begin(args_.run, cuts_.FirstOf(tile + i), cuts_.height, cuts_.even);
     Args args = args_;
     for (int64_t panel = 0; panel * kPanel < args_.run.filters; panel += panels) {
       Multiply<tiles, panels>(args, args_.run.weights + panel * kPanel * 4);
       for (int i = 0; i < tiles; ++i)
-        Store<panels>(args, FirstOf(tile + i), sums_ + i * panels * kSumsOfTile);
+        Store<panels>(args, cuts_.FirstOf(tile + i), sums_ + i * panels * kSumsOfTile);
       Level::AdvanceFilters(args, panels * kPanel);
     }
   }
@@ -203,8 +219,8 @@ class TileRunner {
     args.run.dst += first * args.run.dst_step;
     Level::Advance(args, first);
     int64_t i = 0;
-    for (; i + 4 <= height_; i += 4) StorePixels<4, panels>(args, sums + i * panels * kPanel);
-    for (; i < height_; ++i) StorePixels<1, panels>(args, sums + i * panels * kPanel);
+    for (; i + 4 <= cuts_.height; i += 4) StorePixels<4, panels>(args, sums + i * panels * kPanel);
+    for (; i < cuts_.height; ++i) StorePixels<1, panels>(args, sums + i * panels * kPanel);
   }
 
   template <int pixels, int panels>
@@ -219,7 +235,8 @@ class TileRunner {
   }
 
   const Args& args_;
-  const int64_t pixels_, height_, width_;  // width_: bytes of a quad of all filters
+  const TileCuts cuts_;
+  const int64_t width_;  // bytes of a quad of all filters
   int64_t next_lines_;
   const std::byte *next_, *next_end_;
   TilePixels x_[kSumTiles];

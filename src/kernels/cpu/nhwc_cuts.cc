@@ -129,6 +129,7 @@ void NhwcCuts::ForEachRun(const NhwcPiece& piece, const std::byte* weights, void
                           int64_t element,
                           FunctionRef<void(const NhwcRun&, int64_t, int64_t)> run) const {
   NhwcRun r{.pixel_step = w.stride[2] * pixel_bytes,
+            .line = line_pixels(),
             .segments = segments.data(),
             .segment_count = static_cast<int64_t>(segments.size()),
             .quads = quads(),
@@ -137,10 +138,10 @@ void NhwcCuts::ForEachRun(const NhwcPiece& piece, const std::byte* weights, void
     const int64_t filter = group * kFilterGroup;
     r.filters = std::min(kFilterGroup, filters - filter);
     r.weights = weights + filter * depth();
-    const bool by_offsets = always_offsets || r.filters > kSteppedPanels * kPanel;
-    r.offsets = by_offsets ? offsets.data() : nullptr;
-    // With offsets, lines are one run.
-    const int64_t lines = by_offsets && !flat ? piece.last_line - piece.first_line : 1;
+    const bool by_offsets = joins_lines || r.filters > kSteppedPanels * kPanel;
+    const bool joined = joins_lines || (by_offsets && !flat);
+    const int64_t lines = joined ? piece.last_line - piece.first_line : 1;
+    r.offsets = by_offsets && !(joined && flat) ? offsets.data() : nullptr;
     for (int64_t line = piece.first_line; line < piece.last_line; line += lines) {
       const int64_t pixel = line * line_pixels();
       const bool brings = line == piece.first_line && group + 1 < piece.last_group;

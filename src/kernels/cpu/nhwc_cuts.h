@@ -23,6 +23,7 @@ struct NhwcRun {
   const std::byte* image = nullptr;
   int64_t pixel_step = 0;
   const int32_t* offsets = nullptr;
+  int64_t line = 0;                   // of so many pixels the offsets are steps, too
   const int64_t* segments = nullptr;  // where each begins, from the pixel
   int64_t segment_count = 0, quads = 0;
   const std::byte* weights = nullptr;  // per segment and quad, of each of panels * 16 filters 4
@@ -57,7 +58,7 @@ struct NhwcCuts {
   std::vector<int32_t> offsets;   // of a step's pixels (a line's, if flat) from its first one
   std::vector<int64_t> segments;  // from a pixel's first tap, in its lines
   int64_t segment_bytes = 0;
-  bool always_offsets = false;  // however few filters a run has
+  bool joins_lines = false;     // a run has all of a piece, however few filters it has
   void (*release)() = nullptr;  // what runs hold of their thread, after its pieces
 
   int64_t quads() const { return (segment_bytes + 3) / 4; }

@@ -89,7 +89,7 @@ BindResult Bind(const KernelRequest& request, const NhwcIntLevel& level) {
   if (!zeros || !AreMiddle(*zeros)) return Unsupported("weights with zero points");
   MINIM_TRY(const Window window, NhwcWindowOf(request, w.dims));
   MINIM_TRY(p.cuts, NhwcCutsOf(window, w.dims[0], 1, kStepBytes, request.threads));
-  p.cuts.always_offsets = level.always_offsets;
+  p.cuts.joins_lines = level.joins_lines;
   p.cuts.release = level.release;
   p.weights = request.packs->GetOrPack(
       w.ConstantView(), fmt::format("nhwc conv.{}", p.cuts.segments.size()),

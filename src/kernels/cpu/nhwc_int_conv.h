@@ -31,7 +31,7 @@ struct NhwcIntLevel {
   void (*to_bytes)(const NhwcInts& ints, int64_t pixels);
   void (*to_floats)(const NhwcIntsToFloats& ints, int64_t pixels) = nullptr;
   /// As NhwcCuts has them.
-  bool always_offsets = false;
+  bool joins_lines = false;
   void (*release)() = nullptr;
 };
 

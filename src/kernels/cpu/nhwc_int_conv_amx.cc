@@ -24,7 +24,7 @@ const NhwcIntLevel& NhwcIntAmx() {
                                        .quads_per_thread = 3e6,
                                        .to_bytes = Run<Amx<ToBytes>>,
                                        .to_floats = Run<Amx<ToFloats>>,
-                                       .always_offsets = true,
+                                       .joins_lines = true,
                                        .release = ReleaseTiles};
   return kLevel;
 }
