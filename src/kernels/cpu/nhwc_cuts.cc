@@ -37,6 +37,7 @@ void StageAll(const NhwcCuts& c, const NhwcPiece& piece, uint8_t zero, std::byte
     Stage(c, piece.image + line / height * c.image_bytes(), first, first + count, zero, to);
     to += c.LinesUnder(count) * c.line_bytes();
   }
+  std::memset(to, 0, 4);  // the last quad may reach past a line of bytes or BF16
 }
 
 // One step's lines and, if these are few, its share of the filters.

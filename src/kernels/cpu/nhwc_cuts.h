@@ -16,7 +16,7 @@ inline constexpr int64_t kFilterGroup = kFilterPanels * kPanel;
 
 /// A run of output pixels by up to kFilterPanels panels of filters:
 /// dst[i, j] = f(sum of products of the segments under pixel i with filter j's). What f is, and
-/// whether a quad is four bytes or one float, is the kernel's. All steps are in bytes.
+/// whether a quad is four bytes, two BF16 or one float, is the kernel's. All steps are in bytes.
 struct NhwcRun {
   /// Pixel i's first tap is at offsets[i], or without offsets at i * pixel_step. A segment is
   /// `quads` times four bytes: the taps of a row with their channels, which lie side by side.
@@ -108,7 +108,7 @@ Result<Window> NhwcWindowOf(const KernelRequest& request, const Dims& weights);
 Result<NhwcCuts> NhwcCutsOf(const Window& window, int64_t filters, int64_t element,
                             int64_t step_bytes, int threads);
 
-/// Packs filters (M, C, H, W) of elements of 1 or 4 bytes into filled() * depth() bytes: in groups
+/// Packs filters (M, C, H, W) of elements of 1, 2 or 4 bytes into filled() * depth() bytes: in groups
 /// of up to kFilterGroup, in them segment, quad, filter, value.
 void PackNhwcFilters(const NhwcCuts& cuts, const void* filters, int64_t element, std::byte* packed);
 
