@@ -14,7 +14,7 @@ struct Plan {
   ProductShape shape;
   const GemmLevel* level = nullptr;
   Epilogue epilogue;  // without run-time pointers
-  enum { kNoC, kColumn, kRow, kFull, kScalar } c_kind = kNoC;
+  CKind c_kind = CKind::kNone;
   float beta = 1;
   std::shared_ptr<const std::byte> packed;  // all of B, when constant
   DType a_dtype = DType::f32, b_dtype = DType::f32, c_dtype = DType::f32;
@@ -70,16 +70,16 @@ void Run(const Plan& plan, const KernelArgs& args) {
   float* y = plan.y_bytes ? reinterpret_cast<float*>(scratch) : Out<float>(args, 0);
   scratch += plan.y_bytes;
   Epilogue epilogue = plan.epilogue;
-  if (plan.c_kind != Plan::kNoC) {
-    const int64_t count = plan.c_kind == Plan::kFull     ? s.m * s.n
-                          : plan.c_kind == Plan::kColumn ? s.n
-                          : plan.c_kind == Plan::kRow    ? s.m
-                                                         : 1;
+  if (plan.c_kind != CKind::kNone) {
+    const int64_t count = plan.c_kind == CKind::kFull     ? s.m * s.n
+                          : plan.c_kind == CKind::kColumn ? s.n
+                          : plan.c_kind == CKind::kRow    ? s.m
+                                                          : 1;
     const float* c = Widen(args.inputs[2], plan.c_dtype, count, scratch);
-    if (plan.c_kind == Plan::kColumn) epilogue.column_bias = c;
-    if (plan.c_kind == Plan::kRow) epilogue.row_bias = c;
-    if (plan.c_kind == Plan::kFull) epilogue.residual = c, epilogue.residual_stride = s.n;
-    if (plan.c_kind == Plan::kScalar) {
+    if (plan.c_kind == CKind::kColumn) epilogue.column_bias = c;
+    if (plan.c_kind == CKind::kRow) epilogue.row_bias = c;
+    if (plan.c_kind == CKind::kFull) epilogue.residual = c, epilogue.residual_stride = s.n;
+    if (plan.c_kind == CKind::kScalar) {
       float* row = reinterpret_cast<float*>(scratch + AlignUp(sizeof(float)));
       std::fill_n(row, s.n, c[0]);
       epilogue.column_bias = row;
@@ -136,7 +136,7 @@ BindResult Finish(const KernelRequest& request, Plan plan) {
   plan.y_bytes = WidenBytes(plan.a_dtype, plan.y_count);
   if (HasInput(request, 2))
     plan.bias_bytes = AlignUp(4 + 4 * std::max(s.m, s.n) *
-                                      (plan.c_kind == Plan::kFull ? std::min(s.m, s.n) : 1)) +
+                                      (plan.c_kind == CKind::kFull ? std::min(s.m, s.n) : 1)) +
                       kAlignment;
   if (const TensorDesc& b = request.inputs[1]; b.constant != nullptr) {
     const size_t matrix = PackedFloats(s.k, s.n);
@@ -187,22 +187,8 @@ BindResult BindGemm(const KernelRequest& request, const GemmLevel& level) {
   plan.epilogue.alpha = attributes.Float("alpha", 1);
   plan.epilogue.beta = attributes.Float("beta", 1);
   MINIM_TRY(plan.epilogue.activation, ActivationOf(attributes));
-  if (HasInput(request, 2) && plan.epilogue.beta != 0) {
-    const Dims& c = request.inputs[2].dims;
-    plan.c_dtype = request.inputs[2].dtype;
-    const int64_t rows = c.rank() == 2 ? c[0] : 1, columns = c.rank() ? c[c.rank() - 1] : 1;
-    const ProductShape& s = plan.shape;
-    const bool full_rows = rows == s.m, full_columns = columns == s.n;
-    if (c.rank() > 2 || (!full_rows && rows != 1) || (!full_columns && columns != 1))
-      return Unsupported("C of dims {} does not broadcast", c.ToString());
-    if (rows == 1 && columns == 1) plan.c_kind = Plan::kScalar;
-    if (rows == 1 && full_columns)
-      plan.c_kind = Plan::kColumn;
-    else if (columns == 1 && full_rows)
-      plan.c_kind = Plan::kRow;
-    else if (full_rows && full_columns)
-      plan.c_kind = Plan::kFull;
-  }
+  MINIM_TRY(plan.c_kind, KindOfC(request, plan.shape, plan.epilogue.beta));
+  if (plan.c_kind != CKind::kNone) plan.c_dtype = request.inputs[2].dtype;
   return Finish(request, std::move(plan));
 }
 

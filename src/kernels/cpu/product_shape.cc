@@ -52,4 +52,16 @@ Result<ProductShape> ShapeOfProduct(Dims a, Dims b, bool trans_a, bool trans_b) 
   return s;
 }
 
+Result<CKind> KindOfC(const KernelRequest& request, const ProductShape& shape, float beta) {
+  if (!HasInput(request, 2) || beta == 0) return CKind::kNone;
+  const Dims& c = request.inputs[2].dims;
+  const int64_t rows = c.rank() == 2 ? c[0] : 1, columns = c.rank() ? c[c.rank() - 1] : 1;
+  const bool full_rows = rows == shape.m, full_columns = columns == shape.n;
+  if (c.rank() > 2 || (!full_rows && rows != 1) || (!full_columns && columns != 1))
+    return Unsupported("C of dims {} does not broadcast", c.ToString());
+  if (rows == 1 && full_columns) return CKind::kColumn;
+  if (columns == 1 && full_rows) return CKind::kRow;
+  return full_rows && full_columns ? CKind::kFull : CKind::kScalar;
+}
+
 }  // namespace minim

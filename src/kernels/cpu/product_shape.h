@@ -16,4 +16,9 @@ struct ProductShape {
 /// Errors: kUnsupported when the dims disagree.
 Result<ProductShape> ShapeOfProduct(Dims a, Dims b, bool trans_a, bool trans_b);
 
+/// How the C of a Gemm broadcasts to its result.
+enum class CKind : uint8_t { kNone, kColumn, kRow, kFull, kScalar };
+/// Of input 2, unless beta is 0. Errors: kUnsupported when the dims do not broadcast.
+Result<CKind> KindOfC(const KernelRequest& request, const ProductShape& shape, float beta);
+
 }  // namespace minim
