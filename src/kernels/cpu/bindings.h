@@ -7,6 +7,8 @@ namespace minim {
 
 BindResult ElementwiseAvx2(const KernelRequest& request);
 BindResult ElementwisePortable(const KernelRequest& request);
+BindResult MatMulBf16(const KernelRequest& request);
+BindResult GemmBf16(const KernelRequest& request);
 BindResult MatMulAvx512(const KernelRequest& request);
 BindResult MatMulAvx2(const KernelRequest& request);
 BindResult MatMulPortable(const KernelRequest& request);
@@ -31,6 +33,7 @@ BindResult WinogradAvx2(const KernelRequest& request);
 BindResult WinogradPortable(const KernelRequest& request);
 BindResult NhwcWinogradAvx512(const KernelRequest& request);
 BindResult NhwcWinogradPortable(const KernelRequest& request);
+BindResult NhwcFusedConvBf16(const KernelRequest& request);
 BindResult NhwcFusedConvAvx512(const KernelRequest& request);
 BindResult NhwcFusedConvPortable(const KernelRequest& request);
 BindResult DepthwiseAvx512(const KernelRequest& request);

@@ -117,6 +117,64 @@ TEST(MatMulTest, TwoByteStorage) {
   }
 }
 
+// Rows by a constant B, with what a Gemm adds and clamps: sums of products of BF16, rounded once.
+TEST(MatMulTest, RowsOfBf16ByConstants) {
+  const Product products[] = {{1, 1, 1, 1},     {1, 1, 130, 70},
+                              {1, 2, 65, 401},  {1, 9, 64, 3},
+                              {1, 97, 100, 64}, {1, 200, 48, 33, false, true},
+                              {1, 5, 300, 128}, {1, 31, 17, 256, false, true}};
+  for (const Product& p : products) {
+    for (const Dims& c : {Dims{p.n}, Dims{p.m, p.n}, Dims{}, Dims{1, p.n}}) {
+      KernelCase test{
+          .op = "FusedGemm",
+          .attributes = {{"transB", int64_t{p.trans_b}}, {"activation", "Relu"}},
+          .inputs = {Uniform({p.m, p.k}, 1),
+                     Uniform(p.trans_b ? Dims{p.n, p.k} : Dims{p.k, p.n}, 2), Uniform(c, 3)},
+          .constants = {1},
+          .threads = 2};
+      const double beta = c.rank() == 2 && c[0] == p.m ? 1 : 0.5;
+      test.attributes.Set("beta", static_cast<float>(beta));
+      std::vector<Tensor> wide;
+      for (Tensor& input : test.inputs) {
+        input = Converted(input.view(), DType::bf16);
+        wide.push_back(Converted(input.view(), DType::f32));
+      }
+      const auto a = wide[0].as<float>(), b = wide[1].as<float>(), bias = wide[2].as<float>();
+      std::vector<double> expected;
+      for (int64_t i = 0; i < p.m; ++i) {
+        for (int64_t j = 0; j < p.n; ++j) {
+          double sum = beta * bias[bias.size() == 1 ? 0 : (i * p.n + j) % bias.size()];
+          for (int64_t k = 0; k < p.k; ++k)
+            sum += double(a[i * p.k + k]) * b[p.trans_b ? j * p.k + k : k * p.n + j];
+          expected.push_back(std::max(0.0, sum));
+        }
+      }
+      for (Isa isa : TestLevels()) {
+        test.outputs = {Tensor(DType::bf16, {p.m, p.n})};
+        RunCase(test, isa);
+        ExpectNear(Converted(test.outputs[0].view(), DType::f32).as<float>(), expected, 0x1p-8,
+                   1e-4, fmt::format("{}x{}x{} {}", p.m, p.n, p.k, Name(isa)));
+      }
+    }
+  }
+}
+
+TEST(MatMulTest, BatchesOfBf16RowsAreOneProduct) {
+  KernelCase test{.op = "MatMul",
+                  .inputs = {Converted(Uniform({3, 5, 64}, 1).view(), DType::bf16),
+                             Converted(Uniform({64, 32}, 2).view(), DType::bf16)},
+                  .outputs = {Tensor(DType::bf16, {3, 5, 32})},
+                  .constants = {1}};
+  RunCase(test, Isa::kPortable);
+  const Tensor expected = Converted(test.outputs[0].view(), DType::f32);
+  for (Isa isa : TestLevels()) {
+    RunCase(test, isa);
+    ExpectNear(Converted(test.outputs[0].view(), DType::f32).as<float>(),
+               {expected.as<float>().begin(), expected.as<float>().end()}, 0x1p-7, 1e-4,
+               std::string(Name(isa)));
+  }
+}
+
 TEST(MatMulTest, IntegersAndVectors) {
   KernelCase test{.op = "MatMul",
                   .inputs = {Tensor::From<int32_t>({3}, {1, 2, 3}),

@@ -1,4 +1,4 @@
-// NhwcFusedConv: a direct convolution in FP32 (nhwc_cuts.h).
+// NhwcFusedConv: a direct convolution in FP32, or of BF16 (nhwc_cuts.h).
 #include "kernels/cpu/nhwc_conv.h"
 
 #include <algorithm>
@@ -12,8 +12,10 @@ constexpr int64_t kCacheBytes = 704 << 10;  // of an L2 cache of 1 MiB: an image
 constexpr int64_t kLeastStep = 192 << 10;
 
 struct Plan {
-  RunNhwcFloats run = nullptr;
+  RunNhwcFloats run = nullptr;  // or RunNhwcHalves
   NhwcCuts cuts;
+  int64_t element = 4;  // bytes of one of the image, the residual and the result
+  DType bias = DType::f32;
   Activation activation;
   bool residual = false;
   std::shared_ptr<const std::byte> weights;
@@ -23,12 +25,12 @@ struct Plan {
 
 void Run(const Plan& p, const KernelArgs& args) {
   auto* starts = static_cast<float*>(args.scratch);
-  FillStarts(In<float>(args, 2), p.cuts.filters, p.cuts.filled(), starts);
+  FillStarts(In<void>(args, 2), p.bias, p.cuts.filters, p.cuts.filled(), starts);
   const auto* residual = p.residual ? static_cast<const std::byte*>(args.inputs[3]) : nullptr;
   p.cuts.ForEachPiece(
       args.threads, args.inputs[0], 0, static_cast<std::byte*>(args.scratch) + p.starts_bytes(),
       [&](const NhwcPiece& piece, int) {
-        p.cuts.ForEachRun(piece, p.weights.get(), args.outputs[0], sizeof(float),
+        p.cuts.ForEachRun(piece, p.weights.get(), args.outputs[0], p.element,
                           [&](const NhwcRun& run, int64_t pixels, int64_t filter) {
                             const int64_t at = run.dst - static_cast<std::byte*>(args.outputs[0]);
                             p.run({run, starts + filter, residual ? residual + at : nullptr,
@@ -38,26 +40,29 @@ void Run(const Plan& p, const KernelArgs& args) {
       });
 }
 
-BindResult Bind(const KernelRequest& request, RunNhwcFloats run, std::string_view level) {
-  MINIM_TRY(RequireInputs(request, 0, 4, DType::f32));
+BindResult Bind(const KernelRequest& request, DType dtype, RunNhwcFloats run,
+                std::string_view level) {
+  MINIM_TRY(RequireInputs(request, 0, 4, dtype));
   MINIM_TRY(RequireOutputDims(request, 3));
-  Plan p{.run = run, .residual = HasInput(request, 3)};
+  const auto element = static_cast<int64_t>(SizeOf(dtype));
+  Plan p{.run = run, .element = element, .bias = dtype, .residual = HasInput(request, 3)};
   const TensorDesc& w = request.inputs[1];
   if (w.constant == nullptr) return Unsupported("filters that are not constant");
   MINIM_TRY(p.activation, ActivationOf(AttributesOf(request)));
   if (!p.activation.clamp()) return Unsupported("an activation that is no clamp");
-  const int64_t filter_bytes = w.dims.Elements() / std::max<int64_t>(1, w.dims[0]) * 4;
+  const int64_t filter_bytes = w.dims.Elements() / std::max<int64_t>(1, w.dims[0]) * element;
   MINIM_TRY(const Window window, NhwcWindowOf(request, w.dims));
-  MINIM_TRY(p.cuts, NhwcCutsOf(window, w.dims[0], sizeof(float),
+  MINIM_TRY(p.cuts, NhwcCutsOf(window, w.dims[0], element,
                                NhwcStepBytes(kFilterGroup * filter_bytes), request.threads));
   p.weights = request.packs->GetOrPack(
       w.ConstantView(), fmt::format("nhwc conv.{}", p.cuts.segments.size()),
       p.cuts.filled() * p.cuts.depth(),
-      [&](std::byte* blob) { PackNhwcFilters(p.cuts, w.constant, sizeof(float), blob); });
+      [&](std::byte* blob) { PackNhwcFilters(p.cuts, w.constant, element, blob); });
   const size_t scratch =
       p.starts_bytes() + AlignUp(p.cuts.stage_bytes()) * std::max(1, request.threads);
   return MakeKernel(
-      fmt::format("conv, channels last, {}{}", level, p.cuts.staged ? ", images padded" : ""),
+      fmt::format("{}conv, channels last, {}{}", dtype == DType::bf16 ? "bf16 " : "", level,
+                  p.cuts.staged ? ", images padded" : ""),
       [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 
@@ -67,8 +72,8 @@ int64_t NhwcStepBytes(int64_t group_bytes) {
   return std::max(kLeastStep, kCacheBytes - group_bytes);
 }
 
-void FillStarts(const float* bias, int64_t count, int64_t filled, float* starts) {
-  if (bias) std::copy_n(bias, count, starts);
+void FillStarts(const void* bias, DType dtype, int64_t count, int64_t filled, float* starts) {
+  if (bias) ConvertElements({bias, dtype, Dims{count}}, {starts, DType::f32, Dims{count}});
   std::fill(starts + (bias ? count : 0), starts + filled, 0.0f);
 }
 
@@ -96,10 +101,13 @@ void RunNhwcFloatsPortable(const NhwcFloats& floats, int64_t pixels) {
 }
 
 BindResult NhwcFusedConvPortable(const KernelRequest& request) {
-  return Bind(request, RunNhwcFloatsPortable, "portable");
+  return Bind(request, DType::f32, RunNhwcFloatsPortable, "portable");
 }
 BindResult NhwcFusedConvAvx512(const KernelRequest& request) {
-  return Bind(request, RunNhwcFloatsAvx512, "avx512 6x64");
+  return Bind(request, DType::f32, RunNhwcFloatsAvx512, "avx512 6x64");
+}
+BindResult NhwcFusedConvBf16(const KernelRequest& request) {
+  return Bind(request, DType::bf16, RunNhwcHalvesBf16, "avx512_bf16 6x64");
 }
 
 }  // namespace minim

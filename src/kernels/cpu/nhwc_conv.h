@@ -1,4 +1,5 @@
-// FP32 convolution with the channels last: what its tiles are given.
+// Convolution of floats or BF16 with the channels last, and products of rows as such: what tiles
+// are given.
 #pragma once
 
 #include "kernels/cpu/nhwc_cuts.h"
@@ -18,10 +19,16 @@ using RunNhwcFloats = void (*)(const NhwcFloats& floats, int64_t pixels);
 void RunNhwcFloatsPortable(const NhwcFloats& floats, int64_t pixels);
 void RunNhwcFloatsAvx512(const NhwcFloats& floats, int64_t pixels);
 
+/// The same of an image, filters, residual and result of BF16: the sums are floats, rounded once. A
+/// value past a segment of an odd number of them meets a filter's 0, so it must be finite.
+using NhwcHalves = NhwcFloats;
+using RunNhwcHalves = void (*)(const NhwcHalves& halves, int64_t pixels);
+void RunNhwcHalvesBf16(const NhwcHalves& halves, int64_t pixels);
+
 /// Bytes of an image that stay in the L2 cache beside a group of so many bytes of filters.
 int64_t NhwcStepBytes(int64_t group_bytes);
 
-/// `count` biases, or zeros if null, then zeros up to `filled`.
-void FillStarts(const float* bias, int64_t count, int64_t filled, float* starts);
+/// `count` biases of `dtype`, or zeros if null, then zeros up to `filled`.
+void FillStarts(const void* bias, DType dtype, int64_t count, int64_t filled, float* starts);
 
 }  // namespace minim

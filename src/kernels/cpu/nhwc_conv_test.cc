@@ -73,9 +73,11 @@ void ExpectSame(const Geometry& g, uint64_t seed) {
   }
 }
 
-// As the portable convolution in FP32, with and without bias, residual and activation.
-void ExpectNearFloats(const Geometry& g, uint64_t seed) {
+// As the portable convolution in FP32 of the same values, with and without bias, residual and
+// activation. BF16 is rounded once.
+void ExpectNearConv(const Geometry& g, uint64_t seed, DType dtype) {
   const Dims out = g.y();
+  const auto as = [](const Tensor& x, DType to) { return Converted(x.view(), to); };
   KernelCase test{.op = "FusedConv",
                   .attributes = g.attributes(),
                   .inputs = {Uniform(g.x, seed), Uniform(g.w, seed + 1)},
@@ -84,17 +86,22 @@ void ExpectNearFloats(const Geometry& g, uint64_t seed) {
   if (seed % 3 != 0) test.inputs.push_back(Uniform({g.w[0]}, seed + 2));
   if (seed % 3 == 2) test.inputs.push_back(Uniform(out, seed + 3));
   if (seed % 2 == 1) test.attributes.Set("activation", std::string("Relu"));
+  for (Tensor& input : test.inputs)
+    if (input.defined()) input = as(as(input, dtype), DType::f32);
   RunCase(test, Isa::kPortable);
   const Tensor last = ChannelsLast(test.outputs[0]);
   const std::vector<double> expected(last.as<float>().begin(), last.as<float>().end());
   test.op = "NhwcFusedConv";
   test.inputs[0] = ChannelsLast(test.inputs[0]);
   if (seed % 3 == 2) test.inputs[3] = ChannelsLast(test.inputs[3]);
-  for (const Isa isa : {Isa::kPortable, DetectIsa()}) {
+  for (Tensor& input : test.inputs)
+    if (input.defined()) input = as(input, dtype);
+  const double relative = dtype == DType::bf16 ? 0x1p-8 : 1e-4;
+  for (const Isa isa : TestLevels()) {
     test.threads = 1 + static_cast<int>(seed + static_cast<uint64_t>(isa)) % 3;
-    test.outputs = {Tensor(DType::f32, last.dims())};
+    test.outputs = {Tensor(dtype, last.dims())};
     RunCase(test, isa);
-    ExpectNear(test.outputs[0].as<float>(), expected, 1e-4, 1e-4,
+    ExpectNear(as(test.outputs[0], DType::f32).as<float>(), expected, relative, 1e-4,
                fmt::format("{}, seed {}, {} threads, {}", g.Text(), seed, test.threads, Name(isa)));
     if (testing::Test::HasFailure()) return;
   }
@@ -114,7 +121,8 @@ TEST(NhwcConvTest, AnyGeometry) {
     g.dilations = {draw(1, 4) == 1 ? 2 : 1, draw(1, 4) == 1 ? 2 : 1};
     if (g.y()[2] < 1 || g.y()[3] < 1) continue;
     ExpectSame(g, seed * 10);
-    ExpectNearFloats(g, seed);
+    ExpectNearConv(g, seed, DType::f32);
+    ExpectNearConv(g, seed, DType::bf16);
   }
 }
 
@@ -131,7 +139,8 @@ TEST(NhwcConvTest, EveryWayToCutTheWork) {
   };
   for (uint64_t i = 0; i < std::size(cases); ++i) {
     ExpectSame(cases[i], i + 1);
-    ExpectNearFloats(cases[i], i + 1);
+    ExpectNearConv(cases[i], i + 1, DType::f32);
+    ExpectNearConv(cases[i], i + 1, DType::bf16);
   }
 }
 
@@ -144,7 +153,7 @@ TEST(NhwcConvTest, InTiles) {
       {{2, 96, 16, 12}, {260, 96, 3, 3}, {1, 1}, {1, 1, 1, 1}},
   };
   for (uint64_t i = 0; i < std::size(cases); ++i) {
-    for (uint64_t seed = 0; seed < 6; ++seed) ExpectNearFloats(cases[i], seed);
+    for (uint64_t seed = 0; seed < 6; ++seed) ExpectNearConv(cases[i], seed, DType::f32);
     KernelCase test{.op = "NhwcFusedConv",
                     .attributes = cases[i].attributes(),
                     .inputs = {ChannelsLast(Uniform(cases[i].x, 1)), Uniform(cases[i].w, 2)},

@@ -131,8 +131,8 @@ void RunPiece(const Plan& p, const KernelArgs& args, const Scratch& at, const Nh
 void Run(const Plan& p, const KernelArgs& args) {
   Scratch at;
   Carve(p, std::max(1, args.threads.threads), static_cast<std::byte*>(args.scratch), &at);
-  FillStarts(In<float>(args, 2), p.cuts.filters, p.cuts.filled(), at.starts);
-  FillStarts(nullptr, 0, kFilterGroup, at.zeros);
+  FillStarts(In<void>(args, 2), DType::f32, p.cuts.filters, p.cuts.filled(), at.starts);
+  FillStarts(nullptr, DType::f32, 0, kFilterGroup, at.zeros);
   p.cuts.ForEachPiece(
       args.threads, args.inputs[0], 0, at.stages, [&](const NhwcPiece& piece, int thread) {
         RunPiece(p, args, at, piece, at.inputs + thread * kWinogradTaps * p.input_tap(),
