@@ -90,8 +90,9 @@ std::vector<OpDef> NhwcOps() {
       "NhwcFusedConv(x: f32[1,9,13,8], w: f32[70,8,3,3] = const, b: f32[70]) {pads=[1,1,1,1], "
       "activation=\"Clip\", activation_params=[-1.0,1.0]}\n"
       "NhwcFusedConv(x: f32[1,5,7], w: f32[2,7,3], _, z: f32[1,3,2]) {activation=\"Tanh\"}\n"
-      "NhwcFusedConv(x: f16[1,4,3,2], w: f16[4,2,2,2], b: f16[4])\n");
-  conv.dtypes = {DType::f32, DType::f16};
+      "NhwcFusedConv(x: f16[1,4,3,2], w: f16[4,2,2,2], b: f16[4])\n"
+      "NhwcFusedConv(x: bf16[1,4,3,2], w: bf16[4,2,2,2] = const, b: bf16[4])\n");
+  conv.dtypes = {DType::f32, DType::f16, DType::bf16};
   conv.precision = PrecisionClass::kLower;
   OpDef pool = Define(
       "NhwcMaxPool", kMicrosoftDomain, 1, 1,
@@ -99,8 +100,9 @@ std::vector<OpDef> NhwcOps() {
       [](ExpandContext& e) { return ExpandTurned(e, "MaxPool", true); },
       "NhwcMaxPool(x: u8[1,4,5,2]) {kernel_shape=[2,3], strides=[2,1], pads=[0,1,0,1]}\n"
       "NhwcMaxPool(x: i8[1,5,2]) {kernel_shape=[2]}\n"
-      "NhwcMaxPool(x: f32[1,5,4,3]) {kernel_shape=[4,3], strides=[2,2], pads=[1,1,1,1]}\n");
-  pool.dtypes = {DType::u8, DType::i8, DType::f32};
+      "NhwcMaxPool(x: f32[1,5,4,3]) {kernel_shape=[4,3], strides=[2,2], pads=[1,1,1,1]}\n"
+      "NhwcMaxPool(x: bf16[1,5,4,3]) {kernel_shape=[2,2]}\n");
+  pool.dtypes = {DType::u8, DType::i8, DType::f32, DType::bf16};
   return {
       std::move(conv),
       std::move(pool),

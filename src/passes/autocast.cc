@@ -57,7 +57,7 @@ class Caster {
       graph_.nodes.push_back(std::move(node));
       return {};
     }
-    if (!lower) {
+    if (!lower || (options_.gains && !options_.gains(graph_, node))) {
       graph_.nodes.push_back(std::move(node));
       return {};
     }

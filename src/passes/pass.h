@@ -19,6 +19,8 @@ struct PassContext {
   std::function<bool(std::string_view op)> has_kernel = [](std::string_view) { return true; };
   /// The level of the machine, where what pays depends on it.
   Isa isa = Isa::kPortable;
+  /// In which products are asked to compute.
+  DType precision = DType::f32;
   /// Constants that will change: nodes that read one are not folded.
   std::set<ValueId> variables;
   std::vector<std::string> skip;

@@ -57,7 +57,7 @@ Result<bool> FuseElementwise(Graph& graph, const PassContext& context);
 /// Convolutions by constant filters, and what only follows the layout between them (element-wise
 /// nodes, also with constants of the channels, MaxPool, Concat of channels), take their images with
 /// the channels last; Transposes at the edges of such a region. FP32 from AVX-512 on, bytes from
-/// AVX512-VNNI on, whose kernels want them so. Needs: static shapes.
+/// AVX512-VNNI on and BF16 from AVX512-BF16 on, whose kernels want them so. Needs: static shapes.
 Result<bool> AssignLayouts(Graph& graph, const PassContext& context);
 
 /// Gradients of the scalar `loss` with respect to `wrt`, appended to the graph, in order; kNoValue
@@ -72,10 +72,19 @@ struct AutocastOptions {
   bool keep_low = false;
   /// Op types or node names that are computed in `precision`, or in FP32, whatever their class.
   std::vector<std::string> lower = {}, fp32 = {};
+  /// Whether an op gains by the lower precision; null: each whose class is lower. Weights that are
+  /// only stored in it are not asked about.
+  std::function<bool(const Graph& graph, const Node& node)> gains = {};
 };
 
 /// Inserts Casts so that ops of class kLower compute in the lower precision and kFp32 ops in FP32.
 Status Autocast(Graph& graph, const AutocastOptions& options);
+
+/// Autocast for inference: where the context's precision is BF16 and the machine has its
+/// arithmetic, products by constants compute in it and what lies between them stays in it.
+/// Elsewhere only recurrent weights are stored in it. Needs: fused epilogues, whose sums then are
+/// rounded once.
+Result<bool> LowerPrecision(Graph& graph, const PassContext& context);
 
 /// The nodes that a loss depends on, among those of a training step. The graph outlives it and does
 /// not change but by Rematerialize.

@@ -17,6 +17,8 @@ const Pipeline kLoadPipeline = {
     {"fold-batch-norm", FoldBatchNorm},
     {"fuse-epilogue", FuseEpilogue},
     {"fuse-transpose", FuseTranspose},
+    {"lower-precision", LowerPrecision},
+    {"fold-lowered", FoldConstants},
     {"eliminate-dead-code", EliminateDeadCode},
 };
 

@@ -171,9 +171,10 @@ Result<std::shared_ptr<Session>> MakeSession(Graph graph, const SessionOptions& 
                            options.contexts);
   MINIM_TRY(std::shared_ptr<Runtime> runtime, Runtime::Default());
   if (options.portable_kernels) runtime = Runtime::Portable();
-  if (options.precision == Precision::kBf16) MINIM_TRY(Autocast(graph, {.precision = DType::bf16}));
   PassContext context;
   context.has_kernel = HasCpuKernel;
+  context.isa = runtime->isa();
+  if (options.precision == Precision::kBf16) context.precision = DType::bf16;
   context.skip = options.skip_passes;
   MINIM_TRY(std::vector<PassReport> reports, RunPipeline(kLoadPipeline, graph, context));
   auto session = std::make_shared<SessionImpl>(std::move(graph), std::move(reports),

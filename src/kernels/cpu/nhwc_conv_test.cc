@@ -202,7 +202,7 @@ TEST(NhwcConvTest, FloatsItDoesNotTakeAreRefused) {
 TEST(NhwcPoolTest, IsMaxPool) {
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN(),
                   kInfinity = std::numeric_limits<float>::infinity();
-  for (const DType dtype : {DType::u8, DType::i8, DType::f32}) {
+  for (const DType dtype : {DType::u8, DType::i8, DType::f32, DType::bf16}) {
     for (const int64_t size : {2, 3, 4}) {
       const Geometry g{.x = {2, 150, 9, 8},
                        .w = {150, 150, size, 3},
@@ -213,11 +213,12 @@ TEST(NhwcPoolTest, IsMaxPool) {
       attributes.Set("kernel_shape", std::vector<int64_t>{size, 3});
       KernelCase test{.op = "MaxPool",
                       .attributes = attributes,
-                      .inputs = {dtype == DType::f32 ? Uniform(g.x, 1) : Bytes(dtype, g.x, 1)},
+                      .inputs = {IsFloat(dtype) ? Uniform(g.x, 1) : Bytes(dtype, g.x, 1)},
                       .outputs = {Tensor(dtype, g.y())}};
-      if (dtype == DType::f32) {
+      if (IsFloat(dtype)) {
         float* x = test.inputs[0].as<float>().data();
         for (int64_t i = 0; i < g.x.Elements(); i += 97) x[i] = i % 2 ? kNan : -kInfinity;
+        test.inputs[0] = Converted(test.inputs[0].view(), dtype);
       }
       RunCase(test, Isa::kPortable);
       const Tensor expected = ChannelsLast(test.outputs[0]);

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "minim/dtype.h"
+
 namespace minim {
 
 /// Taps whose maximum is taken at once: those of 3x3.
@@ -15,6 +17,7 @@ using NhwcMax = void (*)(const T* const* src, int count, int64_t channels, bool 
 
 struct NhwcMaxLevel {
   NhwcMax<float> f32;
+  NhwcMax<BFloat16> bf16;
   NhwcMax<int8_t> i8;
   NhwcMax<uint8_t> u8;
 };

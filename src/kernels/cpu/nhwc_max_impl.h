@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -12,6 +13,8 @@
 
 namespace minim {
 namespace {
+
+inline float Widened(BFloat16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
 
 template <typename T>
 constexpr T Least() {
@@ -38,13 +41,26 @@ void Largest(const T* const* src, int64_t channels, bool first, T* dst) {
       left < kLanes ? StoreFirst(dst + c, most, left) : Store(dst + c, most);
     }
     return;
-  }
+  } else if constexpr (std::is_same_v<T, BFloat16>) {
 #pragma GCC ivdep
-  for (int64_t c = 0; c < channels; ++c) {
-    T most = first ? Least<T>() : dst[c];
+    for (int64_t c = 0; c < channels; ++c) {
+      float most = first ? Least<float>() : Widened(dst[c]);
 #pragma GCC unroll 9
-    for (int i = 0; i < taps; ++i) most = std::max(most, x[i][c]);
-    dst[c] = most;
+      for (int i = 0; i < taps; ++i) {
+        const float y = Widened(x[i][c]);
+        most = (y > most) | (y != y) ? y : most;
+      }
+      dst[c].bits = static_cast<uint16_t>(std::bit_cast<uint32_t>(most) >> 16);
+    }
+    return;
+  } else {
+#pragma GCC ivdep
+    for (int64_t c = 0; c < channels; ++c) {
+      T most = first ? Least<T>() : dst[c];
+#pragma GCC unroll 9
+      for (int i = 0; i < taps; ++i) most = std::max(most, x[i][c]);
+      dst[c] = most;
+    }
   }
 }
 
@@ -64,7 +80,8 @@ void MaxOf(const T* const* src, int count, int64_t channels, bool first, T* dst)
 }  // namespace
 
 const NhwcMaxLevel& MINIM_NHWC_MAX() {
-  static constexpr NhwcMaxLevel kLevel = {MaxOf<float>, MaxOf<int8_t>, MaxOf<uint8_t>};
+  static constexpr NhwcMaxLevel kLevel = {MaxOf<float>, MaxOf<BFloat16>, MaxOf<int8_t>,
+                                          MaxOf<uint8_t>};
   return kLevel;
 }
 

@@ -66,8 +66,13 @@ BindResult Bind(const KernelRequest& request, const NhwcMaxLevel& level, std::st
   if (x.dims.rank() < 3) return Unsupported("an image of rank {}", x.dims.rank());
   MINIM_TRY(const Window w,
             WindowOf(AttributesOf(request), ChannelsFirst(x.dims), ChannelsFirst(y.dims), {}));
-  if (x.dtype == DType::f32) return Make(w, level.f32, name);
-  return x.dtype == DType::i8 ? Make(w, level.i8, name) : Make(w, level.u8, name);
+  switch (x.dtype) {
+    case DType::f32: return Make(w, level.f32, name);
+    case DType::bf16: return Make(w, level.bf16, name);
+    case DType::i8: return Make(w, level.i8, name);
+    case DType::u8: return Make(w, level.u8, name);
+    default: return Unsupported("dtype {}", Name(x.dtype));
+  }
 }
 
 }  // namespace
