@@ -7,7 +7,9 @@ namespace minim {
 
 BindResult ElementwiseAvx2(const KernelRequest& request);
 BindResult ElementwisePortable(const KernelRequest& request);
+BindResult MatMulAmx(const KernelRequest& request);
 BindResult MatMulBf16(const KernelRequest& request);
+BindResult GemmAmx(const KernelRequest& request);
 BindResult GemmBf16(const KernelRequest& request);
 BindResult MatMulAvx512(const KernelRequest& request);
 BindResult MatMulAvx2(const KernelRequest& request);
@@ -33,6 +35,7 @@ BindResult WinogradAvx2(const KernelRequest& request);
 BindResult WinogradPortable(const KernelRequest& request);
 BindResult NhwcWinogradAvx512(const KernelRequest& request);
 BindResult NhwcWinogradPortable(const KernelRequest& request);
+BindResult NhwcFusedConvAmx(const KernelRequest& request);
 BindResult NhwcFusedConvBf16(const KernelRequest& request);
 BindResult NhwcFusedConvAvx512(const KernelRequest& request);
 BindResult NhwcFusedConvPortable(const KernelRequest& request);

@@ -10,10 +10,8 @@
 namespace minim {
 namespace {
 
-constexpr double kWorthAThread = 200e3;  // multiply-adds
-
 struct Plan {
-  RunNhwcHalves run = nullptr;
+  const NhwcHalfLevel* level = nullptr;
   ProductShape s;
   NhwcCuts rows;
   int threads = 1;
@@ -51,14 +49,14 @@ void Run(const Plan& p, const KernelArgs& args) {
   const auto* residual = p.c_kind == CKind::kFull ? In<std::byte>(args, 2) : nullptr;
   p.rows.ForEachPiece({args.threads.pool, std::min(args.threads.threads, p.threads)},
                       args.inputs[0], 0, to.stages, [&](const NhwcPiece& piece, int) {
-                        p.rows.ForEachRun(
-                            piece, p.packed.get(), args.outputs[0], sizeof(BFloat16),
-                            [&](const NhwcRun& run, int64_t count, int64_t column) {
-                              const int64_t at = run.dst - Out<std::byte>(args, 0);
-                              p.run({run, to.starts + column, residual ? residual + at : nullptr,
-                                     p.activation.low(), p.activation.high()},
-                                    count);
-                            });
+                        p.rows.ForEachRun(piece, p.packed.get(), args.outputs[0], sizeof(BFloat16),
+                                          [&](const NhwcRun& run, int64_t count, int64_t column) {
+                                            const int64_t at = run.dst - Out<std::byte>(args, 0);
+                                            p.level->run({run, to.starts + column,
+                                                          residual ? residual + at : nullptr,
+                                                          p.activation.low(), p.activation.high()},
+                                                         count);
+                                          });
                       });
 }
 
@@ -77,7 +75,7 @@ std::shared_ptr<const std::byte> Packed(const KernelRequest& request, const Plan
                                   });
 }
 
-BindResult Bind(const KernelRequest& request, Plan p, std::string_view level) {
+BindResult Bind(const KernelRequest& request, Plan p) {
   const Attributes& attributes = AttributesOf(request);
   MINIM_TRY(RequireInputs(request, 0, 3, DType::bf16));
   MINIM_TRY(p.s, ShapeOfProduct(request.inputs[0].dims, request.inputs[1].dims,
@@ -93,39 +91,39 @@ BindResult Bind(const KernelRequest& request, Plan p, std::string_view level) {
   if (p.c_kind == CKind::kRow || (p.c_kind == CKind::kFull && p.beta != 1))
     return Unsupported("a C of such dims");
   const double work = static_cast<double>(s.m * s.n) * static_cast<double>(s.k);
-  p.threads =
-      static_cast<int>(std::clamp<double>(work / kWorthAThread, 1, std::max(1, request.threads)));
+  p.threads = static_cast<int>(
+      std::clamp<double>(work / p.level->products_per_thread, 1, std::max(1, request.threads)));
   const Window w{.channels = s.k, .in = {1, 1, s.m}, .out = {1, 1, s.m}};
   MINIM_TRY(p.rows,
             NhwcCutsOf(w, s.n, sizeof(BFloat16), NhwcStepBytes(kFilterGroup * s.k * 2), p.threads));
+  p.rows.always_offsets = p.level->always_offsets;
+  p.rows.release = p.level->release;
   p.packed = Packed(request, p);
   Scratch none;
   const size_t scratch = Carve(p, nullptr, &none);
   return MakeKernel(
-      fmt::format("bf16 gemm {}, rows in place", level),
+      fmt::format("bf16 gemm {}, rows in place", p.level->name),
       [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 
-BindResult BindMatMul(const KernelRequest& request, RunNhwcHalves run, std::string_view level) {
+BindResult BindMatMul(const KernelRequest& request, const NhwcHalfLevel& level) {
   const Attributes& attributes = AttributesOf(request);
   if (attributes.Int("transBatchA", 0) || attributes.Int("transBatchB", 0))
     return Unsupported("transposed batch axes");
-  return Bind(request, {.run = run}, level);
+  return Bind(request, {.level = &level});
 }
 
-BindResult BindGemm(const KernelRequest& request, RunNhwcHalves run, std::string_view level) {
-  Plan p{.run = run, .beta = AttributesOf(request).Float("beta", 1)};
+BindResult BindGemm(const KernelRequest& request, const NhwcHalfLevel& level) {
+  Plan p{.level = &level, .beta = AttributesOf(request).Float("beta", 1)};
   MINIM_TRY(p.activation, ActivationOf(AttributesOf(request)));
-  return Bind(request, std::move(p), level);
+  return Bind(request, std::move(p));
 }
 
 }  // namespace
 
-BindResult MatMulBf16(const KernelRequest& request) {
-  return BindMatMul(request, RunNhwcHalvesBf16, "avx512_bf16 6x64");
-}
-BindResult GemmBf16(const KernelRequest& request) {
-  return BindGemm(request, RunNhwcHalvesBf16, "avx512_bf16 6x64");
-}
+BindResult MatMulBf16(const KernelRequest& r) { return BindMatMul(r, NhwcHalfBf16()); }
+BindResult MatMulAmx(const KernelRequest& r) { return BindMatMul(r, NhwcHalfAmx()); }
+BindResult GemmBf16(const KernelRequest& r) { return BindGemm(r, NhwcHalfBf16()); }
+BindResult GemmAmx(const KernelRequest& r) { return BindGemm(r, NhwcHalfAmx()); }
 
 }  // namespace minim

@@ -40,12 +40,11 @@ void Run(const Plan& p, const KernelArgs& args) {
       });
 }
 
-BindResult Bind(const KernelRequest& request, DType dtype, RunNhwcFloats run,
-                std::string_view level) {
+Result<Plan> PlanOf(const KernelRequest& request, DType dtype) {
   MINIM_TRY(RequireInputs(request, 0, 4, dtype));
   MINIM_TRY(RequireOutputDims(request, 3));
   const auto element = static_cast<int64_t>(SizeOf(dtype));
-  Plan p{.run = run, .element = element, .bias = dtype, .residual = HasInput(request, 3)};
+  Plan p{.element = element, .bias = dtype, .residual = HasInput(request, 3)};
   const TensorDesc& w = request.inputs[1];
   if (w.constant == nullptr) return Unsupported("filters that are not constant");
   MINIM_TRY(p.activation, ActivationOf(AttributesOf(request)));
@@ -58,12 +57,30 @@ BindResult Bind(const KernelRequest& request, DType dtype, RunNhwcFloats run,
       w.ConstantView(), fmt::format("nhwc conv.{}", p.cuts.segments.size()),
       p.cuts.filled() * p.cuts.depth(),
       [&](std::byte* blob) { PackNhwcFilters(p.cuts, w.constant, element, blob); });
-  const size_t scratch =
-      p.starts_bytes() + AlignUp(p.cuts.stage_bytes()) * std::max(1, request.threads);
+  return p;
+}
+
+BindResult Make(Plan p, int threads, std::string_view name) {
+  const size_t scratch = p.starts_bytes() + AlignUp(p.cuts.stage_bytes()) * std::max(1, threads);
+  std::string description = fmt::format("{}{}", name, p.cuts.staged ? ", images padded" : "");
   return MakeKernel(
-      fmt::format("{}conv, channels last, {}{}", dtype == DType::bf16 ? "bf16 " : "", level,
-                  p.cuts.staged ? ", images padded" : ""),
-      [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
+      std::move(description), [p = std::move(p)](const KernelArgs& args) { Run(p, args); },
+      scratch);
+}
+
+BindResult Bind(const KernelRequest& request, RunNhwcFloats run, std::string_view level) {
+  MINIM_TRY(Plan p, PlanOf(request, DType::f32));
+  p.run = run;
+  return Make(std::move(p), request.threads, fmt::format("conv, channels last, {}", level));
+}
+
+BindResult Bind(const KernelRequest& request, const NhwcHalfLevel& level) {
+  MINIM_TRY(Plan p, PlanOf(request, DType::bf16));
+  p.run = level.run;
+  p.cuts.always_offsets = level.always_offsets;
+  p.cuts.release = level.release;
+  return Make(std::move(p), request.threads,
+              fmt::format("bf16 conv, channels last, {}", level.name));
 }
 
 }  // namespace
@@ -101,13 +118,12 @@ void RunNhwcFloatsPortable(const NhwcFloats& floats, int64_t pixels) {
 }
 
 BindResult NhwcFusedConvPortable(const KernelRequest& request) {
-  return Bind(request, DType::f32, RunNhwcFloatsPortable, "portable");
+  return Bind(request, RunNhwcFloatsPortable, "portable");
 }
 BindResult NhwcFusedConvAvx512(const KernelRequest& request) {
-  return Bind(request, DType::f32, RunNhwcFloatsAvx512, "avx512 6x64");
+  return Bind(request, RunNhwcFloatsAvx512, "avx512 6x64");
 }
-BindResult NhwcFusedConvBf16(const KernelRequest& request) {
-  return Bind(request, DType::bf16, RunNhwcHalvesBf16, "avx512_bf16 6x64");
-}
+BindResult NhwcFusedConvBf16(const KernelRequest& request) { return Bind(request, NhwcHalfBf16()); }
+BindResult NhwcFusedConvAmx(const KernelRequest& request) { return Bind(request, NhwcHalfAmx()); }
 
 }  // namespace minim

@@ -23,7 +23,17 @@ void RunNhwcFloatsAvx512(const NhwcFloats& floats, int64_t pixels);
 /// value past a segment of an odd number of them meets a filter's 0, so it must be finite.
 using NhwcHalves = NhwcFloats;
 using RunNhwcHalves = void (*)(const NhwcHalves& halves, int64_t pixels);
-void RunNhwcHalvesBf16(const NhwcHalves& halves, int64_t pixels);
+
+/// The functions of one instruction-set level.
+struct NhwcHalfLevel {
+  std::string_view name;
+  double products_per_thread = 0;  // of multiply-adds, worth another one
+  RunNhwcHalves run = nullptr;
+  bool always_offsets = false;  // as NhwcCuts has them
+  void (*release)() = nullptr;
+};
+const NhwcHalfLevel& NhwcHalfBf16();
+const NhwcHalfLevel& NhwcHalfAmx();
 
 /// Bytes of an image that stay in the L2 cache beside a group of so many bytes of filters.
 int64_t NhwcStepBytes(int64_t group_bytes);

@@ -1,0 +1,56 @@
+// Sums of products of BF16 and what becomes of them, for the files compiled with its arithmetic.
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/cpu/nhwc_conv.h"
+
+namespace minim {
+namespace {
+
+/// A quad is two BF16. The sums are rounded where they are stored.
+struct Dots {
+  using Args = NhwcHalves;
+  using Vector = __m512;
+  static Vector Start(const Args& args, int panel) {
+    return _mm512_loadu_ps(args.starts + panel * kPanel);
+  }
+  static Vector Pixel(const std::byte* quad) {
+    return _mm512_castsi512_ps(_mm512_set1_epi32(_mm_cvtsi128_si32(_mm_loadu_si32(quad))));
+  }
+  static Vector Weights(const std::byte* w) { return _mm512_loadu_ps(w); }
+  static Vector Add(Vector sum, Vector x, Vector y) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)y);
+  }
+  static void Advance(Args& args, int64_t pixels) {
+    if (args.residual) args.residual += pixels * args.run.dst_step;
+  }
+  static void AdvanceFilters(Args& args, int64_t filters) {
+    args.run.dst += filters * 2;
+    args.run.filters -= filters;
+    args.starts += filters;
+    if (args.residual) args.residual += filters * 2;
+  }
+  template <int pixels, int panels>
+  static void Store(const Args& args, const Vector (&sum)[pixels][panels]) {
+    const __m512 low = _mm512_set1_ps(args.low), high = _mm512_set1_ps(args.high);
+    for (int j = 0; j < panels; ++j) {
+      const int64_t left = args.run.filters - j * kPanel;
+      const auto there = static_cast<__mmask16>(left < kPanel ? (1u << left) - 1 : 0xFFFFu);
+      for (int i = 0; i < pixels; ++i) {
+        const int64_t at = i * args.run.dst_step + j * kPanel * 2;
+        __m512 y = sum[i][j];
+        if (args.residual) y = _mm512_add_ps(y, Widened(there, args.residual + at));
+        y = _mm512_min_ps(high, _mm512_max_ps(low, y));
+        _mm256_mask_storeu_epi16(args.run.dst + at, there, (__m256i)_mm512_cvtneps_pbh(y));
+      }
+    }
+  }
+  static __m512 Widened(__mmask16 there, const std::byte* halves) {
+    const __m512i words = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, halves));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
+  }
+};
+
+}  // namespace
+}  // namespace minim
