@@ -39,8 +39,8 @@ TEST(DataMovementTest, TransposeEveryElementSize) {
     EXPECT_THAT(Moved("Transpose", {}, {Iota(dtype, {2, 3})}, {3, 2}, dtype),
                 ElementsAre(0, 3, 1, 4, 2, 5));
   }
-  for (DType dtype : {DType::u8, DType::i32}) {
-    const int modulus = dtype == DType::u8 ? 251 : 1 << 30;
+  for (DType dtype : {DType::u8, DType::i16, DType::i32}) {
+    const int modulus = dtype == DType::u8 ? 251 : 1 << (dtype == DType::i16 ? 15 : 30);
     for (int channels : {2, 3, 4, 20, 39}) {
       Tensor x = Iota(DType::i32, {2, channels, 5, 33});
       for (int32_t& value : x.as<int32_t>()) value %= modulus;

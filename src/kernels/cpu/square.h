@@ -1,6 +1,6 @@
-// Squares of 4x4 floats and 16x16 bytes turned in registers, in the 16-byte vectors that every
-// supported CPU has.
-// Included by sources that are compiled once per level: everything here has internal linkage.
+// Squares of 4x4 floats, 8x8 halves and 16x16 bytes turned in registers, in the 16-byte vectors
+// that every supported CPU has. Included by sources that are compiled once per level: everything
+// here has internal linkage.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,23 @@ inline void TurnSquare(const Four (&x)[4], Four (&y)[4]) {
   y[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
   y[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5);
   y[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
+}
+
+using Eight = uint16_t __attribute__((vector_size(16)));
+
+/// y: rows i and i + 4 of x interleaved, for each i. Three times over, that turns the square.
+inline void Interleave(const Eight (&x)[8], Eight (&y)[8]) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    y[2 * i] = __builtin_shufflevector(x[i], x[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+    y[2 * i + 1] = __builtin_shufflevector(x[i], x[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+  }
+}
+inline void TurnSquare(const Eight (&x)[8], Eight (&y)[8]) {
+  Eight z[8];
+  Interleave(x, y);
+  Interleave(y, z);
+  Interleave(z, y);
 }
 
 using Sixteen = uint8_t __attribute__((vector_size(16)));

@@ -27,7 +27,8 @@ std::vector<CopyAxis> Collapse(const std::vector<CopyAxis>& axes) {
 
 // Vectors of as many elements as make a square that TurnSquare turns.
 template <typename T>
-using Turned = std::conditional_t<sizeof(T) == 1, Sixteen, Four>;
+using Turned =
+    std::conditional_t<sizeof(T) == 1, Sixteen, std::conditional_t<sizeof(T) == 2, Eight, Four>>;
 
 // Rows [i0, i1) and columns [j0, j1) of a plain transposition, by squares; the rest one by one.
 template <typename T>
@@ -73,7 +74,7 @@ void CopyBlock(const CopyAxis& rows, const CopyAxis& columns, const std::byte* s
     const int64_t i1 = std::min(rows.size, i0 + kBlock);
     for (int64_t j0 = 0; j0 < columns.size; j0 += kBlock) {
       const int64_t j1 = std::min(columns.size, j0 + kBlock);
-      if constexpr (sizeof(T) == 4 || sizeof(T) == 1) {
+      if constexpr (sizeof(T) <= 4) {
         if (rows.src == 1 && columns.dst == 1) {
           TurnBlock(rows, columns, s, d, i0, i1, j0, j1);
           continue;
