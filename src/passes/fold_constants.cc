@@ -57,6 +57,15 @@ Result<bool> FoldShape(Graph& graph, const Node& node) {
   return true;
 }
 
+// Of weights, whose reference would widen every one to FP64.
+bool FoldCast(Graph& graph, const Node& node) {
+  const Tensor* x = node.Is("Cast") ? graph.constant(node.input(0)) : nullptr;
+  const DType to = graph.type(node.output(0)).dtype;
+  if (x == nullptr || !IsFloat(x->dtype()) || !IsFloat(to)) return false;
+  MakeConstant(graph, node.output(0), Converted(x->view(), to));
+  return true;
+}
+
 Result<bool> FoldNode(Graph& graph, const Node& node, const std::set<ValueId>& variables) {
   MINIM_TRY(const bool shape, FoldShape(graph, node));
   if (shape) return true;
@@ -65,6 +74,7 @@ Result<bool> FoldNode(Graph& graph, const Node& node, const std::set<ValueId>& v
       !AllConstant(graph, node, variables) || !SmallOutputs(graph, node) ||
       !TensorsOnly(graph, node))
     return false;
+  if (FoldCast(graph, node)) return true;
   std::vector<const Tensor*> inputs;
   for (ValueId id : node.inputs) inputs.push_back(id == kNoValue ? nullptr : graph.constant(id));
   MINIM_TRY(std::vector<Tensor> outputs, EvaluateNode(node, inputs));
