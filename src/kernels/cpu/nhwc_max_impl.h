@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -14,7 +13,13 @@
 namespace minim {
 namespace {
 
-inline float Widened(BFloat16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
+// BF16 as integers of the same order, NaN above all; Ordered gives itself back but for signs of
+// NaN.
+inline int16_t Ordered(uint16_t bits) {
+  const int magnitude = bits & 0x7FFF;
+  return static_cast<int16_t>(bits >> 15 & (magnitude <= 0x7F80) ? ~magnitude : magnitude);
+}
+inline uint16_t Unordered(int16_t x) { return static_cast<uint16_t>(x < 0 ? ~x | 0x8000 : x); }
 
 template <typename T>
 constexpr T Least() {
@@ -42,15 +47,13 @@ void Largest(const T* const* src, int64_t channels, bool first, T* dst) {
     }
     return;
   } else if constexpr (std::is_same_v<T, BFloat16>) {
+    constexpr uint16_t kLeast = 0xFF80;  // minus infinity
 #pragma GCC ivdep
     for (int64_t c = 0; c < channels; ++c) {
-      float most = first ? Least<float>() : Widened(dst[c]);
+      int16_t most = Ordered(first ? kLeast : dst[c].bits);
 #pragma GCC unroll 9
-      for (int i = 0; i < taps; ++i) {
-        const float y = Widened(x[i][c]);
-        most = (y > most) | (y != y) ? y : most;
-      }
-      dst[c].bits = static_cast<uint16_t>(std::bit_cast<uint32_t>(most) >> 16);
+      for (int i = 0; i < taps; ++i) most = std::max(most, Ordered(x[i][c].bits));
+      dst[c].bits = Unordered(most);
     }
     return;
   } else {
