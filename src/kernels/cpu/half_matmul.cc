@@ -91,6 +91,7 @@ BindResult Bind(const KernelRequest& request, Plan p) {
   if (p.c_kind == CKind::kRow || (p.c_kind == CKind::kFull && p.beta != 1))
     return Unsupported("a C of such dims");
   const double work = static_cast<double>(s.m * s.n) * static_cast<double>(s.k);
+  if (work < p.level->least_products) return Unsupported("too few products");
   p.threads = static_cast<int>(
       std::clamp<double>(work / p.level->products_per_thread, 1, std::max(1, request.threads)));
   const Window w{.channels = s.k, .in = {1, 1, s.m}, .out = {1, 1, s.m}};

@@ -28,6 +28,7 @@ using RunNhwcHalves = void (*)(const NhwcHalves& halves, int64_t pixels);
 struct NhwcHalfLevel {
   std::string_view name;
   double products_per_thread = 0;  // of multiply-adds, worth another one
+  double least_products = 0;       // of a product of rows: fewer do not pay for the start
   RunNhwcHalves run = nullptr;
   bool always_offsets = false;  // as NhwcCuts has them
   void (*release)() = nullptr;

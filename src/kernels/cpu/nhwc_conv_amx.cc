@@ -18,6 +18,7 @@ void Run(const NhwcHalves& halves, int64_t pixels) { TileRunner<Tiles>(halves, p
 const NhwcHalfLevel& NhwcHalfAmx() {
   static constexpr NhwcHalfLevel kLevel{.name = "amx 32x32",
                                         .products_per_thread = 6e6,
+                                        .least_products = 100e3,
                                         .run = Run,
                                         .always_offsets = true,
                                         .release = ReleaseTiles};
