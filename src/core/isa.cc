@@ -48,6 +48,8 @@ Isa DetectIsa() {
   return avx2 ? Isa::kAvx2 : Isa::kPortable;
 }
 
+bool HasFastBf16Dots() { return DetectIsa() >= Isa::kAvx512Bf16 && __builtin_cpu_is("amd"); }
+
 Result<Isa> IsaFromEnvironment() {
   const Isa best = DetectIsa();
   const char* forced = std::getenv("MINIM_ISA");

@@ -12,6 +12,12 @@ TEST(IsaTest, NamesAreInverse) {
   EXPECT_FALSE(IsaFromName("sse9").ok());
 }
 
+TEST(IsaTest, FastDotsAreDots) {
+  if (HasFastBf16Dots()) {
+    EXPECT_GE(DetectIsa(), Isa::kAvx512Bf16);
+  }
+}
+
 TEST(IsaTest, EnvironmentForcesALevel) {
   const char* before = std::getenv("MINIM_ISA");
   const std::string saved = before ? before : "";
