@@ -13,13 +13,32 @@
 namespace minim {
 namespace {
 
-// BF16 as integers of the same order, NaN above all; Ordered gives itself back but for signs of
-// NaN.
-inline int16_t Ordered(uint16_t bits) {
-  const int magnitude = bits & 0x7FFF;
-  return static_cast<int16_t>(bits >> 15 & (magnitude <= 0x7F80) ? ~magnitude : magnitude);
+// As many 16-bit integers as a vector of floats has bytes for.
+using Shorts = int16_t __attribute__((vector_size(sizeof(Vec))));
+constexpr int64_t kShorts = sizeof(Vec) / 2;
+
+inline Shorts LoadShorts(const BFloat16* src, int64_t count) {
+#ifdef __AVX512BW__
+  return (Shorts)_mm512_maskz_loadu_epi16(~__mmask32{0} >> (kShorts - count), src);
+#endif
+  Shorts x = {};
+  std::memcpy(&x, src, count == kShorts ? sizeof(x) : static_cast<size_t>(count) * 2);
+  return x;
 }
-inline uint16_t Unordered(int16_t x) { return static_cast<uint16_t>(x < 0 ? ~x | 0x8000 : x); }
+inline void StoreShorts(BFloat16* dst, Shorts x, int64_t count) {
+#ifdef __AVX512BW__
+  return _mm512_mask_storeu_epi16(dst, ~__mmask32{0} >> (kShorts - count), (__m512i)x);
+#endif
+  std::memcpy(static_cast<void*>(dst), &x,
+              count == kShorts ? sizeof(x) : static_cast<size_t>(count) * 2);
+}
+
+// BF16 as integers of the same order, NaN above all, and back: but for signs of NaN.
+inline Shorts Ordered(Shorts bits) {
+  const Shorts magnitude = bits & 0x7FFF;
+  return magnitude ^ ((bits >> 15) & (magnitude <= 0x7F80));
+}
+inline Shorts Unordered(Shorts x) { return (x ^ (x >> 15)) | (x & int16_t{-0x8000}); }
 
 template <typename T>
 constexpr T Least() {
@@ -47,13 +66,15 @@ void Largest(const T* const* src, int64_t channels, bool first, T* dst) {
     }
     return;
   } else if constexpr (std::is_same_v<T, BFloat16>) {
-    constexpr uint16_t kLeast = 0xFF80;  // minus infinity
-#pragma GCC ivdep
-    for (int64_t c = 0; c < channels; ++c) {
-      int16_t most = Ordered(first ? kLeast : dst[c].bits);
+    for (int64_t c = 0; c < channels; c += kShorts) {
+      const int64_t left = std::min(kShorts, channels - c);
+      Shorts most = first ? Shorts{} - int16_t{0x7F81} : Ordered(LoadShorts(dst + c, left));
 #pragma GCC unroll 9
-      for (int i = 0; i < taps; ++i) most = std::max(most, Ordered(x[i][c].bits));
-      dst[c].bits = Unordered(most);
+      for (int i = 0; i < taps; ++i) {
+        const Shorts y = Ordered(LoadShorts(x[i] + c, left));
+        most = y > most ? y : most;
+      }
+      StoreShorts(dst + c, Unordered(most), left);
     }
     return;
   } else {
