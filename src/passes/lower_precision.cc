@@ -1,5 +1,6 @@
 #include <set>
 
+#include "ops/builder.h"
 #include "ops/infer.h"
 #include "passes/passes.h"
 
@@ -36,17 +37,81 @@ bool PassesOn(const Node& node) {
                             Has(def->traits, OpTrait::kAlias) || kMoving.contains(node.op));
 }
 
+// Casts to the lower precision move up, before ops that only move elements, so that these move half
+// the bytes and the casts meet what computed the elements.
+class CastLifter {
+ public:
+  CastLifter(Graph& graph, DType to) : graph_(graph), to_(to) {}
+
+  void Run() {
+    while (LiftOne()) continue;
+  }
+
+ private:
+  bool IsCast(const Node& node) const {
+    return node.Is("Cast") && graph_.type(node.output(0)).dtype == to_ &&
+           graph_.type(node.input(0)).dtype == DType::f32;
+  }
+  static bool Moves(const Node& node) {
+    static const std::set<std::string> kOps = {"Concat", "Transpose", "Slice", "Expand"};
+    const OpDef* def = FindOp(node);
+    return def != nullptr && node.outputs.size() == 1 &&
+           (Has(def->traits, OpTrait::kAlias) || kOps.contains(node.op));
+  }
+
+  bool LiftOne() {
+    const std::vector<int> producers = graph_.Producers(), uses = graph_.UseCounts();
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const Node& cast = graph_.nodes[i];
+      if (!IsCast(cast) || producers[cast.input(0)] < 0 || uses[cast.input(0)] != 1) continue;
+      const int mover = producers[cast.input(0)];
+      if (!Moves(graph_.nodes[mover])) continue;
+      Lift(mover, static_cast<int>(i));
+      return true;
+    }
+    return false;
+  }
+
+  void Lift(int mover, int cast) {
+    Node moved = graph_.nodes[mover];
+    moved.outputs = graph_.nodes[cast].outputs;
+    std::vector<Node> nodes = std::exchange(graph_.nodes, {});
+    graph_.nodes.assign(nodes.begin(), nodes.begin() + mover);
+    Builder builder(graph_);
+    const size_t data = moved.op == "Concat" ? moved.inputs.size() : 1;
+    for (size_t i = 0; i < data; ++i) moved.inputs[i] = Lowered(builder, moved.inputs[i]);
+    graph_.nodes.push_back(std::move(moved));
+    for (int i = mover + 1; i < static_cast<int>(nodes.size()); ++i)
+      if (i != cast) graph_.nodes.push_back(std::move(nodes[i]));
+  }
+
+  // A value that was widened, or is lowered already, needs no other cast.
+  ValueId Lowered(Builder& builder, ValueId id) const {
+    for (const Node& node : graph_.nodes) {
+      if (IsCast(node) && node.input(0) == id) return node.output(0);
+      if (node.Is("Cast") && node.output(0) == id && graph_.type(node.input(0)).dtype == to_)
+        return node.input(0);
+    }
+    return builder.Cast(id, to_);
+  }
+
+  Graph& graph_;
+  const DType to_;
+};
+
 }  // namespace
 
 Result<bool> LowerPrecision(Graph& graph, const PassContext& context) {
   if (context.precision == DType::f32) return false;
-  const bool computes = context.precision == DType::bf16 && context.isa >= Isa::kAvx512Bf16;
+  const Isa least = HasFastBf16Dots() ? Isa::kAvx512Bf16 : Isa::kAmx;
+  const bool computes = context.precision == DType::bf16 && context.isa >= least;
   const auto gains = [&](const Graph& of, const Node& node) {
     return computes && (HasKernel(of, node) || PassesOn(node));
   };
   const size_t before = graph.nodes.size();
   MINIM_TRY(
       Autocast(graph, {.precision = context.precision, .keep_low = computes, .gains = gains}));
+  CastLifter(graph, context.precision).Run();
   return graph.nodes.size() != before;
 }
 
