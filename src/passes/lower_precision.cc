@@ -19,13 +19,17 @@ bool IsProduct(const Node& node) {
          node.Is("FusedGemm", kMicrosoftDomain);
 }
 
-// Kernels read BF16 where a constant is packed for them.
 bool HasKernel(const Graph& graph, const Node& node) {
-  const Tensor* w = IsConv(node) || IsProduct(node) ? graph.constant(node.input(1)) : nullptr;
-  if (w == nullptr || !Clamps(node)) return false;
-  if (IsConv(node)) return w->dims().rank() == 4 && node.attributes.Int("group", 1) == 1;
-  return w->dims().rank() == 2 && node.attributes.Int("transA", 0) == 0 &&
-         node.attributes.Float("alpha", 1) == 1;
+  if (!Clamps(node)) return false;
+  if (IsConv(node)) {
+    const Tensor* w = graph.constant(node.input(1));
+    return w != nullptr && w->dims().rank() == 4 && node.attributes.Int("group", 1) == 1;
+  }
+  const auto matrices = [&](ValueId id) {
+    return graph.type(id).ranked() && graph.type(id).rank() >= 2;
+  };
+  return IsProduct(node) && matrices(node.input(0)) && matrices(node.input(1)) &&
+         node.attributes.Int("transA", 0) == 0 && node.attributes.Float("alpha", 1) == 1;
 }
 
 // Ops that take elements of any kind as they are, or compute chains of them in FP32.

@@ -80,10 +80,10 @@ struct AutocastOptions {
 /// Inserts Casts so that ops of class kLower compute in the lower precision and kFp32 ops in FP32.
 Status Autocast(Graph& graph, const AutocastOptions& options);
 
-/// Autocast for inference: where the context's precision is BF16 and the machine has its
-/// arithmetic, products by constants compute in it and what lies between them stays in it.
-/// Elsewhere only recurrent weights are stored in it. Needs: fused epilogues, whose sums then are
-/// rounded once.
+/// Autocast for inference: where the context's precision is BF16 and the machine gains by its
+/// arithmetic, products compute in it, what lies between them stays in it, and casts to it come
+/// before what only moves elements. Elsewhere only recurrent weights are stored in it. Needs: fused
+/// epilogues, whose sums then are rounded once.
 Result<bool> LowerPrecision(Graph& graph, const PassContext& context);
 
 /// The nodes that a loss depends on, among those of a training step. The graph outlives it and does

@@ -24,12 +24,20 @@ void RunNhwcFloatsAvx512(const NhwcFloats& floats, int64_t pixels);
 using NhwcHalves = NhwcFloats;
 using RunNhwcHalves = void (*)(const NhwcHalves& halves, int64_t pixels);
 
+/// B[k,n] of BF16 with element strides (row, column).
+struct HalfColumns {
+  const BFloat16* b = nullptr;
+  int64_t row = 0, column = 1, k = 0, n = 0;
+};
+
 /// The functions of one instruction-set level.
 struct NhwcHalfLevel {
   std::string_view name;
   double products_per_thread = 0;  // of multiply-adds, worth another one
   double least_products = 0;       // of a product of rows: fewer do not pay for the start
   RunNhwcHalves run = nullptr;
+  /// Columns as PackNhwcFilters packs filters of k channels and one tap.
+  void (*pack)(const HalfColumns& columns, std::byte* packed) = nullptr;
   bool always_offsets = false;  // as NhwcCuts has them
   void (*release)() = nullptr;
 };

@@ -20,6 +20,7 @@ const NhwcHalfLevel& NhwcHalfAmx() {
                                         .products_per_thread = 6e6,
                                         .least_products = 100e3,
                                         .run = Run,
+                                        .pack = PackColumns,
                                         .always_offsets = true,
                                         .release = ReleaseTiles};
   return kLevel;

@@ -4,8 +4,10 @@
 namespace minim {
 
 const NhwcHalfLevel& NhwcHalfBf16() {
-  static constexpr NhwcHalfLevel kLevel{
-      .name = "avx512_bf16 6x64", .products_per_thread = 200e3, .run = RunTiles<Dots>};
+  static constexpr NhwcHalfLevel kLevel{.name = "avx512_bf16 6x64",
+                                        .products_per_thread = 200e3,
+                                        .run = RunTiles<Dots>,
+                                        .pack = PackColumns};
   return kLevel;
 }
 

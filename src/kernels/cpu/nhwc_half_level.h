@@ -3,6 +3,8 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
+
 #include "kernels/cpu/nhwc_conv.h"
 
 namespace minim {
@@ -51,6 +53,29 @@ struct Dots {
     return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
   }
 };
+
+/// A quad of `count` columns: of two rows, or the last row and zeros.
+inline void PackQuad(const BFloat16* low, const BFloat16* high, int64_t step, int64_t count,
+                     uint32_t* to) {
+  if (step == 1 && high) {
+    for (int64_t i = 0; i < count; ++i) to[i] = low[i].bits | uint32_t{high[i].bits} << 16;
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i)
+    to[i] = low[i * step].bits | (high ? uint32_t{high[i * step].bits} << 16 : 0);
+}
+
+inline void PackColumns(const HalfColumns& c, std::byte* packed) {
+  auto* to = reinterpret_cast<uint32_t*>(packed);
+  for (int64_t first = 0; first < c.n; first += kFilterGroup) {
+    const int64_t count = std::min(kFilterGroup, c.n - first), width = PanelsOf(count) * kPanel;
+    for (int64_t k = 0; k < c.k; k += 2, to += width) {
+      const BFloat16* low = c.b + k * c.row + first * c.column;
+      PackQuad(low, k + 1 < c.k ? low + c.row : nullptr, c.column, count, to);
+      std::fill(to + count, to + width, 0u);
+    }
+  }
+}
 
 }  // namespace
 }  // namespace minim
