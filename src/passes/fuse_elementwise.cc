@@ -78,17 +78,20 @@ class Fuser {
     });
   }
 
-  // Starts a group at node i and draws in the groups of producers that only i reads.
+  // Starts a group at node i and draws in the groups of producers that only the group reads.
   void Join(int i) {
     group_[i] = i;
     members_[i] = {i};
-    const Node& node = graph_.nodes[i];
-    const Dims dims = graph_.type(node.output(0)).dims();
-    for (ValueId id : std::set<ValueId>(node.inputs.begin(), node.inputs.end())) {
-      if (id == kNoValue || producers_[id] < 0) continue;
+    while (DrawIn(i)) continue;
+  }
+
+  bool DrawIn(int i) {
+    const Dims dims = graph_.type(graph_.nodes[i].output(0)).dims();
+    for (ValueId id : ExternalInputs(members_[i])) {
+      if (producers_[id] < 0) continue;
       const int producer = group_[producers_[id]];
       if (producer != producers_[id] || graph_.type(id).dims() != dims) continue;
-      if (uses_[id] != std::count(node.inputs.begin(), node.inputs.end(), id)) continue;
+      if (uses_[id] != ReadsOf(members_[i], id)) continue;
       if (members_[producer].size() + members_[i].size() > kMaxChain) continue;
       std::vector<int> merged = members_[i];
       merged.insert(merged.end(), members_[producer].begin(), members_[producer].end());
@@ -96,7 +99,18 @@ class Fuser {
       for (int member : members_[producer]) group_[member] = i;
       members_.erase(producer);
       members_[i] = std::move(merged);
+      return true;
     }
+    return false;
+  }
+
+  int ReadsOf(const std::vector<int>& members, ValueId id) const {
+    int reads = 0;
+    for (int m : members) {
+      const std::vector<ValueId>& inputs = graph_.nodes[m].inputs;
+      reads += static_cast<int>(std::count(inputs.begin(), inputs.end(), id));
+    }
+    return reads;
   }
 
   // A chain that others read in full writes its bytes as well, while it is at it.

@@ -190,6 +190,12 @@ TEST(FuseElementwiseTest, TreesBecomeOneNodeAndSharedValuesEndThem) {
   EXPECT_EQ(OpsOf(Apply(FuseElementwise, shared)), Ops({"Relu", "Exp", "Neg"}));
 }
 
+TEST(FuseElementwiseTest, WhatOnlyTheChainReadsTwiceIsAStepOfIt) {
+  const Graph graph = Parse(R"(graph "g"(x: f32[4], z: f32[4]) -> (y) {
+    h = Add(x, z) s = Sigmoid(h) y = Mul(h, s) })");
+  EXPECT_EQ(OpsOf(Apply(FuseElementwise, graph, 1e-6)), Ops({"FusedElementwise"}));
+}
+
 TEST(FuseElementwiseTest, BytesAreStepsOfAChain) {
   const auto graph = [](const char* nodes) {
     return Parse(fmt::format(R"(graph "g"(x: u8[2,3], z: i8[2,3], f: f32[2,3]) -> (y, w) {{
