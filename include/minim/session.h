@@ -14,7 +14,9 @@
 
 namespace minim {
 
-/// The arithmetic of matrix products and convolutions; everything else stays FP32.
+/// The arithmetic of matrix products and convolutions. What only moves between them or is computed
+/// element by element is stored so too; norms, softmax and sums stay FP32. All does on a machine
+/// that gains nothing by BF16.
 enum class Precision { kFp32, kBf16 };
 
 struct SessionOptions {
