@@ -128,7 +128,7 @@ BindResult Bind(const KernelRequest& request, Plan p) {
   const Window w{.channels = s.k, .in = {1, 1, s.m}, .out = {1, 1, s.m}};
   MINIM_TRY(p.rows, NhwcCutsOf(w, s.n, sizeof(BFloat16), NhwcStepBytes(kFilterGroup * s.k * 2),
                                s.batches > 1 && p.by_batches() ? 1 : p.threads));
-  p.rows.always_offsets = p.level->always_offsets;
+  p.rows.joins_lines = p.level->joins_lines;
   p.rows.release = p.level->release;
   const bool constant = request.inputs[1].constant != nullptr;
   if (constant) p.packed = Packed(request, p);

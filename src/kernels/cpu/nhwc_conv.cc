@@ -77,7 +77,7 @@ BindResult Bind(const KernelRequest& request, RunNhwcFloats run, std::string_vie
 BindResult Bind(const KernelRequest& request, const NhwcHalfLevel& level) {
   MINIM_TRY(Plan p, PlanOf(request, DType::bf16));
   p.run = level.run;
-  p.cuts.always_offsets = level.always_offsets;
+  p.cuts.joins_lines = level.joins_lines;
   p.cuts.release = level.release;
   return Make(std::move(p), request.threads,
               fmt::format("bf16 conv, channels last, {}", level.name));

@@ -38,7 +38,7 @@ struct NhwcHalfLevel {
   RunNhwcHalves run = nullptr;
   /// Columns as PackNhwcFilters packs filters of k channels and one tap.
   void (*pack)(const HalfColumns& columns, std::byte* packed) = nullptr;
-  bool always_offsets = false;  // as NhwcCuts has them
+  bool joins_lines = false;  // as NhwcCuts has them
   void (*release)() = nullptr;
 };
 const NhwcHalfLevel& NhwcHalfBf16();

@@ -21,7 +21,7 @@ const NhwcHalfLevel& NhwcHalfAmx() {
                                         .least_products = 100e3,
                                         .run = Run,
                                         .pack = PackColumns,
-                                        .always_offsets = true,
+                                        .joins_lines = true,
                                         .release = ReleaseTiles};
   return kLevel;
 }
