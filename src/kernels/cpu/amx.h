@@ -42,6 +42,10 @@ void LoadTile(const void* rows, int64_t step) {
   asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(rows), "r"(step), "i"(tile) : "memory");
 }
 template <int tile>
+void ZeroTile() {
+  asm volatile("tilezero %%tmm%c0" ::"i"(tile));
+}
+template <int tile>
 void StoreTile(void* rows, int64_t step) {
   asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(rows), "r"(step), "i"(tile) : "memory");
 }
@@ -49,6 +53,11 @@ void StoreTile(void* rows, int64_t step) {
 template <int sum, int x, int y>
 void AddByteTiles() {
   asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(sum), "i"(x), "i"(y));
+}
+/// The same of signed bytes by signed ones.
+template <int sum, int x, int y>
+void AddSignedByteTiles() {
+  asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(sum), "i"(x), "i"(y));
 }
 /// The same of pairs of BF16.
 template <int sum, int x, int y>

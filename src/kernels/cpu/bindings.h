@@ -161,6 +161,8 @@ BindResult DequantizeLinearPortable(const KernelRequest& request);
 BindResult DynamicQuantizeAvx2(const KernelRequest& request);
 BindResult DynamicQuantizeVnni(const KernelRequest& request);
 BindResult DynamicQuantizePortable(const KernelRequest& request);
+BindResult RecurrentAmx(const KernelRequest& request);
+BindResult RecurrentBf16(const KernelRequest& request);
 BindResult RecurrentAvx512(const KernelRequest& request);
 BindResult RecurrentAvx2(const KernelRequest& request);
 BindResult RecurrentVnni(const KernelRequest& request);

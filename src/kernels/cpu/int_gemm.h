@@ -38,6 +38,7 @@ struct IntRowArgs {
   const int8_t* a = nullptr;
   const int8_t* packed = nullptr;
   int64_t panels = 0, quads = 0;
+  int32_t start = 0;  // of each sum: what place_row returns
   int32_t* c = nullptr;
 };
 

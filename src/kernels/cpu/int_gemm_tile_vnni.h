@@ -95,13 +95,7 @@ inline __mmask64 FirstBytes(int64_t n) { return n < 64 ? (__mmask64{1} << n) - 1
 class RowSum {
  public:
   void Add(__m512i bytes) { lanes_ = AddQuads(lanes_, _mm512_set1_epi8(-128), bytes); }
-  int32_t Negated() const {
-    alignas(64) uint32_t lanes[16];
-    _mm512_store_si512(lanes, lanes_);
-    uint32_t sum = 0;
-    for (uint32_t lane : lanes) sum -= lane;
-    return static_cast<int32_t>(sum);
-  }
+  int32_t Negated() const { return -_mm512_reduce_add_epi32(lanes_); }
 
  private:
   __m512i lanes_ = _mm512_setzero_si512();
@@ -125,10 +119,7 @@ constexpr int32_t (*kPlaceRow)(const void* src, uint8_t flip, int64_t k, void* d
 template <int panels>
 struct IntRow {
   static void Run(const IntRowArgs& t) {
-    RowSum left_out;
-    for (int64_t i = 0; i < t.quads * 4; i += 64)
-      left_out.Add(_mm512_maskz_loadu_epi8(FirstBytes(t.quads * 4 - i), t.a + i));
-    const __m512i start = _mm512_set1_epi32(left_out.Negated());
+    const __m512i start = _mm512_set1_epi32(t.start);
     __m512i even[panels], odd[panels];
     for (int j = 0; j < panels; ++j) even[j] = start, odd[j] = _mm512_setzero_si512();
     const auto add = [&](__m512i(&sum)[panels], int64_t k) {

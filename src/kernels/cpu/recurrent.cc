@@ -7,28 +7,18 @@
 #include <algorithm>
 
 #include "core/dtype.h"
-#include "kernels/cpu/carver.h"
+#include "kernels/cpu/recurrent_products.h"
 
 namespace minim {
 namespace {
 
 using namespace recurrent;
 
-// Rows quantized each by its own scale; several of them also placed as multiply_bytes wants them.
-struct ByteRows {
-  int64_t count = 0, depth = 0;
-  int8_t* bytes = nullptr;  // RowBytes(depth) apart
-  std::byte* placed = nullptr;
-  size_t row_bytes = 0;  // of those placed
-  int32_t* start = nullptr;
-  float* scales = nullptr;
-};
-
 struct Scratch {
   std::byte *w, *r;
   float *wide_in[5], *wide_out[4];  // X, B, H0, C0, P and results when they are not FP32
   float *bias, *extra, *gates, *step, *h, *next, *reset, *c;
-  ByteRows x_bytes, h_bytes;
+  ProductRows x_rows, h_rows;
 };
 constexpr int kFloatInputs[5] = {kX, kB, kH0, kC0, kP};
 constexpr int kSaved = 3;  // after Y, Y_h and Y_c
@@ -51,18 +41,6 @@ void Narrow(const float* src, DType dtype, int64_t n, void* dst) {
   ConvertElements({src, DType::f32, Dims{n}}, {dst, dtype, Dims{n}});
 }
 
-ByteRows TakeRows(const IntLevel& level, int64_t count, int64_t depth, Carver& carver) {
-  const int64_t placed = count > 1 ? count : 0;
-  const size_t row_bytes = PackedABytes(level, IntForm::kBytes, 1, depth);
-  return {.count = count,
-          .depth = depth,
-          .bytes = carver.Take<int8_t>(count * RowBytes(depth)),
-          .placed = carver.Take<std::byte>(placed * row_bytes),
-          .row_bytes = row_bytes,
-          .start = carver.Take<int32_t>(placed),
-          .scales = carver.Take<float>(count)};
-}
-
 size_t Carve(const RecurrentPlan& p, std::byte* base, Scratch* s) {
   Carver carver(base);
   const int64_t wide = p.dtype == DType::f32 ? 0 : 1;
@@ -79,8 +57,8 @@ size_t Carve(const RecurrentPlan& p, std::byte* base, Scratch* s) {
   s->next = carver.Take<float>(p.batch * p.padded());
   s->reset = carver.Take<float>(p.phases > 1 ? p.batch * p.padded() : 0);
   s->c = carver.Take<float>(p.batch * p.padded());
-  s->x_bytes = TakeRows(*p.ints, p.quantized() ? p.rows() : 0, p.inputs, carver);
-  s->h_bytes = TakeRows(*p.ints, p.quantized() ? p.batch : 0, p.hidden, carver);
+  s->x_rows = TakeProductRows(p, p.w_pack, p.rows(), carver);
+  s->h_rows = TakeProductRows(p, p.r_pack, p.batch, carver);
   return carver.bytes();
 }
 
@@ -127,112 +105,28 @@ void SpreadParameters(const Pass& pass) {
   if (peepholes) peepholes += pass.direction * 3 * p.hidden;
   std::fill_n(pass.s.bias, p.columns(), 0.0f);
   std::fill_n(pass.s.extra, p.blocks() * p.extra_columns(), 0.0f);
-  for (int64_t unit = 0; unit < p.hidden; ++unit) {
-    const int64_t block = unit / kPanel, lane = unit % kPanel;
-    float* extra = pass.s.extra + block * p.extra_columns() + lane;
+  for (int64_t block = 0; block < p.blocks(); ++block) {
+    const int64_t unit = block * kPanel, count = std::min(kPanel, p.hidden - unit);
+    float* extra = pass.s.extra + block * p.extra_columns();
     for (int64_t g = 0; bias != nullptr && g < p.gates; ++g) {
+      const float *from_w = bias + g * p.hidden + unit, *from_r = from_w + all;
       const bool apart = p.recurrent_bias_apart && g == 2;
-      const int64_t at = g * p.hidden + unit;
-      pass.s.bias[(block * p.gates + g) * kPanel + lane] = bias[at] + (apart ? 0 : bias[all + at]);
-      if (apart) *extra = bias[all + at];
+      float* sum = pass.s.bias + (block * p.gates + g) * kPanel;
+      for (int64_t i = 0; i < count; ++i) sum[i] = from_w[i] + (apart ? 0 : from_r[i]);
+      if (apart) std::copy_n(from_r, count, extra);
     }
     for (int64_t g = 0; p.peepholes && g < 3; ++g)
-      extra[g * kPanel] = peepholes[g * p.hidden + unit];
-  }
-}
-
-void QuantizeRows(const RecurrentPlan& p, const float* src, int64_t stride, const ByteRows& to) {
-  const int64_t width = RowBytes(to.depth);
-  for (int64_t row = 0; row < to.count; ++row) {
-    int8_t* bytes = to.bytes + row * width;
-    std::fill_n(bytes + to.depth, width - to.depth, int8_t{0});
-    to.scales[row] = p.ints->quantize_row(src + row * stride, to.depth, bytes);
-    if (to.count > 1)
-      to.start[row] = PlaceBytes(*p.ints, bytes, 0, to.depth, row, to.count, to.placed);
-  }
-}
-
-constexpr int64_t kTogether = 4;       // panels of one quantized product ...
-constexpr int64_t kRowsTogether = 16;  // ... and rows, in whole tiles
-
-// Where products of some panels go, and what is added to each row.
-struct ByteProducts {
-  const float* bias;
-  float* dst;
-  int64_t dst_row;
-};
-
-// The products of all rows with `panels` panels from `panel` on, as floats.
-void MultiplyBytes(const RecurrentPlan& p, const RecurrentPack& pack, const std::byte* packed,
-                   int64_t panel, int64_t panels, const ByteRows& a, const ByteProducts& to) {
-  alignas(64) int32_t sums[kRowsTogether * kTogether * kPanel];
-  const int64_t quads = QuadsOf(pack.depth);
-  for (int64_t i = 0; i < panels; i += kTogether) {
-    const int64_t some = std::min(kTogether, panels - i), column = i * kPanel, n = some * kPanel;
-    const auto* b = reinterpret_cast<const int8_t*>(packed + (panel + i) * pack.panel_bytes());
-    const RequantizeRow scales{pack.Scales(packed) + panel * kPanel + column, true};
-    for (int64_t first = 0; first < a.count; first += kRowsTogether) {
-      const int64_t rows = std::min(kRowsTogether, a.count - first);
-      if (a.count == 1)
-        p.ints->multiply_row(
-            {.a = a.bytes, .packed = b, .panels = some, .quads = quads, .c = sums});
-      else
-        p.ints->multiply_bytes({.m = rows,
-                                .n = n,
-                                .depth = quads,
-                                .a = a.placed + first * a.row_bytes,
-                                .packed = b,
-                                .row_start = a.start + first,
-                                .c = sums,
-                                .c_row = n});
-      for (int64_t row = 0; row < rows; ++row)
-        p.ints->dequantize_sums(sums + row * n, a.scales[first + row], scales,
-                                to.bias ? to.bias + column : nullptr, n,
-                                to.dst + (first + row) * to.dst_row + column);
-    }
-  }
-}
-
-void InputGatesOfBytes(const Pass& pass) {
-  const RecurrentPlan& p = pass.p;
-  const Scratch& s = pass.s;
-  const int64_t panels = p.w_pack.panels();
-  QuantizeRows(p, pass.in[0], p.inputs, s.x_bytes);
-  const int64_t groups = (panels + kTogether - 1) / kTogether;
-  const int64_t work = p.rows() * p.inputs * kTogether * kPanel;
-  pass.threads.ParallelRange(
-      groups, 100000 / std::max<int64_t>(1, work) + 1, [&](int64_t first, int64_t last) {
-        const int64_t panel = first * kTogether;
-        MultiplyBytes(p, p.w_pack, pass.w, panel, std::min(last * kTogether, panels) - panel,
-                      s.x_bytes, {s.bias + panel * kPanel, s.gates + panel * kPanel, p.columns()});
-      });
-}
-
-void SetPacked(const RecurrentPack& pack, const std::byte* panels, GemmArgs* args) {
-  if (pack.format == WeightFormat::kBf16) {
-    args->packed_bf16 = reinterpret_cast<const uint16_t*>(panels);
-  } else {
-    args->packed = reinterpret_cast<const float*>(panels);
+      std::copy_n(peepholes + g * p.hidden + unit, count, extra + g * kPanel);
   }
 }
 
 // Gates of all steps from the inputs, in rows as X has them.
-void InputGates(const Pass& pass) {
+void InputGates(Pass& pass) {
   const RecurrentPlan& p = pass.p;
   SpreadParameters(pass);
-  if (p.quantized()) return InputGatesOfBytes(pass);
-  for (int64_t row = 0; row < p.rows(); ++row)
-    std::copy_n(pass.s.bias, p.columns(), pass.s.gates + row * p.columns());
-  GemmArgs args{.m = p.rows(),
-                .n = p.columns(),
-                .k = p.inputs,
-                .a = pass.in[0],
-                .a_row = p.inputs,
-                .c = pass.s.gates,
-                .c_row = p.columns(),
-                .accumulate = true};
-  SetPacked(p.w_pack, pass.w, &args);
-  ParallelGemm(*p.gemm, args, pass.threads);
+  FormRows(p, pass.in[0], p.inputs, &pass.s.x_rows);
+  ParallelMultiplyRows(p, p.w_pack, pass.w, pass.s.x_rows, {pass.s.bias, pass.s.gates, p.columns()},
+                       pass.threads);
 }
 
 // A phase of a step: which product, from which rows, to which.
@@ -321,41 +215,23 @@ void RunCells(const Pass& pass, const Phase& phase, int64_t b, int64_t first, in
   if (phase.last) StoreOutput(pass, t, b, first, last, phase.dst + unit);
 }
 
-void MultiplyChunk(const Pass& pass, const Phase& phase, int64_t panel, int64_t panels,
-                   float* products) {
-  const RecurrentPlan& p = pass.p;
-  const int64_t columns = panels * kPanel;
-  if (p.quantized())
-    return MultiplyBytes(p, p.r_pack, pass.r, panel, panels, pass.s.h_bytes,
-                         {nullptr, products, columns});
-  GemmArgs args{.m = pass.row_count,
-                .n = columns,
-                .k = p.hidden,
-                .a = phase.src + pass.first_row * p.padded(),
-                .a_row = p.padded(),
-                .c = products,
-                .c_row = columns};
-  SetPacked(p.r_pack, pass.r + panel * p.r_pack.panel_bytes(), &args);
-  p.gemm->multiply(args);
-}
-
 void RunChunk(const Pass& pass, const Phase& phase, int64_t chunk, float* products) {
   const RecurrentPlan& p = pass.p;
   const int64_t gates = p.r_pack.groups[phase.index].gates, width = p.ChunkBlocks(phase.index);
   const int64_t first = chunk * width, last = std::min(first + width, p.blocks());
   const int64_t before = phase.index == 0 ? 0 : p.blocks() * p.r_pack.groups[0].gates;
-  const int64_t panels = (last - first) * gates;
-  MultiplyChunk(pass, phase, before + first * gates, panels, products);
+  const int64_t panels = (last - first) * gates, columns = panels * kPanel;
+  MultiplyRows(p, p.r_pack, pass.r, before + first * gates, panels, pass.s.h_rows,
+               {nullptr, products, columns, phase.step % 2 != 0});
   for (int64_t i = 0; i < pass.row_count; ++i)
-    RunCells(pass, phase, pass.first_row + i, first, last, products + i * panels * kPanel);
+    RunCells(pass, phase, pass.first_row + i, first, last, products + i * columns);
 }
 
 constexpr double kWorthAThread = 100e3;  // multiply-adds
 
-void RunPhase(const Pass& pass, const Phase& phase) {
+void RunPhase(Pass& pass, const Phase& phase) {
   const RecurrentPlan& p = pass.p;
-  if (p.quantized())
-    QuantizeRows(p, phase.src + pass.first_row * p.padded(), p.padded(), pass.s.h_bytes);
+  FormRows(p, phase.src + pass.first_row * p.padded(), p.padded(), &pass.s.h_rows);
   const int64_t width = p.ChunkBlocks(phase.index), chunks = (p.blocks() + width - 1) / width;
   const double work = static_cast<double>(p.batch) * p.hidden * p.hidden *
                       static_cast<double>(p.r_pack.groups[phase.index].gates);
@@ -369,7 +245,10 @@ void RunPhase(const Pass& pass, const Phase& phase) {
       RunChunk(pass, phase, phase.step % 2 ? last - 1 - (i - first) : i, products);
   };
   if (pieces == 1) return run(0);
-  pass.threads.ParallelFor(static_cast<int>(pieces), run);
+  pass.threads.ParallelFor(static_cast<int>(pieces), [&](int64_t piece) {
+    run(piece);
+    ReleaseProducts(p);
+  });
 }
 
 void RunSteps(Pass& pass) {
@@ -381,6 +260,7 @@ void RunSteps(Pass& pass) {
     }
     std::swap(pass.s.h, pass.s.next);
   }
+  ReleaseProducts(pass.p);
 }
 
 // Rows do not depend on one another: with enough of them each thread takes some through all steps,
@@ -401,13 +281,7 @@ Pass RowsOf(const Pass& pass, int64_t first, int64_t last) {
   part.first_row = first;
   part.row_count = last - first;
   part.s.step += first * p.ChunkColumns();
-  ByteRows& h = part.s.h_bytes;
-  if (!p.quantized()) return part;
-  h.count = part.row_count;
-  h.bytes += first * RowBytes(h.depth);
-  h.placed += first * static_cast<int64_t>(h.row_bytes);
-  h.start += first;
-  h.scales += first;
+  part.s.h_rows = part.s.h_rows.Some(first, last);
   return part;
 }
 

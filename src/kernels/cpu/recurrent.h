@@ -22,6 +22,7 @@ struct RecurrentPlan {
   std::array<std::array<CellFunction, 2>, 2> cells = {};  // by direction and phase
   const GemmLevel* gemm = nullptr;
   const IntLevel* ints = nullptr;
+  const DotLevel* dots = nullptr;  // where the weights are in its form
   RecurrentPack w_pack, r_pack;
   RecurrentWeights w, r;                                // data only when constant
   std::shared_ptr<const std::byte> w_packed, r_packed;  // every direction

@@ -14,6 +14,7 @@ struct Levels {
   const GemmLevel& gemm;
   const IntLevel& ints;
   const CellLevel& cells;
+  const DotLevel* dots = nullptr;
 };
 
 std::string Lower(std::string name) {
@@ -126,6 +127,8 @@ Status CheckTypes(const KernelRequest& request) {
 // Units below which quantizing H costs more than bytes save. Several rows share FP32's bytes and
 // gain only from 128 on, but a row's answer must not depend on how many there are.
 constexpr int64_t kLeastBytes = 64;
+// The same of rounding it: fewer units keep its FP32.
+constexpr int64_t kLeastRounded = 64;
 
 // The narrowest form that loses nothing of the weights as they are stored and is no slower.
 WeightFormat FormatOf(const RecurrentPlan& p) {
@@ -136,6 +139,33 @@ WeightFormat FormatOf(const RecurrentPlan& p) {
   if (p.hidden >= kLeastBytes && FitsSymmetricInt8(p.w) && FitsSymmetricInt8(p.r))
     return WeightFormat::kS8;
   return WeightFormat::kF32;
+}
+
+// How products of so many rows want the weights.
+void SetForm(const RecurrentPlan& p, WeightFormat format, int64_t rows, RecurrentPack* pack) {
+  pack->format = format;
+  pack->hidden = p.hidden;
+  const bool bytes = format == WeightFormat::kS8;
+  if (p.dots && !(bytes && rows == 1)) {
+    pack->depth_block = kDotBlock;
+  } else if (bytes) {
+    pack->depth_block = 4;
+    pack->flip = p.ints->flip_of_b();
+  }
+}
+
+// Errors: kUnsupported where the weights are in no form for `dots`.
+Status SetForms(const DotLevel* dots, RecurrentPlan* p) {
+  WeightFormat format = FormatOf(*p);
+  if (dots) {
+    if (format == WeightFormat::kBf16 && p->hidden >= kLeastRounded) format = WeightFormat::kPairs;
+    if (format != WeightFormat::kPairs && (format != WeightFormat::kS8 || !dots->multiply_bytes))
+      return Unsupported("{} weights of {} units", Name(format), p->hidden);
+    p->dots = dots;
+  }
+  SetForm(*p, format, p->rows(), &p->w_pack);
+  SetForm(*p, format, p->batch, &p->r_pack);
+  return {};
 }
 
 std::shared_ptr<const std::byte> PackOnce(const KernelRequest& request,
@@ -187,9 +217,7 @@ BindResult Bind(const KernelRequest& request, const Levels& levels) {
   p.hidden = p.r.depth();
   p.dtype = request.inputs[kX].dtype;
   p.threads = std::max(1, request.threads);
-  p.w_pack.format = p.r_pack.format = FormatOf(p);
-  p.w_pack.flip = p.r_pack.flip = levels.ints.flip_of_b();
-  p.w_pack.hidden = p.r_pack.hidden = p.hidden;
+  MINIM_TRY(SetForms(levels.dots, &p));
   p.w_pack.groups[0] = {0, p.gates};
   p.w_pack.depth = p.inputs;
   p.r_pack.depth = p.hidden;
@@ -197,13 +225,22 @@ BindResult Bind(const KernelRequest& request, const Levels& levels) {
   p.r_packed = PackOnce(request, p.r, p.r_pack);
   const size_t scratch = RecurrentScratchBytes(p);
   return MakeKernel(
-      fmt::format("recurrent {}, {} weights", p.quantized() ? levels.ints.name : levels.gemm.name,
+      fmt::format("recurrent {}, {} weights",
+                  p.dots          ? p.dots->name
+                  : p.quantized() ? levels.ints.name
+                                  : levels.gemm.name,
                   Name(p.r_pack.format)),
       [p = std::move(p)](const KernelArgs& args) { RunRecurrent(p, args); }, scratch);
 }
 
 }  // namespace
 
+BindResult RecurrentAmx(const KernelRequest& request) {
+  return Bind(request, {GemmAvx512(), IntVnni(), CellsAvx512(), &DotsAmx()});
+}
+BindResult RecurrentBf16(const KernelRequest& request) {
+  return Bind(request, {GemmAvx512(), IntVnni(), CellsAvx512(), &DotsBf16()});
+}
 BindResult RecurrentVnni(const KernelRequest& request) {
   return Bind(request, {GemmAvx512(), IntVnni(), CellsAvx512()});
 }

@@ -73,8 +73,15 @@ void LstmCell(const CellBlock& b) {
     }
     const Fraction fresh = TanhFraction(in[3 * n + i] + rec[3 * n + i], limits);
     const float opened = SigmoidInverse(open, limits);
-    const float kept = coupled ? 1.0f - 1.0f / opened : 1.0f / SigmoidInverse(keep, limits);
-    const float cell = kept * old + fresh.top / (opened * fresh.bottom);
+    const float bottom = opened * fresh.bottom;
+    float cell, kept;
+    if constexpr (coupled) {
+      kept = 1.0f - 1.0f / opened;
+      cell = kept * old + fresh.top / bottom;
+    } else {  // kept * old + fresh.top / bottom by one division
+      kept = SigmoidInverse(keep, limits);
+      cell = (old * bottom + fresh.top * kept) / (kept * bottom);
+    }
     if constexpr (peephole) out += p[n + i] * cell;
     const Fraction shown = TanhFraction(cell, limits);
     c[i] = cell;
@@ -83,7 +90,7 @@ void LstmCell(const CellBlock& b) {
     if constexpr (saving) {
       saved[i] = 1.0f / opened;
       saved[step + i] = 1.0f / shut;
-      saved[2 * step + i] = kept;
+      saved[2 * step + i] = coupled ? kept : 1.0f / kept;
       saved[3 * step + i] = fresh.top / fresh.bottom;
       saved[4 * step + i] = cell;
     }

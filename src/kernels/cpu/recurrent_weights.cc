@@ -62,6 +62,9 @@ void PackColumn(const Matrix<T>& matrix, int64_t row, int64_t column, const Recu
     } else if (pack.format == WeightFormat::kBf16) {
       auto* dst = reinterpret_cast<uint16_t*>(panel) + k * kPanel + Bf16Place(column);
       *dst = BFloat16(matrix.Float(row, k)).bits;
+    } else if (pack.format == WeightFormat::kPairs) {
+      auto* dst = reinterpret_cast<uint16_t*>(panel) + (k / 2 * kPanel + column) * 2 + k % 2;
+      *dst = BFloat16(matrix.Float(row, k)).bits;
     } else {
       reinterpret_cast<float*>(panel)[k * kPanel + column] = matrix.Float(row, k);
     }
@@ -95,17 +98,15 @@ void Pack(const Matrix<T>& matrix, const RecurrentPack& pack, std::byte* packed)
 std::string_view Name(WeightFormat format) {
   switch (format) {
     case WeightFormat::kBf16: return "bf16";
+    case WeightFormat::kPairs: return "paired bf16";
     case WeightFormat::kS8: return "int8";
     default: return "f32";
   }
 }
 
 size_t RecurrentPack::panel_bytes() const {
-  switch (format) {
-    case WeightFormat::kBf16: return depth * kPanel * 2;
-    case WeightFormat::kS8: return QuadsOf(depth) * kPanel * 4;
-    default: return depth * kPanel * 4;
-  }
+  const int64_t size = format == WeightFormat::kS8 ? 1 : format == WeightFormat::kF32 ? 4 : 2;
+  return (depth * size + depth_block - 1) / depth_block * depth_block * kPanel;
 }
 
 size_t RecurrentPack::bytes() const {
@@ -115,8 +116,8 @@ size_t RecurrentPack::bytes() const {
 }
 
 std::string RecurrentPack::Key(const RecurrentWeights& weights) const {
-  std::string key = fmt::format("recurrent16.{}.{}.{}.{}.{}.", Name(format), flip, groups[0].gates,
-                                groups[1].gates, hidden);
+  std::string key = fmt::format("recurrent16.{}.{}.{}.{}.{}.{}.", Name(format), flip, depth_block,
+                                groups[0].gates, groups[1].gates, hidden);
   const size_t parameters = weights.view.dims[0] * weights.per_direction;
   if (weights.scales != nullptr)
     key.append(reinterpret_cast<const char*>(weights.scales), parameters * sizeof(float));

@@ -4,10 +4,12 @@
 #include <array>
 
 #include "kernels/cpu/int_gemm.h"
+#include "kernels/cpu/recurrent_dots.h"
 
 namespace minim {
 
-enum class WeightFormat : uint8_t { kF32, kBf16, kS8 };
+/// kBf16: columns by Bf16Place. kPairs: BF16, two of a column side by side, as DotRows has them.
+enum class WeightFormat : uint8_t { kF32, kBf16, kPairs, kS8 };
 std::string_view Name(WeightFormat format);
 
 /// Weights as a node gives them, one matrix of (gate row, input) per direction: ONNX's [D, rows,
@@ -33,9 +35,11 @@ struct GateGroup {
 struct RecurrentPack {
   int64_t hidden = 0, depth = 0;
   WeightFormat format = WeightFormat::kF32;
-  uint8_t flip = 0;  // bits of kS8's bytes
+  uint8_t flip = 0;         // bits of kS8's bytes
+  int64_t depth_block = 1;  // bytes of a column, filled up with zeros to a multiple
   std::array<GateGroup, 2> groups = {};
 
+  bool for_dots() const { return depth_block == kDotBlock; }
   int64_t blocks() const { return PanelsOf(hidden); }
   int64_t panels() const { return blocks() * (groups[0].gates + groups[1].gates); }
   /// Of one panel, without scales.

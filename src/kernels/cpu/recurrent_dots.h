@@ -1,0 +1,40 @@
+// Products of rows with packed weights by instructions that sum several products at once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace minim {
+
+inline constexpr int64_t kDotBlock = 64;  // bytes of a row or column that are multiplied together
+
+/// c[rows, panels * 16] (+)= A * B. A: rows of whole blocks. B: panels of 16 columns, per four
+/// bytes of depth those of each column. Two BF16 values to a float, or four bytes to an int32.
+struct DotRows {
+  int64_t rows = 0, panels = 0, blocks = 0;
+  const std::byte* a = nullptr;
+  int64_t a_row = 0;  // bytes
+  const std::byte* packed = nullptr;
+  void* c = nullptr;
+  int64_t c_row = 0;  // sums
+  bool accumulate = false;
+  bool backwards = false;  // panels from the last on
+};
+
+/// The order of every sum depends on the depth alone.
+struct DotLevel {
+  std::string_view name;
+  void (*multiply_bf16)(const DotRows& args);
+  /// Signed bytes, exactly; null: IntLevel's is as fast.
+  void (*multiply_bytes)(const DotRows& args);
+  /// To the nearest BF16, ties to even.
+  void (*round)(const float* src, int64_t n, uint16_t* dst);
+  /// Gives back what the thread holds after products; null: nothing.
+  void (*release)();
+};
+
+const DotLevel& DotsBf16();
+const DotLevel& DotsAmx();
+
+}  // namespace minim

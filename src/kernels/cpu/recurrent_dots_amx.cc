@@ -1,0 +1,101 @@
+#include <algorithm>
+
+#include "kernels/cpu/amx.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/recurrent_dots.h"
+
+namespace minim {
+namespace {
+
+constexpr int64_t kTileRows = 16;
+constexpr int64_t kTileBytes = kTileRows * kDotBlock;  // of B
+// Registers: sums by row of tiles and panel, then two of A and two of B.
+constexpr int kA = 4, kB = 6;
+
+struct Bf16Product {
+  template <int sum, int x, int y>
+  static void Add() {
+    AddBf16Tiles<sum, x, y>();
+  }
+};
+struct ByteProduct {
+  template <int sum, int x, int y>
+  static void Add() {
+    AddSignedByteTiles<sum, x, y>();
+  }
+};
+
+template <int tile>
+void StartSums(const DotRows& t, float* c) {
+  t.accumulate ? LoadTile<tile>(c, t.c_row * 4) : ZeroTile<tile>();
+}
+
+// One or two tiles of rows by one or two panels.
+template <typename Product, int tiles, int panels>
+void RunTiles(const DotRows& t, int64_t panel) {
+  const int64_t c_step = t.c_row * 4, a_step = t.a_row, b_step = t.blocks * kTileBytes;
+  float *c = static_cast<float*>(t.c) + panel * kPanel, *lower = c + kTileRows * t.c_row;
+  const std::byte *a = t.a, *b = t.packed + panel * b_step;
+  StartSums<0>(t, c);
+  if constexpr (panels > 1) StartSums<1>(t, c + kPanel);
+  if constexpr (tiles > 1) StartSums<2>(t, lower);
+  if constexpr (tiles > 1 && panels > 1) StartSums<3>(t, lower + kPanel);
+  for (int64_t k = 0; k < t.blocks; ++k, a += kDotBlock, b += kTileBytes) {
+    LoadTile<kA>(a, a_step);
+    if constexpr (tiles > 1) LoadTile<kA + 1>(a + kTileRows * a_step, a_step);
+    LoadTile<kB>(b, kDotBlock);
+    Product::template Add<0, kA, kB>();
+    if constexpr (tiles > 1) Product::template Add<2, kA + 1, kB>();
+    if constexpr (panels == 1) continue;
+    LoadTile<kB + 1>(b + b_step, kDotBlock);
+    Product::template Add<1, kA, kB + 1>();
+    if constexpr (tiles > 1) Product::template Add<3, kA + 1, kB + 1>();
+  }
+  StoreTile<0>(c, c_step);
+  if constexpr (panels > 1) StoreTile<1>(c + kPanel, c_step);
+  if constexpr (tiles > 1) StoreTile<2>(lower, c_step);
+  if constexpr (tiles > 1 && panels > 1) StoreTile<3>(lower + kPanel, c_step);
+}
+
+template <typename Product, int tiles>
+void RunPanels(const DotRows& t) {
+  const int64_t pairs = (t.panels + 1) / 2;
+  for (int64_t i = 0; i < pairs; ++i) {
+    const int64_t panel = 2 * (t.backwards ? pairs - 1 - i : i);
+    panel + 1 < t.panels ? RunTiles<Product, tiles, 2>(t, panel)
+                         : RunTiles<Product, tiles, 1>(t, panel);
+  }
+}
+
+// Up to 32 rows.
+template <typename Product>
+void RunRows(const DotRows& t) {
+  const int64_t upper = std::min(t.rows, kTileRows), lower = t.rows - upper;
+  TileConfig config;
+  for (int tile : {0, 1, kA}) config.Set(tile, upper, kDotBlock);
+  for (int tile : {2, 3, kA + 1}) config.Set(tile, lower > 0 ? lower : upper, kDotBlock);
+  for (int tile : {kB, kB + 1}) config.Set(tile, kTileRows, kDotBlock);
+  LoadConfig(config);
+  lower > 0 ? RunPanels<Product, 2>(t) : RunPanels<Product, 1>(t);
+}
+
+template <typename Product>
+void Multiply(const DotRows& args) {
+  DotRows some = args;
+  for (int64_t row = 0; row < args.rows; row += some.rows) {
+    some.rows = std::min(2 * kTileRows, args.rows - row);
+    some.a = args.a + row * args.a_row;
+    some.c = static_cast<float*>(args.c) + row * args.c_row;
+    RunRows<Product>(some);
+  }
+}
+
+}  // namespace
+
+const DotLevel& DotsAmx() {
+  static const DotLevel kLevel = {"amx", Multiply<Bf16Product>, Multiply<ByteProduct>,
+                                  DotsBf16().round, ReleaseTiles};
+  return kLevel;
+}
+
+}  // namespace minim

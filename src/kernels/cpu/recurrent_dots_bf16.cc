@@ -1,0 +1,78 @@
+#include <immintrin.h>
+
+#include <algorithm>
+
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/recurrent_dots.h"
+
+namespace minim {
+namespace {
+
+constexpr int64_t kWords = kDotBlock / 4;
+
+/// As the intrinsic gives it; through that, GCC 12 copies sums.
+inline __m512 AddPairsOfBf16(__m512 sum, __m512i x, __m512i y) {
+  asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
+  return sum;
+}
+
+// Eight sums or more, or products wait for each other.
+template <int rows, int panels>
+void RunTile(const DotRows& t, int64_t row, int64_t panel) {
+  const int64_t words = t.blocks * kWords;
+  float* c = static_cast<float*>(t.c) + row * t.c_row + panel * kPanel;
+  const std::byte* a = t.a + row * t.a_row;
+  const std::byte* b = t.packed + panel * words * kPanel * 4;
+  __m512 sum[rows][panels];
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < panels; ++j)
+      sum[i][j] =
+          t.accumulate ? _mm512_loadu_ps(c + i * t.c_row + j * kPanel) : _mm512_setzero_ps();
+  for (int64_t k = 0; k < words; ++k, a += 4, b += kPanel * 4) {
+    __m512i y[panels];
+#pragma GCC unroll 8
+    for (int j = 0; j < panels; ++j) y[j] = _mm512_loadu_si512(b + j * words * kPanel * 4);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i) {
+      const __m512i x = _mm512_set1_epi32(_mm_cvtsi128_si32(_mm_loadu_si32(a + i * t.a_row)));
+#pragma GCC unroll 8
+      for (int j = 0; j < panels; ++j) sum[i][j] = AddPairsOfBf16(sum[i][j], x, y[j]);
+    }
+  }
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < panels; ++j) _mm512_storeu_ps(c + i * t.c_row + j * kPanel, sum[i][j]);
+}
+
+template <int panels>
+void RunRows(const DotRows& t, int64_t panel) {
+  int64_t row = 0;
+  if constexpr (panels <= 4)
+    for (; row + 4 <= t.rows; row += 4) RunTile<4, panels>(t, row, panel);
+  for (; row < t.rows; ++row) RunTile<1, panels>(t, row, panel);
+}
+
+void Multiply(const DotRows& t) {
+  const int64_t together = t.rows < 4 ? 8 : 4;
+  int64_t panel = 0;
+  for (; panel + together <= t.panels; panel += together)
+    together == 8 ? RunRows<8>(t, panel) : RunRows<4>(t, panel);
+  for (; panel + 4 <= t.panels; panel += 4) RunRows<4>(t, panel);
+  for (; panel < t.panels; ++panel) RunRows<1>(t, panel);
+}
+
+void Round(const float* src, int64_t n, uint16_t* dst) {
+  for (int64_t i = 0; i < n; i += kPanel) {
+    const auto there = static_cast<__mmask16>(n - i < kPanel ? (1u << (n - i)) - 1 : 0xFFFFu);
+    const __m256bh halves = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(there, src + i));
+    _mm256_mask_storeu_epi16(dst + i, there, (__m256i)halves);
+  }
+}
+
+}  // namespace
+
+const DotLevel& DotsBf16() {
+  static constexpr DotLevel kLevel = {"avx512_bf16", Multiply, nullptr, Round, nullptr};
+  return kLevel;
+}
+
+}  // namespace minim
