@@ -11,7 +11,7 @@ namespace recurrent {
 enum Input { kX, kW, kR, kB, kLengths, kH0, kC0, kP, kWScale, kWZero, kRScale, kRZero };
 }
 
-inline constexpr int64_t kMaxChunkBlocks = 4, kMaxSavedPlanes = 5;
+inline constexpr int64_t kMaxChunkBlocks = 8, kMaxSavedPlanes = 5;
 
 struct RecurrentPlan {
   int64_t steps = 0, batch = 0, inputs = 0, hidden = 0, directions = 1, gates = 0;
@@ -41,10 +41,11 @@ struct RecurrentPlan {
   int64_t planes() const { return saved_planes[0] + saved_planes[1]; }
   bool quantized() const { return r_pack.format == WeightFormat::kS8; }
   /// Blocks whose gates one product makes: four panels or a multiple keep enough sums in flight,
-  /// and a single row's cells run several blocks at a time.
+  /// and a single row's cells run several blocks at a time; of bytes half of them stay in L1.
   int64_t ChunkBlocks(int phase) const {
     const int64_t gates = r_pack.groups[phase].gates;
-    return batch == 1 ? kMaxChunkBlocks : gates == 4 ? 1 : gates == 2 ? 2 : 4;
+    if (batch == 1) return quantized() ? kMaxChunkBlocks / 2 : kMaxChunkBlocks;
+    return gates == 4 ? 1 : gates == 2 ? 2 : 4;
   }
   int64_t ChunkColumns() const;  // the most of any phase
   /// Per block in CellBlock::extra.

@@ -9,16 +9,16 @@ namespace minim {
 
 inline constexpr int64_t kDotBlock = 64;  // bytes of a row or column that are multiplied together
 
-/// c[rows, panels * 16] (+)= A * B. A: rows of whole blocks. B: panels of 16 columns, per four
+/// c[rows, panels * 16] = start + A * B. A: rows of whole blocks. B: panels of 16 columns, per four
 /// bytes of depth those of each column. Two BF16 values to a float, or four bytes to an int32.
 struct DotRows {
   int64_t rows = 0, panels = 0, blocks = 0;
   const std::byte* a = nullptr;
   int64_t a_row = 0;  // bytes
   const std::byte* packed = nullptr;
+  const float* start = nullptr;  // one row, of floats only; null: zeros
   void* c = nullptr;
-  int64_t c_row = 0;  // sums
-  bool accumulate = false;
+  int64_t c_row = 0;       // sums
   bool backwards = false;  // panels from the last on
 };
 

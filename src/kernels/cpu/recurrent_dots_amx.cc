@@ -25,9 +25,10 @@ struct ByteProduct {
   }
 };
 
+// The same start for every row.
 template <int tile>
-void StartSums(const DotRows& t, float* c) {
-  t.accumulate ? LoadTile<tile>(c, t.c_row * 4) : ZeroTile<tile>();
+void StartSums(const DotRows& t, int64_t panel) {
+  t.start ? LoadTile<tile>(t.start + panel * kPanel, 0) : ZeroTile<tile>();
 }
 
 // One or two tiles of rows by one or two panels.
@@ -36,10 +37,10 @@ void RunTiles(const DotRows& t, int64_t panel) {
   const int64_t c_step = t.c_row * 4, a_step = t.a_row, b_step = t.blocks * kTileBytes;
   float *c = static_cast<float*>(t.c) + panel * kPanel, *lower = c + kTileRows * t.c_row;
   const std::byte *a = t.a, *b = t.packed + panel * b_step;
-  StartSums<0>(t, c);
-  if constexpr (panels > 1) StartSums<1>(t, c + kPanel);
-  if constexpr (tiles > 1) StartSums<2>(t, lower);
-  if constexpr (tiles > 1 && panels > 1) StartSums<3>(t, lower + kPanel);
+  StartSums<0>(t, panel);
+  if constexpr (panels > 1) StartSums<1>(t, panel + 1);
+  if constexpr (tiles > 1) StartSums<2>(t, panel);
+  if constexpr (tiles > 1 && panels > 1) StartSums<3>(t, panel + 1);
   for (int64_t k = 0; k < t.blocks; ++k, a += kDotBlock, b += kTileBytes) {
     LoadTile<kA>(a, a_step);
     if constexpr (tiles > 1) LoadTile<kA + 1>(a + kTileRows * a_step, a_step);

@@ -26,8 +26,7 @@ void RunTile(const DotRows& t, int64_t row, int64_t panel) {
   __m512 sum[rows][panels];
   for (int i = 0; i < rows; ++i)
     for (int j = 0; j < panels; ++j)
-      sum[i][j] =
-          t.accumulate ? _mm512_loadu_ps(c + i * t.c_row + j * kPanel) : _mm512_setzero_ps();
+      sum[i][j] = t.start ? _mm512_loadu_ps(t.start + (panel + j) * kPanel) : _mm512_setzero_ps();
   for (int64_t k = 0; k < words; ++k, a += 4, b += kPanel * 4) {
     __m512i y[panels];
 #pragma GCC unroll 8

@@ -40,29 +40,27 @@ DotRows DotsOf(const RecurrentPack& pack, const std::byte* packed, const Product
 
 void MultiplyHalves(const RecurrentPlan& p, const RecurrentPack& pack, const std::byte* packed,
                     int64_t panels, const ProductRows& rows, const ProductSums& to) {
-  StartWithBias(rows, panels * kPanel, to);
   DotRows dots = DotsOf(pack, packed, rows);
   dots.panels = panels;
   dots.c = to.dst;
   dots.c_row = to.dst_row;
-  dots.accumulate = to.bias != nullptr;
+  dots.start = to.bias;
   dots.backwards = to.backwards;
   p.dots->multiply_bf16(dots);
 }
 
-// Integer sums of rows [first, first + count) by some panels, side by side.
+// Integer sums of rows by some panels, side by side.
 void SumBytes(const RecurrentPlan& p, const RecurrentPack& pack, const std::byte* packed,
-              int64_t panels, const ProductRows& rows, int64_t first, int64_t count,
-              int32_t* sums) {
+              int64_t panels, const ProductRows& rows, int32_t* sums) {
   const int64_t n = panels * kPanel;
-  const auto quads = static_cast<int64_t>(pack.panel_bytes() / (kPanel * 4));
   if (pack.for_dots()) {
-    DotRows dots = DotsOf(pack, packed, rows.Some(first, first + count));
+    DotRows dots = DotsOf(pack, packed, rows);
     dots.panels = panels;
     dots.c = sums;
     dots.c_row = n;
     return p.dots->multiply_bytes(dots);
   }
+  const auto quads = static_cast<int64_t>(pack.panel_bytes() / (kPanel * 4));
   if (rows.count == 1)
     return p.ints->multiply_row({.a = reinterpret_cast<const int8_t*>(rows.formed),
                                  .packed = reinterpret_cast<const int8_t*>(packed),
@@ -70,12 +68,12 @@ void SumBytes(const RecurrentPlan& p, const RecurrentPack& pack, const std::byte
                                  .quads = quads,
                                  .start = rows.placed ? rows.start[0] : 0,
                                  .c = sums});
-  p.ints->multiply_bytes({.m = count,
+  p.ints->multiply_bytes({.m = rows.count,
                           .n = n,
                           .depth = quads,
-                          .a = rows.placed + first * rows.placed_step,
+                          .a = rows.placed,
                           .packed = packed,
-                          .row_start = rows.start + first,
+                          .row_start = rows.start,
                           .c = sums,
                           .c_row = n});
 }
@@ -86,10 +84,11 @@ void MultiplyBytes(const RecurrentPlan& p, const RecurrentPack& pack, const std:
   const int64_t together = rows.count == 1 ? kRowsTogether * kTogether : kTogether;
   for (int64_t i = 0; i < panels; i += together) {
     const int64_t some = std::min(together, panels - i), column = i * kPanel, n = some * kPanel;
-    const RequantizeRow scales{pack.Scales(packed) + (panel + i) * kPanel, true};
+    const RequantizeRow scales{pack.Scales(packed) + panel * kPanel + column, true};
     for (int64_t first = 0; first < rows.count; first += kRowsTogether) {
       const int64_t count = std::min(kRowsTogether, rows.count - first);
-      SumBytes(p, pack, packed + (panel + i) * pack.panel_bytes(), some, rows, first, count, sums);
+      SumBytes(p, pack, packed + (panel + i) * pack.panel_bytes(), some,
+               rows.Some(first, first + count), sums);
       for (int64_t row = 0; row < count; ++row)
         p.ints->dequantize_sums(sums + row * n, rows.scales[first + row], scales,
                                 to.bias ? to.bias + column : nullptr, n,

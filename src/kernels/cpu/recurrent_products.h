@@ -33,7 +33,7 @@ struct ProductSums {
   const float* bias = nullptr;
   float* dst = nullptr;
   int64_t dst_row = 0;
-  bool backwards = false;  // the last panels first, where that costs nothing
+  bool backwards = false;  // the last panels first, of a single row
 };
 
 /// The products of all rows with `panels` panels from `panel` on, as floats.
