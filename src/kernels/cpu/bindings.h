@@ -162,6 +162,7 @@ BindResult DynamicQuantizeAvx2(const KernelRequest& request);
 BindResult DynamicQuantizeVnni(const KernelRequest& request);
 BindResult DynamicQuantizePortable(const KernelRequest& request);
 BindResult RecurrentAmx(const KernelRequest& request);
+BindResult RecurrentParted(const KernelRequest& request);
 BindResult RecurrentBf16(const KernelRequest& request);
 BindResult RecurrentAvx512(const KernelRequest& request);
 BindResult RecurrentAvx2(const KernelRequest& request);

@@ -124,7 +124,7 @@ void SpreadParameters(const Pass& pass) {
 void InputGates(Pass& pass) {
   const RecurrentPlan& p = pass.p;
   SpreadParameters(pass);
-  FormRows(p, pass.in[0], p.inputs, &pass.s.x_rows);
+  FormRows(p, p.w_pack, pass.in[0], p.inputs, &pass.s.x_rows);
   ParallelMultiplyRows(p, p.w_pack, pass.w, pass.s.x_rows, {pass.s.bias, pass.s.gates, p.columns()},
                        pass.threads);
 }
@@ -231,7 +231,7 @@ constexpr double kWorthAThread = 100e3;  // multiply-adds
 
 void RunPhase(Pass& pass, const Phase& phase) {
   const RecurrentPlan& p = pass.p;
-  FormRows(p, phase.src + pass.first_row * p.padded(), p.padded(), &pass.s.h_rows);
+  FormRows(p, p.r_pack, phase.src + pass.first_row * p.padded(), p.padded(), &pass.s.h_rows);
   const int64_t width = p.ChunkBlocks(phase.index), chunks = (p.blocks() + width - 1) / width;
   const double work = static_cast<double>(p.batch) * p.hidden * p.hidden *
                       static_cast<double>(p.r_pack.groups[phase.index].gates);

@@ -15,6 +15,7 @@ struct Levels {
   const IntLevel& ints;
   const CellLevel& cells;
   const DotLevel* dots = nullptr;
+  bool parts = false;  // of FP32 weights, by `dots`
 };
 
 std::string Lower(std::string name) {
@@ -146,6 +147,7 @@ void SetForm(const RecurrentPlan& p, WeightFormat format, int64_t rows, Recurren
   pack->format = format;
   pack->hidden = p.hidden;
   const bool bytes = format == WeightFormat::kS8;
+  if (format == WeightFormat::kF32) return;
   if (p.dots && !(bytes && rows == 1)) {
     pack->depth_block = kDotBlock;
   } else if (bytes) {
@@ -154,16 +156,23 @@ void SetForm(const RecurrentPlan& p, WeightFormat format, int64_t rows, Recurren
   }
 }
 
-// Errors: kUnsupported where the weights are in no form for `dots`.
-Status SetForms(const DotLevel* dots, RecurrentPlan* p) {
+// Steps whose inputs are worth parting W, which is half as large again as FP32.
+constexpr int64_t kLeastParted = 4;
+
+// Errors: kUnsupported where the weights are in no form for the level's dots.
+Status SetForms(const Levels& levels, RecurrentPlan* p) {
   WeightFormat format = FormatOf(*p);
-  if (dots) {
+  const DotLevel* dots = levels.dots;
+  if (levels.parts) {
+    if (format != WeightFormat::kF32 || p->w.view.data == nullptr || p->steps < kLeastParted)
+      return Unsupported("{} weights, {} steps", Name(format), p->steps);
+  } else if (dots) {
     if (format == WeightFormat::kBf16 && p->hidden >= kLeastRounded) format = WeightFormat::kPairs;
     if (format != WeightFormat::kPairs && (format != WeightFormat::kS8 || !dots->multiply_bytes))
       return Unsupported("{} weights of {} units", Name(format), p->hidden);
-    p->dots = dots;
   }
-  SetForm(*p, format, p->rows(), &p->w_pack);
+  p->dots = dots;
+  SetForm(*p, levels.parts ? WeightFormat::kParts : format, p->rows(), &p->w_pack);
   SetForm(*p, format, p->batch, &p->r_pack);
   return {};
 }
@@ -217,7 +226,7 @@ BindResult Bind(const KernelRequest& request, const Levels& levels) {
   p.hidden = p.r.depth();
   p.dtype = request.inputs[kX].dtype;
   p.threads = std::max(1, request.threads);
-  MINIM_TRY(SetForms(levels.dots, &p));
+  MINIM_TRY(SetForms(levels, &p));
   p.w_pack.groups[0] = {0, p.gates};
   p.w_pack.depth = p.inputs;
   p.r_pack.depth = p.hidden;
@@ -237,6 +246,9 @@ BindResult Bind(const KernelRequest& request, const Levels& levels) {
 
 BindResult RecurrentAmx(const KernelRequest& request) {
   return Bind(request, {GemmAvx512(), IntVnni(), CellsAvx512(), &DotsAmx()});
+}
+BindResult RecurrentParted(const KernelRequest& request) {
+  return Bind(request, {GemmAvx512(), IntVnni(), CellsAvx512(), &DotsAmx(), true});
 }
 BindResult RecurrentBf16(const KernelRequest& request) {
   return Bind(request, {GemmAvx512(), IntVnni(), CellsAvx512(), &DotsBf16()});

@@ -20,16 +20,28 @@ struct DotRows {
   void* c = nullptr;
   int64_t c_row = 0;       // sums
   bool backwards = false;  // panels from the last on
+  // FP32 as the sum of kDotParts BF16 values: bytes from part to part.
+  int64_t a_part = 0, b_part = 0;
 };
+
+inline constexpr int64_t kDotParts = 3;
+/// The largest BF16: what is beyond, infinities too, counts as this, since parts of an infinite
+/// value would meet as its opposites.
+inline constexpr float kMostInParts = 0x1.FEp127f;
 
 /// The order of every sum depends on the depth alone.
 struct DotLevel {
   std::string_view name;
   void (*multiply_bf16)(const DotRows& args);
+  /// FP32 by FP32 in parts, but for products of parts under 2^-26 of the whole; null: FMA is as
+  /// fast.
+  void (*multiply_parts)(const DotRows& args);
   /// Signed bytes, exactly; null: IntLevel's is as fast.
   void (*multiply_bytes)(const DotRows& args);
   /// To the nearest BF16, ties to even.
   void (*round)(const float* src, int64_t n, uint16_t* dst);
+  /// The parts of src, each `step` values behind the one before.
+  void (*split)(const float* src, int64_t n, int64_t step, uint16_t* dst);
   /// Gives back what the thread holds after products; null: nothing.
   void (*release)();
 };

@@ -13,12 +13,17 @@ constexpr int64_t kTileBytes = kTileRows * kDotBlock;  // of B
 constexpr int kA = 4, kB = 6;
 
 struct Bf16Product {
+  static constexpr int64_t kParts = 1;
   template <int sum, int x, int y>
   static void Add() {
     AddBf16Tiles<sum, x, y>();
   }
 };
+struct PartsProduct : Bf16Product {
+  static constexpr int64_t kParts = kDotParts;
+};
 struct ByteProduct {
+  static constexpr int64_t kParts = 1;
   template <int sum, int x, int y>
   static void Add() {
     AddSignedByteTiles<sum, x, y>();
@@ -31,10 +36,21 @@ void StartSums(const DotRows& t, int64_t panel) {
   t.start ? LoadTile<tile>(t.start + panel * kPanel, 0) : ZeroTile<tile>();
 }
 
-// One or two tiles of rows by one or two panels.
+// One or two tiles of rows by one or two panels: a block of depth.
+template <typename Product, int tiles, int panels>
+void AddBlock(const std::byte* a, int64_t a_step) {
+  LoadTile<kA>(a, a_step);
+  if constexpr (tiles > 1) LoadTile<kA + 1>(a + kTileRows * a_step, a_step);
+  Product::template Add<0, kA, kB>();
+  if constexpr (tiles > 1) Product::template Add<2, kA + 1, kB>();
+  if constexpr (panels > 1) Product::template Add<1, kA, kB + 1>();
+  if constexpr (tiles > 1 && panels > 1) Product::template Add<3, kA + 1, kB + 1>();
+}
+
 template <typename Product, int tiles, int panels>
 void RunTiles(const DotRows& t, int64_t panel) {
-  const int64_t c_step = t.c_row * 4, a_step = t.a_row, b_step = t.blocks * kTileBytes;
+  constexpr int64_t parts = Product::kParts;
+  const int64_t c_step = t.c_row * 4, b_step = t.blocks * kTileBytes;
   float *c = static_cast<float*>(t.c) + panel * kPanel, *lower = c + kTileRows * t.c_row;
   const std::byte *a = t.a, *b = t.packed + panel * b_step;
   StartSums<0>(t, panel);
@@ -42,15 +58,12 @@ void RunTiles(const DotRows& t, int64_t panel) {
   if constexpr (tiles > 1) StartSums<2>(t, panel);
   if constexpr (tiles > 1 && panels > 1) StartSums<3>(t, panel + 1);
   for (int64_t k = 0; k < t.blocks; ++k, a += kDotBlock, b += kTileBytes) {
-    LoadTile<kA>(a, a_step);
-    if constexpr (tiles > 1) LoadTile<kA + 1>(a + kTileRows * a_step, a_step);
-    LoadTile<kB>(b, kDotBlock);
-    Product::template Add<0, kA, kB>();
-    if constexpr (tiles > 1) Product::template Add<2, kA + 1, kB>();
-    if constexpr (panels == 1) continue;
-    LoadTile<kB + 1>(b + b_step, kDotBlock);
-    Product::template Add<1, kA, kB + 1>();
-    if constexpr (tiles > 1) Product::template Add<3, kA + 1, kB + 1>();
+    for (int64_t j = 0; j < parts; ++j) {
+      LoadTile<kB>(b + j * t.b_part, kDotBlock);
+      if constexpr (panels > 1) LoadTile<kB + 1>(b + j * t.b_part + b_step, kDotBlock);
+      for (int64_t i = 0; i + j < parts; ++i)
+        AddBlock<Product, tiles, panels>(a + i * t.a_part, t.a_row);
+    }
   }
   StoreTile<0>(c, c_step);
   if constexpr (panels > 1) StoreTile<1>(c + kPanel, c_step);
@@ -94,8 +107,13 @@ void Multiply(const DotRows& args) {
 }  // namespace
 
 const DotLevel& DotsAmx() {
-  static const DotLevel kLevel = {"amx", Multiply<Bf16Product>, Multiply<ByteProduct>,
-                                  DotsBf16().round, ReleaseTiles};
+  static const DotLevel kLevel = {.name = "amx",
+                                  .multiply_bf16 = Multiply<Bf16Product>,
+                                  .multiply_parts = Multiply<PartsProduct>,
+                                  .multiply_bytes = Multiply<ByteProduct>,
+                                  .round = DotsBf16().round,
+                                  .split = DotsBf16().split,
+                                  .release = ReleaseTiles};
   return kLevel;
 }
 

@@ -67,10 +67,25 @@ void Round(const float* src, int64_t n, uint16_t* dst) {
   }
 }
 
+void Split(const float* src, int64_t n, int64_t step, uint16_t* dst) {
+  const __m512 most = _mm512_set1_ps(kMostInParts);
+  for (int64_t i = 0; i < n; i += kPanel) {
+    const auto there = static_cast<__mmask16>(n - i < kPanel ? (1u << (n - i)) - 1 : 0xFFFFu);
+    const __m512 x = _mm512_maskz_loadu_ps(there, src + i);
+    __m512 rest = _mm512_max_ps(-most, _mm512_min_ps(most, x));  // NaN passes
+    for (int64_t part = 0; part < kDotParts; ++part) {
+      const __m256i halves = (__m256i)_mm512_cvtneps_pbh(rest);
+      _mm256_mask_storeu_epi16(dst + part * step + i, there, halves);
+      rest -= _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+    }
+  }
+}
+
 }  // namespace
 
 const DotLevel& DotsBf16() {
-  static constexpr DotLevel kLevel = {"avx512_bf16", Multiply, nullptr, Round, nullptr};
+  static constexpr DotLevel kLevel = {
+      .name = "avx512_bf16", .multiply_bf16 = Multiply, .round = Round, .split = Split};
   return kLevel;
 }
 

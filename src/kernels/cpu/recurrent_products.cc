@@ -35,7 +35,9 @@ DotRows DotsOf(const RecurrentPack& pack, const std::byte* packed, const Product
           .blocks = static_cast<int64_t>(pack.panel_bytes() / (kPanel * kDotBlock)),
           .a = rows.formed,
           .a_row = static_cast<int64_t>(rows.formed_step),
-          .packed = packed};
+          .packed = packed,
+          .a_part = static_cast<int64_t>(rows.part_step),
+          .b_part = static_cast<int64_t>(pack.part_bytes())};
 }
 
 void MultiplyHalves(const RecurrentPlan& p, const RecurrentPack& pack, const std::byte* packed,
@@ -46,7 +48,8 @@ void MultiplyHalves(const RecurrentPlan& p, const RecurrentPack& pack, const std
   dots.c_row = to.dst_row;
   dots.start = to.bias;
   dots.backwards = to.backwards;
-  p.dots->multiply_bf16(dots);
+  const bool parts = pack.format == WeightFormat::kParts;
+  parts ? p.dots->multiply_parts(dots) : p.dots->multiply_bf16(dots);
 }
 
 // Integer sums of rows by some panels, side by side.
@@ -122,13 +125,14 @@ ProductRows ProductRows::Some(int64_t first, int64_t last) const {
 
 ProductRows TakeProductRows(const RecurrentPlan& p, const RecurrentPack& pack, int64_t count,
                             Carver& carver) {
-  const bool bytes = pack.format == WeightFormat::kS8, halves = pack.format == WeightFormat::kPairs;
+  const bool bytes = pack.format == WeightFormat::kS8, formed = bytes || pack.for_dots();
   const bool placed = bytes && !pack.for_dots() && (count > 1 || p.ints->place_row);
   ProductRows rows{.count = count, .depth = pack.depth};
   const size_t width = pack.depth * (bytes ? sizeof(int8_t) : sizeof(uint16_t));
   rows.formed_step = (width + kDotBlock - 1) / kDotBlock * kDotBlock;
   rows.placed_step = PackedABytes(*p.ints, IntForm::kBytes, 1, pack.depth);
-  rows.formed = carver.Take<std::byte>(bytes || halves ? count * rows.formed_step : 0);
+  rows.part_step = count * rows.formed_step;
+  rows.formed = carver.Take<std::byte>(formed ? pack.parts() * rows.part_step : 0);
   rows.placed = carver.Take<std::byte>(placed ? count * rows.placed_step : 0);
   rows.start = carver.Take<int32_t>(bytes ? count : 0);
   if (!placed) rows.placed = nullptr;
@@ -136,16 +140,22 @@ ProductRows TakeProductRows(const RecurrentPlan& p, const RecurrentPack& pack, i
   return rows;
 }
 
-void FormRows(const RecurrentPlan& p, const float* src, int64_t step, ProductRows* rows) {
+void FormRows(const RecurrentPlan& p, const RecurrentPack& pack, const float* src, int64_t step,
+              ProductRows* rows) {
   rows->floats = src;
   rows->step = step;
-  if (p.quantized()) return QuantizeRows(p, src, step, rows);
-  if (p.r_pack.format != WeightFormat::kPairs) return;
+  if (pack.format == WeightFormat::kS8) return QuantizeRows(p, src, step, rows);
+  if (!pack.for_dots()) return;
   const size_t width = rows->depth * sizeof(uint16_t);
   for (int64_t row = 0; row < rows->count; ++row) {
     std::byte* dst = rows->formed + row * rows->formed_step;
-    p.dots->round(src + row * step, rows->depth, reinterpret_cast<uint16_t*>(dst));
-    std::memset(dst + width, 0, rows->formed_step - width);
+    for (int64_t part = 0; part < pack.parts(); ++part)
+      std::memset(dst + part * rows->part_step + width, 0, rows->formed_step - width);
+    auto* halves = reinterpret_cast<uint16_t*>(dst);
+    if (pack.format == WeightFormat::kParts)
+      p.dots->split(src + row * step, rows->depth, rows->part_step / sizeof(uint16_t), halves);
+    else
+      p.dots->round(src + row * step, rows->depth, halves);
   }
 }
 
@@ -154,7 +164,7 @@ void MultiplyRows(const RecurrentPlan& p, const RecurrentPack& pack, const std::
   if (pack.format == WeightFormat::kS8)
     return MultiplyBytes(p, pack, packed, panel, panels, rows, to);
   packed += panel * pack.panel_bytes();
-  if (pack.format == WeightFormat::kPairs) return MultiplyHalves(p, pack, packed, panels, rows, to);
+  if (pack.for_dots()) return MultiplyHalves(p, pack, packed, panels, rows, to);
   StartWithBias(rows, panels * kPanel, to);
   GemmArgs args = GemmOf(pack, packed, rows, to);
   args.n = panels * kPanel;

@@ -13,6 +13,7 @@ struct ProductRows {
   int64_t step = 0;
   std::byte* formed = nullptr;  // BF16 or signed bytes, filled up with zeros ...
   size_t formed_step = 0;       // ... bytes apart
+  size_t part_step = 0;         // and from part to part of kParts
   std::byte* placed = nullptr;  // signed bytes as IntLevel's multiply_bytes wants them
   size_t placed_step = 0;
   int32_t* start = nullptr;
@@ -26,7 +27,8 @@ struct ProductRows {
 ProductRows TakeProductRows(const RecurrentPlan& plan, const RecurrentPack& pack, int64_t count,
                             Carver& carver);
 /// Makes `rows` of src, `step` values apart.
-void FormRows(const RecurrentPlan& plan, const float* src, int64_t step, ProductRows* rows);
+void FormRows(const RecurrentPlan& plan, const RecurrentPack& pack, const float* src, int64_t step,
+              ProductRows* rows);
 
 /// Where products of some panels go, and what is added to each row.
 struct ProductSums {

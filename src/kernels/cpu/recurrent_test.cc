@@ -182,24 +182,72 @@ std::vector<float> RowOf(const Tensor& y_h, int64_t row) {
   return {values.begin(), values.end()};
 }
 
-TEST(RecurrentTest, NeitherThreadsNorNeighboursNorPackingMattersToARow) {
+std::vector<double> Doubles(const Tensor& tensor) {
+  const Tensor wide = Converted(tensor.view(), DType::f64);
+  const auto values = wide.as<double>();
+  return {values.begin(), values.end()};
+}
+
+// `many` at two threads as at one, and its first row as alone.
+void ExpectRowsAlike(const Layer& layer, int64_t batch, int64_t hidden, Isa isa,
+                     void (*change)(KernelCase*)) {
+  KernelCase many = CaseOf(layer, batch, hidden), threaded = CaseOf(layer, batch, hidden),
+             one = CaseOf(layer, 1, hidden);
+  for (KernelCase* test : {&many, &threaded, &one}) change(test);
+  threaded.threads = 2;
+  for (int64_t step = 0; step < 4; ++step)
+    std::copy_n(many.inputs[0].as<float>().data() + (step * batch) * 7, 7,
+                one.inputs[0].as<float>().data() + step * 7);
+  for (int64_t d = 0; d < layer.directions; ++d)
+    std::copy_n(many.inputs[5].as<float>().data() + d * batch * hidden, hidden,
+                one.inputs[5].as<float>().data() + d * hidden);
+  for (KernelCase* test : {&many, &threaded, &one}) RunCase(*test, isa);
+  for (int i : {0, 1}) EXPECT_TRUE(SameBytes(many.outputs[i], threaded.outputs[i])) << layer.op;
+  EXPECT_EQ(RowOf(many.outputs[1], 0), RowOf(one.outputs[1], 0)) << layer.op << Name(isa);
+}
+
+TEST(RecurrentTest, NeitherThreadsNorNeighboursMatterToARow) {
+  for (const Layer& layer : Layers())
+    for (Isa isa : TestLevels())
+      for (int64_t batch : {9, 37}) {
+        ExpectRowsAlike(layer, batch, 83, isa, [](KernelCase*) {});
+        ExpectRowsAlike(layer, batch, 83, isa, [](KernelCase* test) { test->constants = {1, 2}; });
+      }
+}
+
+// Where W is known, tiles multiply by it in parts.
+TEST(RecurrentTest, KnownWeightsGiveWhatUnknownOnesDo) {
   for (const Layer& layer : Layers()) {
     for (Isa isa : TestLevels()) {
-      KernelCase many = CaseOf(layer, 9), threaded = CaseOf(layer, 9), one = CaseOf(layer, 1);
-      threaded.threads = 2;
-      threaded.constants = {1, 2};
-      for (int64_t step = 0; step < 4; ++step)
-        std::copy_n(many.inputs[0].as<float>().data() + (step * 9) * 7, 7,
-                    one.inputs[0].as<float>().data() + step * 7);
-      for (int64_t d = 0; d < layer.directions; ++d)
-        std::copy_n(many.inputs[5].as<float>().data() + d * 9 * 83, 83,
-                    one.inputs[5].as<float>().data() + d * 83);
-      RunCase(many, isa);
-      RunCase(threaded, isa);
-      RunCase(one, isa);
-      for (int i : {0, 1}) EXPECT_TRUE(SameBytes(many.outputs[i], threaded.outputs[i])) << layer.op;
-      EXPECT_EQ(RowOf(many.outputs[1], 0), RowOf(one.outputs[1], 0)) << layer.op;
+      for (int64_t batch : {1, 9}) {
+        KernelCase unknown = CaseOf(layer, batch), known = CaseOf(layer, batch);
+        known.constants = {1, 2};
+        RunCase(unknown, isa);
+        RunCase(known, isa);
+        if (isa < Isa::kAmx) {
+          EXPECT_TRUE(SameBytes(unknown.outputs[0], known.outputs[0])) << layer.op << Name(isa);
+        } else {
+          ExpectNear(known.outputs[0].as<float>(), Doubles(unknown.outputs[0]), 1e-6, 1e-6,
+                     layer.op);
+        }
+      }
     }
+  }
+}
+
+TEST(RecurrentTest, PartsAddUpToInputsOfAnySize) {
+  for (Isa isa : TestLevels()) {
+    KernelCase unknown = CaseOf(Layers()[4], 2);  // tanh
+    float* x = unknown.inputs[0].as<float>().data();
+    for (int64_t i = 0; i < 4 * 2 * 7; ++i) x[i] *= std::exp2(static_cast<float>(i * 4 - 100));
+    x[3] = std::numeric_limits<float>::infinity();
+    x[20] = 3.4e38f;
+    KernelCase known = unknown;
+    known.constants = {1, 2};
+    known.outputs = {unknown.outputs[0].Clone(), unknown.outputs[1].Clone()};
+    RunCase(unknown, isa);
+    RunCase(known, isa);
+    ExpectNear(known.outputs[0].as<float>(), Doubles(unknown.outputs[0]), 1e-5, 1e-5, "RNN");
   }
 }
 
@@ -224,9 +272,7 @@ TEST(RecurrentTest, WeightsThatBf16HoldsArePackedAsBf16) {
         if (isa < Isa::kAvx512Bf16 || hidden < 64) {
           EXPECT_TRUE(SameBytes(wide.outputs[0], narrow.outputs[0])) << layer.op;
         } else {  // X and H are rounded too
-          const auto values = wide.outputs[0].as<float>();
-          const std::vector<double> expected(values.begin(), values.end());
-          ExpectNear(narrow.outputs[0].as<float>(), expected, 0, 0.02, layer.op);
+          ExpectNear(narrow.outputs[0].as<float>(), Doubles(wide.outputs[0]), 0, 0.02, layer.op);
         }
       }
     }
@@ -234,23 +280,8 @@ TEST(RecurrentTest, WeightsThatBf16HoldsArePackedAsBf16) {
 }
 
 TEST(RecurrentTest, NeitherThreadsNorNeighboursMatterToARowOfBf16) {
-  for (const Layer& layer : Layers()) {
-    for (Isa isa : TestLevels()) {
-      KernelCase many = CaseOf(layer, 37, 128), threaded = CaseOf(layer, 37, 128),
-                 one = CaseOf(layer, 1, 128);
-      for (KernelCase* test : {&many, &threaded, &one}) RoundWeights(test);
-      threaded.threads = 2;
-      for (int64_t step = 0; step < 4; ++step)
-        std::copy_n(many.inputs[0].as<float>().data() + (step * 37) * 7, 7,
-                    one.inputs[0].as<float>().data() + step * 7);
-      for (int64_t d = 0; d < layer.directions; ++d)
-        std::copy_n(many.inputs[5].as<float>().data() + d * 37 * 128, 128,
-                    one.inputs[5].as<float>().data() + d * 128);
-      for (KernelCase* test : {&many, &threaded, &one}) RunCase(*test, isa);
-      for (int i : {0, 1}) EXPECT_TRUE(SameBytes(many.outputs[i], threaded.outputs[i])) << layer.op;
-      EXPECT_EQ(RowOf(many.outputs[1], 0), RowOf(one.outputs[1], 0)) << layer.op << Name(isa);
-    }
-  }
+  for (const Layer& layer : Layers())
+    for (Isa isa : TestLevels()) ExpectRowsAlike(layer, 37, 128, isa, RoundWeights);
 }
 
 // Layers whose gates a gradient reads, with how many planes of them.
@@ -321,12 +352,6 @@ TEST(RecurrentGradTest, NeitherThreadsNorOtherOutputsMatter) {
       EXPECT_TRUE(SameBytes(one.outputs[1], alone.outputs[1])) << saving.grad;
     }
   }
-}
-
-std::vector<double> Doubles(const Tensor& tensor) {
-  const Tensor wide = Converted(tensor.view(), DType::f64);
-  const auto values = wide.as<double>();
-  return {values.begin(), values.end()};
 }
 
 // The definition's own comparison is the samples'; this one has more units and rows.

@@ -62,9 +62,15 @@ void PackColumn(const Matrix<T>& matrix, int64_t row, int64_t column, const Recu
     } else if (pack.format == WeightFormat::kBf16) {
       auto* dst = reinterpret_cast<uint16_t*>(panel) + k * kPanel + Bf16Place(column);
       *dst = BFloat16(matrix.Float(row, k)).bits;
-    } else if (pack.format == WeightFormat::kPairs) {
+    } else if (pack.format == WeightFormat::kPairs || pack.format == WeightFormat::kParts) {
       auto* dst = reinterpret_cast<uint16_t*>(panel) + (k / 2 * kPanel + column) * 2 + k % 2;
-      *dst = BFloat16(matrix.Float(row, k)).bits;
+      float rest = matrix.Float(row, k);
+      if (pack.parts() > 1) rest = std::clamp(rest, -kMostInParts, kMostInParts);
+      for (int64_t part = 0; part < pack.parts(); ++part) {
+        const BFloat16 value(rest);
+        dst[part * pack.part_bytes() / sizeof(*dst)] = value.bits;
+        rest -= static_cast<float>(value);
+      }
     } else {
       reinterpret_cast<float*>(panel)[k * kPanel + column] = matrix.Float(row, k);
     }
@@ -99,6 +105,7 @@ std::string_view Name(WeightFormat format) {
   switch (format) {
     case WeightFormat::kBf16: return "bf16";
     case WeightFormat::kPairs: return "paired bf16";
+    case WeightFormat::kParts: return "parted f32";
     case WeightFormat::kS8: return "int8";
     default: return "f32";
   }
@@ -111,7 +118,7 @@ size_t RecurrentPack::panel_bytes() const {
 
 size_t RecurrentPack::bytes() const {
   const size_t scales = format == WeightFormat::kS8 ? panels() * kPanel * sizeof(float) : 0;
-  const size_t total = panels() * panel_bytes() + scales;
+  const size_t total = parts() * part_bytes() + scales;
   return (total + kAlignment - 1) / kAlignment * kAlignment;
 }
 

@@ -9,7 +9,8 @@
 namespace minim {
 
 /// kBf16: columns by Bf16Place. kPairs: BF16, two of a column side by side, as DotRows has them.
-enum class WeightFormat : uint8_t { kF32, kBf16, kPairs, kS8 };
+/// kParts: FP32 as several of these, one after the other.
+enum class WeightFormat : uint8_t { kF32, kBf16, kPairs, kParts, kS8 };
 std::string_view Name(WeightFormat format);
 
 /// Weights as a node gives them, one matrix of (gate row, input) per direction: ONNX's [D, rows,
@@ -42,6 +43,9 @@ struct RecurrentPack {
   bool for_dots() const { return depth_block == kDotBlock; }
   int64_t blocks() const { return PanelsOf(hidden); }
   int64_t panels() const { return blocks() * (groups[0].gates + groups[1].gates); }
+  int64_t parts() const { return format == WeightFormat::kParts ? kDotParts : 1; }
+  /// Of one part of the weights.
+  size_t part_bytes() const { return panels() * panel_bytes(); }
   /// Of one panel, without scales.
   size_t panel_bytes() const;
   /// Of one direction: the panels, then for kS8 a scale per column.
