@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "core/dtype.h"
+
 namespace minim {
 
 inline constexpr int64_t kDotBlock = 64;  // bytes of a row or column that are multiplied together
@@ -29,6 +31,24 @@ inline constexpr int64_t kDotParts = 3;
 /// value would meet as its opposites.
 inline constexpr float kMostInParts = 0x1.FEp127f;
 
+/// The parts of x, each `step` values behind the one before.
+inline void SplitInParts(float x, int64_t step, uint16_t* dst) {
+  float rest = x < -kMostInParts ? -kMostInParts : (x > kMostInParts ? kMostInParts : x);
+  for (int64_t part = 0; part < kDotParts; ++part) {
+    const BFloat16 value(rest);
+    dst[part * step] = value.bits;
+    rest -= static_cast<float>(value);
+  }
+}
+
+/// Rows of `columns` floats, `step` apart, as are those of `residual`, which may be null.
+struct ClampRows {
+  int64_t rows = 0, columns = 0, step = 0;
+  const float* residual = nullptr;
+  float low = 0, high = 0;
+  float* y = nullptr;
+};
+
 /// The order of every sum depends on the depth alone.
 struct DotLevel {
   std::string_view name;
@@ -42,6 +62,8 @@ struct DotLevel {
   void (*round)(const float* src, int64_t n, uint16_t* dst);
   /// The parts of src, each `step` values behind the one before.
   void (*split)(const float* src, int64_t n, int64_t step, uint16_t* dst);
+  /// y = min(high, max(low, y + residual)); NaN stays.
+  void (*clamp)(const ClampRows& args);
   /// Gives back what the thread holds after products; null: nothing.
   void (*release)();
 };

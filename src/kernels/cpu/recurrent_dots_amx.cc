@@ -113,6 +113,7 @@ const DotLevel& DotsAmx() {
                                   .multiply_bytes = Multiply<ByteProduct>,
                                   .round = DotsBf16().round,
                                   .split = DotsBf16().split,
+                                  .clamp = DotsBf16().clamp,
                                   .release = ReleaseTiles};
   return kLevel;
 }

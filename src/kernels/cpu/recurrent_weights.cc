@@ -64,13 +64,10 @@ void PackColumn(const Matrix<T>& matrix, int64_t row, int64_t column, const Recu
       *dst = BFloat16(matrix.Float(row, k)).bits;
     } else if (pack.format == WeightFormat::kPairs || pack.format == WeightFormat::kParts) {
       auto* dst = reinterpret_cast<uint16_t*>(panel) + (k / 2 * kPanel + column) * 2 + k % 2;
-      float rest = matrix.Float(row, k);
-      if (pack.parts() > 1) rest = std::clamp(rest, -kMostInParts, kMostInParts);
-      for (int64_t part = 0; part < pack.parts(); ++part) {
-        const BFloat16 value(rest);
-        dst[part * pack.part_bytes() / sizeof(*dst)] = value.bits;
-        rest -= static_cast<float>(value);
-      }
+      if (pack.parts() > 1)
+        SplitInParts(matrix.Float(row, k), pack.part_bytes() / sizeof(*dst), dst);
+      else
+        *dst = BFloat16(matrix.Float(row, k)).bits;
     } else {
       reinterpret_cast<float*>(panel)[k * kPanel + column] = matrix.Float(row, k);
     }

@@ -1,0 +1,216 @@
+// MatMul, FusedMatMul, Gemm, FusedGemm and pointwise NhwcFusedConv of FP32 rows by constants, each
+// value as the sum of three BF16 ones (recurrent_dots.h): where tiles multiply BF16 sixteen times
+// as fast as FP32, six of their products for one of FP32 still win. The parts of 24 bits leave out
+// nothing; products of parts that are left out are under 2^-26 of the whole.
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/cpu/bindings.h"
+#include "kernels/cpu/carver.h"
+#include "kernels/cpu/nhwc_cuts.h"
+#include "kernels/cpu/product_shape.h"
+#include "kernels/cpu/recurrent_dots.h"
+
+namespace minim {
+namespace {
+
+constexpr int64_t kLeastRows = 12;          // tiles of fewer are too empty
+constexpr double kLeastProducts = 400e3;    // fewer do not pay for the start
+constexpr double kProductsPerThread = 3e6;  // about 6 us
+constexpr int64_t kRowsBytes = 1 << 20;     // of rows in parts, in an L2 cache of 2 MiB
+constexpr int64_t kTileRows = 32;           // of two tiles
+constexpr int64_t kPanelsTogether = 4;
+constexpr int64_t kValuesOfBlock = kDotBlock / 2;
+
+struct Plan {
+  const DotLevel* dots = nullptr;
+  ProductShape s;
+  CKind c_kind = CKind::kNone;
+  int residual = -1;  // the input, or none
+  float beta = 1;
+  Activation activation;
+  std::shared_ptr<const std::byte> packed;
+  int64_t rows_together = 0, panel_shares = 1;
+  int threads = 1;
+
+  int64_t blocks() const { return (s.k + kValuesOfBlock - 1) / kValuesOfBlock; }
+  int64_t panels() const { return PanelsOf(s.n); }
+  int64_t panel_bytes() const { return blocks() * kDotBlock * kPanel; }
+  int64_t part_bytes() const { return panels() * panel_bytes(); }
+  int64_t row_bytes() const { return blocks() * kDotBlock; }  // of one part
+  bool finishes() const { return residual >= 0 || activation.kind != Activation::kNone; }
+  int64_t units() const { return (s.m + rows_together - 1) / rows_together * panel_shares; }
+};
+
+struct Scratch {
+  float* starts;    // of the columns
+  std::byte* rows;  // in parts; of each thread, as is ...
+  float* last;      // ... what the last panel makes, where it is not whole
+};
+
+size_t Carve(const Plan& p, std::byte* base, Scratch* to) {
+  Carver carver(base);
+  to->starts = carver.Take<float>(p.panels() * kPanel);
+  to->rows = carver.Take<std::byte>(kDotParts * p.rows_together * p.row_bytes() * p.threads);
+  to->last = carver.Take<float>(p.rows_together * kPanel * p.threads);
+  return carver.bytes();
+}
+
+void FillStarts(const Plan& p, const KernelArgs& args, float* starts) {
+  std::fill_n(starts, p.panels() * kPanel, 0.0f);
+  if (p.c_kind == CKind::kNone) return;
+  const float* c = In<float>(args, 2);
+  for (int64_t j = 0; j < p.s.n; ++j) starts[j] = p.beta * c[p.c_kind == CKind::kScalar ? 0 : j];
+}
+
+void SplitRows(const Plan& p, const float* a, int64_t count, std::byte* to) {
+  const int64_t part = p.rows_together * p.row_bytes(), filled = p.s.k * 2;
+  for (int64_t i = 0; i < count; ++i, to += p.row_bytes()) {
+    for (int64_t j = 0; j < kDotParts; ++j)
+      std::memset(to + j * part + filled, 0, static_cast<size_t>(p.row_bytes() - filled));
+    p.dots->split(a + i * p.s.a_row, p.s.k, part / 2, reinterpret_cast<uint16_t*>(to));
+  }
+}
+
+// Some rows by some panels.
+void RunUnit(const Plan& p, const KernelArgs& args, int64_t unit, const Scratch& at) {
+  const ProductShape& s = p.s;
+  const int64_t first = unit / p.panel_shares * p.rows_together, share = unit % p.panel_shares;
+  const int64_t count = std::min(p.rows_together, s.m - first);
+  const int64_t end = p.panels() * (share + 1) / p.panel_shares;
+  SplitRows(p, In<float>(args, 0) + s.a_offset[0] + first * s.a_row, count, at.rows);
+  const float* residual = p.residual < 0 ? nullptr : In<float>(args, p.residual);
+  DotRows dots{.rows = count,
+               .blocks = p.blocks(),
+               .a = at.rows,
+               .a_row = p.row_bytes(),
+               .a_part = p.rows_together * p.row_bytes(),
+               .b_part = p.part_bytes()};
+  for (int64_t panel = p.panels() * share / p.panel_shares; panel < end; panel += dots.panels) {
+    const int64_t whole = std::min(end, s.n / kPanel) - panel;  // panels
+    float* y = Out<float>(args, 0) + first * s.n + panel * kPanel;
+    dots.panels = std::clamp<int64_t>(whole, 1, kPanelsTogether);
+    dots.packed = p.packed.get() + panel * p.panel_bytes();
+    dots.start = at.starts + panel * kPanel;
+    dots.c = whole > 0 ? y : at.last;
+    dots.c_row = whole > 0 ? s.n : kPanel;
+    p.dots->multiply_parts(dots);
+    const int64_t columns = std::min(dots.panels * kPanel, s.n - panel * kPanel);
+    for (int64_t i = 0; whole <= 0 && i < count; ++i)
+      std::copy_n(at.last + i * kPanel, columns, y + i * s.n);
+    if (p.finishes())
+      p.dots->clamp({count, columns, s.n, residual ? residual + (y - Out<float>(args, 0)) : nullptr,
+                     p.activation.low(), p.activation.high(), y});
+  }
+}
+
+void Run(const Plan& p, const KernelArgs& args) {
+  Scratch at;
+  Carve(p, static_cast<std::byte*>(args.scratch), &at);
+  FillStarts(p, args, at.starts);
+  const int64_t units = p.units();
+  const int pieces =
+      static_cast<int>(std::min<int64_t>({units, p.threads, std::max(1, args.threads.threads)}));
+  args.threads.ParallelFor(pieces, [&](int i) {
+    Scratch own = at;
+    own.rows += i * kDotParts * p.rows_together * p.row_bytes();
+    own.last += i * p.rows_together * kPanel;
+    for (int64_t unit = units * i / pieces; unit < units * (i + 1) / pieces; ++unit)
+      RunUnit(p, args, unit, own);
+    if (p.dots->release) p.dots->release();
+  });
+}
+
+void PackB(const Plan& p, const float* b, std::byte* packed) {
+  std::memset(packed, 0, static_cast<size_t>(kDotParts * p.part_bytes()));
+  const int64_t step = p.part_bytes() / 2;
+  auto* to = reinterpret_cast<uint16_t*>(packed);
+  for (int64_t panel = 0; panel < p.panels(); ++panel, to += p.panel_bytes() / 2)
+    for (int64_t k = 0; k < p.s.k; ++k)
+      for (int64_t j = 0; j < std::min(kPanel, p.s.n - panel * kPanel); ++j)
+        SplitInParts(b[k * p.s.b_row + (panel * kPanel + j) * p.s.b_column], step,
+                     to + (k / 2 * kPanel + j) * 2 + k % 2);
+}
+
+// `b`: the input of constants.
+BindResult Make(const KernelRequest& request, size_t b, Plan p) {
+  const ProductShape& s = p.s;
+  const TensorDesc& constants = request.inputs[b];
+  if (constants.constant == nullptr) return Unsupported("a B that is not constant");
+  if (s.batches != 1 || s.b_matrices != 1) return Unsupported("several products");
+  if (s.a_column != 1) return Unsupported("rows of A that do not lie in order");
+  if (!p.activation.clamp()) return Unsupported("an activation that is no clamp");
+  const double work = static_cast<double>(s.m * s.n) * static_cast<double>(s.k);
+  if (s.m < kLeastRows || work < kLeastProducts) return Unsupported("too few products");
+  p.threads = static_cast<int>(
+      std::clamp<double>(work / kProductsPerThread, 1, std::max(1, request.threads)));
+  const int64_t fit = kRowsBytes / (kDotParts * p.row_bytes()) / kTileRows * kTileRows;
+  p.rows_together = std::min(s.m, std::max(kTileRows, fit));
+  // Few row blocks do not share out evenly; their columns do.
+  if (p.units() < 4 * p.threads) p.panel_shares = std::min<int64_t>(p.threads, p.panels());
+  p.packed = request.packs->GetOrPack(
+      constants.ConstantView(), fmt::format("parts.{}.{}.{}.{}", s.k, s.n, s.b_row, s.b_column),
+      kDotParts * p.part_bytes(),
+      [&](std::byte* blob) { PackB(p, static_cast<const float*>(constants.constant), blob); });
+  Scratch none;
+  const size_t scratch = Carve(p, nullptr, &none);
+  return MakeKernel(
+      fmt::format("{} in three parts, rows in place", p.dots->name),
+      [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
+}
+
+BindResult MakeProduct(const KernelRequest& request, Plan p) {
+  const Attributes& attributes = AttributesOf(request);
+  MINIM_TRY(RequireInputs(request, 0, 3, DType::f32));
+  MINIM_TRY(p.s, ShapeOfProduct(request.inputs[0].dims, request.inputs[1].dims,
+                                attributes.Int("transA", 0), attributes.Int("transB", 0)));
+  if (attributes.Float("alpha", 1) != 1) return Unsupported("a scaled product");
+  return Make(request, 1, std::move(p));
+}
+
+}  // namespace
+
+BindResult MatMulParted(const KernelRequest& request) {
+  const Attributes& attributes = AttributesOf(request);
+  if (attributes.Int("transBatchA", 0) || attributes.Int("transBatchB", 0))
+    return Unsupported("transposed batch axes");
+  return MakeProduct(request, {.dots = &DotsAmx()});
+}
+
+BindResult GemmParted(const KernelRequest& request) {
+  const Attributes& attributes = AttributesOf(request);
+  Plan p{.dots = &DotsAmx(), .beta = attributes.Float("beta", 1)};
+  MINIM_TRY(p.activation, ActivationOf(attributes));
+  MINIM_TRY(p.s, ShapeOfProduct(request.inputs[0].dims, request.inputs[1].dims,
+                                attributes.Int("transA", 0), attributes.Int("transB", 0)));
+  MINIM_TRY(p.c_kind, KindOfC(request, p.s, p.beta));
+  if (p.c_kind == CKind::kRow) return Unsupported("a C of one column");
+  if (p.c_kind == CKind::kFull) {
+    if (p.beta != 1) return Unsupported("a scaled C");
+    p.residual = 2;
+    p.c_kind = CKind::kNone;
+  }
+  return MakeProduct(request, std::move(p));
+}
+
+BindResult NhwcFusedConvParted(const KernelRequest& request) {
+  MINIM_TRY(RequireInputs(request, 0, 4, DType::f32));
+  MINIM_TRY(RequireOutputDims(request, 3));
+  const Dims& w = request.inputs[1].dims;
+  MINIM_TRY(const Window window, NhwcWindowOf(request, w));
+  if (!window.pointwise()) return Unsupported("filters of other than 1x1 pixels, side by side");
+  Plan p{.dots = &DotsAmx(), .residual = HasInput(request, 3) ? 3 : -1};
+  p.c_kind = HasInput(request, 2) ? CKind::kColumn : CKind::kNone;
+  MINIM_TRY(p.activation, ActivationOf(AttributesOf(request)));
+  p.s = {.m = window.batch * window.out_size(),
+         .n = w[0],
+         .k = w[1],
+         .a_row = w[1],
+         .b_row = 1,
+         .b_column = w[1],
+         .a_offset = {0},
+         .b_offset = {0}};
+  return Make(request, 1, std::move(p));
+}
+
+}  // namespace minim
