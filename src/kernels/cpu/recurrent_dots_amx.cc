@@ -81,16 +81,24 @@ void RunPanels(const DotRows& t) {
   }
 }
 
-// Up to 32 rows.
-template <typename Product>
-void RunRows(const DotRows& t) {
-  const int64_t upper = std::min(t.rows, kTileRows), lower = t.rows - upper;
+// For how many rows this thread's registers are set. A step multiplies anew: comparing the whole
+// configuration, fresh from its stores, would cost a hundredth of it.
+thread_local int64_t rows_set = 0;
+
+void SetRows(int64_t rows) {
+  if (rows == rows_set) return;
+  const int64_t upper = std::min(rows, kTileRows), lower = rows - upper;
   TileConfig config;
   for (int tile : {0, 1, kA}) config.Set(tile, upper, kDotBlock);
   for (int tile : {2, 3, kA + 1}) config.Set(tile, lower > 0 ? lower : upper, kDotBlock);
   for (int tile : {kB, kB + 1}) config.Set(tile, kTileRows, kDotBlock);
   LoadConfig(config);
-  lower > 0 ? RunPanels<Product, 2>(t) : RunPanels<Product, 1>(t);
+  rows_set = rows;
+}
+
+void Release() {
+  ReleaseTiles();
+  rows_set = 0;
 }
 
 template <typename Product>
@@ -100,7 +108,8 @@ void Multiply(const DotRows& args) {
     some.rows = std::min(2 * kTileRows, args.rows - row);
     some.a = args.a + row * args.a_row;
     some.c = static_cast<float*>(args.c) + row * args.c_row;
-    RunRows<Product>(some);
+    SetRows(some.rows);
+    some.rows > kTileRows ? RunPanels<Product, 2>(some) : RunPanels<Product, 1>(some);
   }
 }
 
@@ -114,7 +123,7 @@ const DotLevel& DotsAmx() {
                                   .round = DotsBf16().round,
                                   .split = DotsBf16().split,
                                   .clamp = DotsBf16().clamp,
-                                  .release = ReleaseTiles};
+                                  .release = Release};
   return kLevel;
 }
 

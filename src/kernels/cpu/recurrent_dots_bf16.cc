@@ -60,7 +60,11 @@ void Multiply(const DotRows& t) {
 }
 
 void Round(const float* src, int64_t n, uint16_t* dst) {
-  for (int64_t i = 0; i < n; i += kPanel) {
+  int64_t i = 0;
+  for (; i + 2 * kPanel <= n; i += 2 * kPanel)  // a row of a tile, which then waits for one store
+    _mm512_storeu_si512(dst + i, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(src + i + kPanel),
+                                                              _mm512_loadu_ps(src + i)));
+  for (; i < n; i += kPanel) {
     const auto there = static_cast<__mmask16>(n - i < kPanel ? (1u << (n - i)) - 1 : 0xFFFFu);
     const __m256bh halves = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(there, src + i));
     _mm256_mask_storeu_epi16(dst + i, there, (__m256i)halves);
