@@ -156,16 +156,19 @@ void SetForm(const RecurrentPlan& p, WeightFormat format, int64_t rows, Recurren
   }
 }
 
-// Steps whose inputs are worth parting W, which is half as large again as FP32.
-constexpr int64_t kLeastParted = 4;
+// Steps that are worth parting W, which is half as large again as FP32; and of how many inputs, for
+// those of a tile are filled up.
+constexpr int64_t kLeastPartedSteps = 4, kLeastPartedInputs = 16;
 
 // Errors: kUnsupported where the weights are in no form for the level's dots.
 Status SetForms(const Levels& levels, RecurrentPlan* p) {
   WeightFormat format = FormatOf(*p);
   const DotLevel* dots = levels.dots;
   if (levels.parts) {
-    if (format != WeightFormat::kF32 || p->w.view.data == nullptr || p->steps < kLeastParted)
-      return Unsupported("{} weights, {} steps", Name(format), p->steps);
+    if (format != WeightFormat::kF32 || p->w.view.data == nullptr)
+      return Unsupported("{} weights", Name(format));
+    if (p->steps < kLeastPartedSteps || p->inputs < kLeastPartedInputs)
+      return Unsupported("{} steps of {} inputs", p->steps, p->inputs);
   } else if (dots) {
     if (format == WeightFormat::kBf16 && p->hidden >= kLeastRounded) format = WeightFormat::kPairs;
     if (format != WeightFormat::kPairs && (format != WeightFormat::kS8 || !dots->multiply_bytes))
