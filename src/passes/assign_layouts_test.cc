@@ -116,6 +116,22 @@ TEST(AssignLayoutsTest, FusedConvolutionsAsTheirKernelTakesThem) {
   EXPECT_EQ(ops("\n    y = Add(c, x)"), turned);
 }
 
+// BF16 that stays as it is would be widened: one product is enough to turn it.
+TEST(AssignLayoutsTest, Bf16IsTurnedWhereItsKernelIs) {
+  const auto ops = [](Isa isa) {
+    Graph graph = Parse(R"(graph "g"(x: f32[1,2,4,4]) -> (y) {
+      const w: f32[2,2,1,1] = [1, 2, 3, 4]
+      v = Cast(w) {to=bf16} l = Cast(x) {to=bf16} c = Conv(l, v) y = MaxPool(c) {kernel_shape=[2,2]}
+    })");
+    EXPECT_TRUE(FoldConstants(graph, {}).ok());
+    EXPECT_TRUE(AssignLayouts(graph, {.isa = isa}).ok());
+    return OpsOf(graph);
+  };
+  EXPECT_EQ(ops(Isa::kAvx512Vnni), Ops({"Cast", "Conv", "MaxPool"}));
+  EXPECT_EQ(ops(Isa::kAvx512Bf16),
+            Ops({"Cast", "Transpose", "NhwcFusedConv", "NhwcMaxPool", "Transpose"}));
+}
+
 // What only follows is not worth a transposition of its own.
 TEST(AssignLayoutsTest, EdgesLieWhereTheyCostLeast) {
   const Graph graph = Net("\n    q = QuantizeLinear(x, s, z)" + Conv("a", "q", 256, 256) +
