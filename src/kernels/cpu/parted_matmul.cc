@@ -14,11 +14,14 @@
 namespace minim {
 namespace {
 
-constexpr int64_t kLeastRows = 12;          // tiles of fewer are too empty
-constexpr double kLeastProducts = 400e3;    // fewer do not pay for the start
+// Fewer rows or columns do not pay for bringing B, which is half as large again as in FP32, or for
+// splitting A; fewer products not for the start.
+constexpr int64_t kLeastRows = 64, kLeastColumns = 96;
+constexpr double kLeastProducts = 400e3;
 constexpr double kProductsPerThread = 3e6;  // about 6 us
-constexpr int64_t kRowsBytes = 1 << 20;     // of rows in parts, in an L2 cache of 2 MiB
-constexpr int64_t kTileRows = 32;           // of two tiles
+// Rows in parts stay in the L2 cache, 2 MiB where there are tiles, beside B; or B passes by.
+constexpr int64_t kMostOfB = 768 << 10, kRowsBesideB = 128 << 10, kRowsAlone = 1 << 20;
+constexpr int64_t kTileRows = 32;  // of two tiles
 constexpr int64_t kPanelsTogether = 4;
 constexpr int64_t kValuesOfBlock = kDotBlock / 2;
 
@@ -141,10 +144,12 @@ BindResult Make(const KernelRequest& request, size_t b, Plan p) {
   if (s.a_column != 1) return Unsupported("rows of A that do not lie in order");
   if (!p.activation.clamp()) return Unsupported("an activation that is no clamp");
   const double work = static_cast<double>(s.m * s.n) * static_cast<double>(s.k);
-  if (s.m < kLeastRows || work < kLeastProducts) return Unsupported("too few products");
+  if (s.m < kLeastRows || s.n < kLeastColumns || work < kLeastProducts)
+    return Unsupported("too few products");
   p.threads = static_cast<int>(
       std::clamp<double>(work / kProductsPerThread, 1, std::max(1, request.threads)));
-  const int64_t fit = kRowsBytes / (kDotParts * p.row_bytes()) / kTileRows * kTileRows;
+  const int64_t room = kDotParts * p.part_bytes() <= kMostOfB ? kRowsBesideB : kRowsAlone;
+  const int64_t fit = room / (kDotParts * p.row_bytes()) / kTileRows * kTileRows;
   p.rows_together = std::min(s.m, std::max(kTileRows, fit));
   // Few row blocks do not share out evenly; their columns do.
   if (p.units() < 4 * p.threads) p.panel_shares = std::min<int64_t>(p.threads, p.panels());
