@@ -108,8 +108,8 @@ Result<Window> NhwcWindowOf(const KernelRequest& request, const Dims& weights);
 Result<NhwcCuts> NhwcCutsOf(const Window& window, int64_t filters, int64_t element,
                             int64_t step_bytes, int threads);
 
-/// Packs filters (M, C, H, W) of elements of 1, 2 or 4 bytes into filled() * depth() bytes: in groups
-/// of up to kFilterGroup, in them segment, quad, filter, value.
+/// Packs filters (M, C, H, W) of elements of 1, 2 or 4 bytes into filled() * depth() bytes: in
+/// groups of up to kFilterGroup, in them segment, quad, filter, value.
 void PackNhwcFilters(const NhwcCuts& cuts, const void* filters, int64_t element, std::byte* packed);
 
 }  // namespace minim

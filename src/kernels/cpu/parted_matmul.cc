@@ -1,5 +1,5 @@
 // MatMul, FusedMatMul, Gemm, FusedGemm and pointwise NhwcFusedConv of FP32 rows by constants, each
-// value as the sum of three BF16 ones (recurrent_dots.h): where tiles multiply BF16 sixteen times
+// value as the sum of three BF16 ones (dot_rows.h): where tiles multiply BF16 sixteen times
 // as fast as FP32, six of their products for one of FP32 still win. The parts of 24 bits leave out
 // nothing; products of parts that are left out are under 2^-26 of the whole.
 #include <algorithm>
@@ -7,9 +7,9 @@
 
 #include "kernels/cpu/bindings.h"
 #include "kernels/cpu/carver.h"
+#include "kernels/cpu/dot_rows.h"
 #include "kernels/cpu/nhwc_cuts.h"
 #include "kernels/cpu/product_shape.h"
-#include "kernels/cpu/recurrent_dots.h"
 
 namespace minim {
 namespace {
@@ -42,7 +42,8 @@ struct Plan {
   int64_t part_bytes() const { return panels() * panel_bytes(); }
   int64_t row_bytes() const { return blocks() * kDotBlock; }  // of one part
   bool finishes() const { return residual >= 0 || activation.kind != Activation::kNone; }
-  int64_t units() const { return (s.m + rows_together - 1) / rows_together * panel_shares; }
+  int64_t row_blocks() const { return (s.m + rows_together - 1) / rows_together; }
+  int64_t units() const { return row_blocks() * panel_shares; }
 };
 
 struct Scratch {
@@ -78,7 +79,7 @@ void SplitRows(const Plan& p, const float* a, int64_t count, std::byte* to) {
 // Some rows by some panels.
 void RunUnit(const Plan& p, const KernelArgs& args, int64_t unit, const Scratch& at) {
   const ProductShape& s = p.s;
-  const int64_t first = unit / p.panel_shares * p.rows_together, share = unit % p.panel_shares;
+  const int64_t first = unit % p.row_blocks() * p.rows_together, share = unit / p.row_blocks();
   const int64_t count = std::min(p.rows_together, s.m - first);
   const int64_t end = p.panels() * (share + 1) / p.panel_shares;
   SplitRows(p, In<float>(args, 0) + s.a_offset[0] + first * s.a_row, count, at.rows);
@@ -135,6 +136,21 @@ void PackB(const Plan& p, const float* b, std::byte* packed) {
                      to + (k / 2 * kPanel + j) * 2 + k % 2);
 }
 
+// Each thread takes as many row blocks; of fewer rows, some columns of all.
+void ShareOut(Plan* p) {
+  const int64_t room = kDotParts * p->part_bytes() <= kMostOfB ? kRowsBesideB : kRowsAlone;
+  const int64_t fit = std::max(kTileRows, room / (kDotParts * p->row_bytes()));
+  const auto rows_of = [&](int64_t blocks) {
+    const int64_t rows = (p->s.m + blocks - 1) / blocks;
+    return std::min(p->s.m, (rows + kTileRows - 1) / kTileRows * kTileRows);
+  };
+  const int64_t blocks = (p->s.m + fit - 1) / fit;
+  p->rows_together = rows_of((blocks + p->threads - 1) / p->threads * p->threads);
+  if (p->rows_together >= kLeastRows) return;
+  p->rows_together = rows_of(blocks);
+  p->panel_shares = std::min<int64_t>(p->threads, p->panels());
+}
+
 // `b`: the input of constants.
 BindResult Make(const KernelRequest& request, size_t b, Plan p) {
   const ProductShape& s = p.s;
@@ -148,11 +164,7 @@ BindResult Make(const KernelRequest& request, size_t b, Plan p) {
     return Unsupported("too few products");
   p.threads = static_cast<int>(
       std::clamp<double>(work / kProductsPerThread, 1, std::max(1, request.threads)));
-  const int64_t room = kDotParts * p.part_bytes() <= kMostOfB ? kRowsBesideB : kRowsAlone;
-  const int64_t fit = room / (kDotParts * p.row_bytes()) / kTileRows * kTileRows;
-  p.rows_together = std::min(s.m, std::max(kTileRows, fit));
-  // Few row blocks do not share out evenly; their columns do.
-  if (p.units() < 4 * p.threads) p.panel_shares = std::min<int64_t>(p.threads, p.panels());
+  ShareOut(&p);
   p.packed = request.packs->GetOrPack(
       constants.ConstantView(), fmt::format("parts.{}.{}.{}.{}", s.k, s.n, s.b_row, s.b_column),
       kDotParts * p.part_bytes(),

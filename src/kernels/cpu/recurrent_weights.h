@@ -3,8 +3,8 @@
 
 #include <array>
 
+#include "kernels/cpu/dot_rows.h"
 #include "kernels/cpu/int_gemm.h"
-#include "kernels/cpu/recurrent_dots.h"
 
 namespace minim {
 

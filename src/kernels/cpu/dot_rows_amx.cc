@@ -1,8 +1,8 @@
 #include <algorithm>
 
 #include "kernels/cpu/amx.h"
+#include "kernels/cpu/dot_rows.h"
 #include "kernels/cpu/gemm.h"
-#include "kernels/cpu/recurrent_dots.h"
 
 namespace minim {
 namespace {
