@@ -116,6 +116,12 @@ Result<bool> LowerPrecision(Graph& graph, const PassContext& context) {
   MINIM_TRY(
       Autocast(graph, {.precision = context.precision, .keep_low = computes, .gains = gains}));
   CastLifter(graph, context.precision).Run();
+  // Their inputs stay FP32 in the graph: kernels round them where that pays.
+  for (Node& node : graph.nodes) {
+    const OpDef* def = FindOp(node);
+    if (def != nullptr && def->precision == PrecisionClass::kLowerWeights)
+      node.attributes.Set("precision", std::string(Name(context.precision)));
+  }
   return graph.nodes.size() != before;
 }
 

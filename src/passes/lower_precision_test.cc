@@ -70,6 +70,7 @@ TEST(LowerPrecisionTest, RecurrentWeightsAreStoredLowEverywhere) {
     ASSERT_TRUE(EliminateDeadCode(graph, context).ok());
     ASSERT_EQ(OpsOf(graph), Ops({"GRU"}));
     EXPECT_EQ(graph.constant(graph.nodes[0].input(1))->as<float>()[0], 1.0f);
+    EXPECT_EQ(graph.nodes[0].attributes.String("precision", ""), "bf16");
   }
 }
 

@@ -160,8 +160,14 @@ void SetForm(const RecurrentPlan& p, WeightFormat format, int64_t rows, Recurren
 // those of a tile are filled up.
 constexpr int64_t kLeastPartedSteps = 4, kLeastPartedInputs = 16;
 
+// Whether X and H may be rounded to BF16: not because weights happen to fit it.
+bool MayRound(const KernelRequest& request) {
+  return request.inputs[kX].dtype == DType::bf16 ||
+         AttributesOf(request).String("precision", "") == "bf16";
+}
+
 // Errors: kUnsupported where the weights are in no form for the level's dots.
-Status SetForms(const Levels& levels, RecurrentPlan* p) {
+Status SetForms(const Levels& levels, bool may_round, RecurrentPlan* p) {
   WeightFormat format = FormatOf(*p);
   const DotLevel* dots = levels.dots;
   if (levels.parts) {
@@ -170,7 +176,8 @@ Status SetForms(const Levels& levels, RecurrentPlan* p) {
     if (p->steps < kLeastPartedSteps || p->inputs < kLeastPartedInputs)
       return Unsupported("{} steps of {} inputs", p->steps, p->inputs);
   } else if (dots) {
-    if (format == WeightFormat::kBf16 && p->hidden >= kLeastRounded) format = WeightFormat::kPairs;
+    if (may_round && format == WeightFormat::kBf16 && p->hidden >= kLeastRounded)
+      format = WeightFormat::kPairs;
     if (format != WeightFormat::kPairs && (format != WeightFormat::kS8 || !dots->multiply_bytes))
       return Unsupported("{} weights of {} units", Name(format), p->hidden);
   }
@@ -229,7 +236,7 @@ BindResult Bind(const KernelRequest& request, const Levels& levels) {
   p.hidden = p.r.depth();
   p.dtype = request.inputs[kX].dtype;
   p.threads = std::max(1, request.threads);
-  MINIM_TRY(SetForms(levels, &p));
+  MINIM_TRY(SetForms(levels, MayRound(request), &p));
   p.w_pack.groups[0] = {0, p.gates};
   p.w_pack.depth = p.inputs;
   p.r_pack.depth = p.hidden;

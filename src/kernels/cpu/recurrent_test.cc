@@ -258,6 +258,21 @@ void RoundWeights(KernelCase* test) {
   for (int i : {1, 2})
     for (float& x : test->inputs[i].as<float>()) x = static_cast<float>(BFloat16(x));
   test->constants = {1, 2};
+  test->attributes.Set("precision", std::string("bf16"));
+}
+
+TEST(RecurrentTest, Fp32StaysThoughBf16HoldsItsWeights) {
+  for (Isa isa : TestLevels()) {
+    KernelCase known = CaseOf(Layers()[0], 8, 128);
+    RoundWeights(&known);
+    known.attributes = Layers()[0].attributes;
+    KernelCase unknown = known;
+    unknown.constants = {};
+    unknown.outputs = {known.outputs[0].Clone(), known.outputs[1].Clone()};
+    RunCase(known, isa);
+    RunCase(unknown, isa);
+    EXPECT_TRUE(SameBytes(known.outputs[0], unknown.outputs[0])) << Name(isa);
+  }
 }
 
 TEST(RecurrentTest, WeightsThatBf16HoldsArePackedAsBf16) {
