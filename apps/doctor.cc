@@ -28,8 +28,9 @@ int Doctor() {
   if (*isa != DetectIsa()) fmt::print("isa      {} in use: MINIM_ISA is set\n", Name(*isa));
   if (*isa < Isa::kAvx512Vnni)
     fmt::print("missing  AVX512-VNNI: INT8 runs on 16-bit multiply-adds, at most 2x FP32\n");
-  if (*isa < Isa::kAvx512Bf16)
-    fmt::print("missing  AVX512-BF16: BF16 is storage only, its arithmetic runs in FP32\n");
+  if (!GainsByBf16(*isa))
+    fmt::print(
+        "missing  fast BF16 (AMX, or AMD's AVX512-BF16): models asked for in BF16 run in FP32\n");
   if (*isa == Isa::kPortable) fmt::print("missing  AVX2: every kernel is the portable one\n");
   fmt::print("cuda     not built in\n");
   return 0;

@@ -48,7 +48,9 @@ Isa DetectIsa() {
   return avx2 ? Isa::kAvx2 : Isa::kPortable;
 }
 
-bool HasFastBf16Dots() { return DetectIsa() >= Isa::kAvx512Bf16 && __builtin_cpu_is("amd"); }
+bool GainsByBf16(Isa isa) {
+  return isa >= Isa::kAmx || (isa >= Isa::kAvx512Bf16 && __builtin_cpu_is("amd"));
+}
 
 Result<Isa> IsaFromEnvironment() {
   const Isa best = DetectIsa();

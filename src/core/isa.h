@@ -18,9 +18,9 @@ Result<Isa> IsaFromName(std::string_view name);
 /// dot products of integers, kAvx512Bf16 those of BF16, kAmx tiles of both, for which the first
 /// call asks the operating system on behalf of the process.
 Isa DetectIsa();
-/// Whether dot products of BF16 outrun products of FP32 on this CPU: AMD's do two for one. Intel
-/// starts a quarter as many, so that BF16 pays there by tiles alone.
-bool HasFastBf16Dots();
+/// Whether products of BF16 outrun those of FP32 at a level of this CPU: by tiles; without, on
+/// AMD's, which do two for one. Intel's start a quarter as many.
+bool GainsByBf16(Isa isa);
 /// MINIM_ISA if set (an error if unknown or above what the CPU runs), else DetectIsa(). Reads the
 /// environment: call at start-up only.
 Result<Isa> IsaFromEnvironment();

@@ -12,10 +12,9 @@ TEST(IsaTest, NamesAreInverse) {
   EXPECT_FALSE(IsaFromName("sse9").ok());
 }
 
-TEST(IsaTest, FastDotsAreDots) {
-  if (HasFastBf16Dots()) {
-    EXPECT_GE(DetectIsa(), Isa::kAvx512Bf16);
-  }
+TEST(IsaTest, TilesGainByBf16AndLevelsWithoutItDoNot) {
+  EXPECT_TRUE(GainsByBf16(Isa::kAmx));
+  EXPECT_FALSE(GainsByBf16(Isa::kAvx512Vnni));
 }
 
 TEST(IsaTest, EnvironmentForcesALevel) {

@@ -107,8 +107,7 @@ class CastLifter {
 
 Result<bool> LowerPrecision(Graph& graph, const PassContext& context) {
   if (context.precision == DType::f32) return false;
-  const Isa least = HasFastBf16Dots() ? Isa::kAvx512Bf16 : Isa::kAmx;
-  const bool computes = context.precision == DType::bf16 && context.isa >= least;
+  const bool computes = context.precision == DType::bf16 && GainsByBf16(context.isa);
   const auto gains = [&](const Graph& of, const Node& node) {
     return computes && (HasKernel(of, node) || PassesOn(node));
   };

@@ -176,13 +176,14 @@ BindResult Make(const KernelRequest& request, size_t b, Plan p) {
       [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
 }
 
-BindResult MakeProduct(const KernelRequest& request, Plan p) {
+Result<Plan> PlanOf(const KernelRequest& request) {
   const Attributes& attributes = AttributesOf(request);
   MINIM_TRY(RequireInputs(request, 0, 3, DType::f32));
+  Plan p{.dots = &DotsAmx()};
   MINIM_TRY(p.s, ShapeOfProduct(request.inputs[0].dims, request.inputs[1].dims,
                                 attributes.Int("transA", 0), attributes.Int("transB", 0)));
   if (attributes.Float("alpha", 1) != 1) return Unsupported("a scaled product");
-  return Make(request, 1, std::move(p));
+  return p;
 }
 
 }  // namespace
@@ -191,15 +192,15 @@ BindResult MatMulParted(const KernelRequest& request) {
   const Attributes& attributes = AttributesOf(request);
   if (attributes.Int("transBatchA", 0) || attributes.Int("transBatchB", 0))
     return Unsupported("transposed batch axes");
-  return MakeProduct(request, {.dots = &DotsAmx()});
+  MINIM_TRY(Plan p, PlanOf(request));
+  return Make(request, 1, std::move(p));
 }
 
 BindResult GemmParted(const KernelRequest& request) {
   const Attributes& attributes = AttributesOf(request);
-  Plan p{.dots = &DotsAmx(), .beta = attributes.Float("beta", 1)};
+  MINIM_TRY(Plan p, PlanOf(request));
+  p.beta = attributes.Float("beta", 1);
   MINIM_TRY(p.activation, ActivationOf(attributes));
-  MINIM_TRY(p.s, ShapeOfProduct(request.inputs[0].dims, request.inputs[1].dims,
-                                attributes.Int("transA", 0), attributes.Int("transB", 0)));
   MINIM_TRY(p.c_kind, KindOfC(request, p.s, p.beta));
   if (p.c_kind == CKind::kRow) return Unsupported("a C of one column");
   if (p.c_kind == CKind::kFull) {
@@ -207,7 +208,7 @@ BindResult GemmParted(const KernelRequest& request) {
     p.residual = 2;
     p.c_kind = CKind::kNone;
   }
-  return MakeProduct(request, std::move(p));
+  return Make(request, 1, std::move(p));
 }
 
 BindResult NhwcFusedConvParted(const KernelRequest& request) {
