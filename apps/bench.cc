@@ -5,6 +5,7 @@
 #include "apps/bench_server.h"
 #include "apps/cli.h"
 #include "core/dtype.h"
+#include "core/heap.h"
 #include "core/philox.h"
 #include "core/stats.h"
 
@@ -27,7 +28,8 @@ struct Options {
 struct Timing {
   double median = 0, p10 = 0, p90 = 0;  // microseconds
   double load_ms = 0, first_ms = 0;
-  size_t arena_bytes = 0;
+  SessionMemory memory;
+  size_t held_bytes = 0;  // what the process grew by, loading to the second run
   size_t runs = 0;
   std::string profile;
 };
@@ -59,6 +61,7 @@ Result<std::vector<Tensor>> Inputs(const Session& session, const Options& option
 
 Result<Timing> Measure(const Options& options) {
   Timing timing;
+  const size_t before = AnonymousMemory();
   const auto load_start = Clock::now();
   MINIM_TRY(const std::shared_ptr<Session> session, LoadModel(options.model));
   timing.load_ms = Since(load_start, 1e3);
@@ -71,6 +74,8 @@ Result<Timing> Measure(const Options& options) {
   std::vector<View> buffers;
   for (Tensor& output : outputs) buffers.push_back(output.view());
   MINIM_TRY(session->RunInto(views, buffers));
+  timing.held_bytes = AnonymousMemory() - std::min(before, AnonymousMemory());
+  timing.memory = session->memory();
   std::vector<double> samples;
   for (const auto start = Clock::now(); Since(start, 1) < options.seconds || samples.size() < 3;) {
     const auto run_start = Clock::now();
@@ -81,7 +86,6 @@ Result<Timing> Measure(const Options& options) {
   timing.median = Percentile(samples, 0.5);
   timing.p10 = Percentile(samples, 0.1);
   timing.p90 = Percentile(samples, 0.9);
-  timing.arena_bytes = session->arena_bytes();
   if (options.profile) {
     MINIM_TRY(timing.profile, session->Profile(views, std::min<int>(50, timing.runs)));
   }
@@ -103,7 +107,10 @@ int Bench(Options& options) {
                                        {"p10_us", timing->p10},
                                        {"p90_us", timing->p90},
                                        {"runs", timing->runs},
-                                       {"arena_bytes", timing->arena_bytes},
+                                       {"arena_bytes", timing->memory.arena},
+                                       {"weight_bytes", timing->memory.weights},
+                                       {"packed_bytes", timing->memory.packed},
+                                       {"held_bytes", timing->held_bytes},
                                        {"load_ms", timing->load_ms},
                                        {"first_ms", timing->first_ms},
                                        {"threads", options.model.threads},
@@ -114,8 +121,11 @@ int Bench(Options& options) {
   }
   fmt::print("median {:.1f} us, p10 {:.1f}, p90 {:.1f} ({} runs)\n", timing->median, timing->p10,
              timing->p90, timing->runs);
-  fmt::print("arena {} bytes, load {:.1f} ms, first run {:.1f} ms\n", timing->arena_bytes,
-             timing->load_ms, timing->first_ms);
+  fmt::print("load {:.1f} ms, first run {:.1f} ms\n", timing->load_ms, timing->first_ms);
+  constexpr double kMiB = 1 << 20;
+  fmt::print("memory {:.1f} MiB: weights {:.1f}, packed {:.1f}, arena {:.1f}\n",
+             timing->held_bytes / kMiB, timing->memory.weights / kMiB, timing->memory.packed / kMiB,
+             timing->memory.arena / kMiB);
   fmt::print("{}", timing->profile);
   return 0;
 }

@@ -1,13 +1,12 @@
 """Resident memory of one model at batch 1, minim beside each installed peer, in MiB.
 
 "held" is anonymous memory after warm-up, so that nobody's code counts; "peak" is all resident memory,
-loading included. minim: the whole process of `minim bench` while it runs. Peers: what their process
-grew by from just before the model was loaded, as Python is not theirs.
+loading included. Both are what the process grew by from just before the model was loaded, but for
+minim's peak, which is the whole process of `minim bench`.
 """
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import harness
 import suite
 import variants
 
-SECONDS, PAUSE = 2, 0.02  # that minim runs; between looks at it
+SECONDS, PAUSE = 0.5, 0.02  # that minim runs; between looks at it
 
 
 def status(pid="self"):
@@ -32,20 +31,18 @@ def status(pid="self"):
 
 def of_minim(binary, path, threads, input_file):
     command = [*harness.pinned(threads), binary, "bench", path, "--threads", str(threads), "--input",
-               f"x={input_file}", "--seconds", str(SECONDS)]
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    held, peak = [], 0
+               f"x={input_file}", "--seconds", str(SECONDS), "--json"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    peak = 0
     while child.poll() is None:
         try:
-            now, peak = status(child.pid)
-            held.append(now)
+            peak = status(child.pid)[1]
         except (FileNotFoundError, KeyError, ValueError):  # it just ended
             pass
         time.sleep(PAUSE)
     if child.returncode:
         raise harness.Failed(f"minim ended with {child.returncode}")
-    # It measures for the last SECONDS, but for a moment of taking down.
-    return statistics.median(held[-int(SECONDS / PAUSE):]), peak
+    return json.loads(child.stdout.read())["held_bytes"] / 2**20, peak
 
 
 def of_peer(name, path, threads, input_file):
@@ -90,7 +87,7 @@ def main():
                 try:
                     held, peak = (of_minim(options.minim, path, options.threads, x) if name == "minim"
                                   else of_peer(name, path, options.threads, x))
-                    cells += [f"{held:.0f}", f"{peak:.0f}"]
+                    cells += [f"{held:.1f}", f"{peak:.0f}"]
                 except harness.Failed:
                     cells += ["", ""]
         print(f"| {model.name} | {os.path.getsize(path) / 2**20:.0f} | " + " | ".join(cells) + " |", flush=True)

@@ -46,6 +46,7 @@ struct TensorInfo {
 
 /// Bytes a session holds. Packed weights that sessions share count in each.
 struct SessionMemory {
+  /// As the file has them; not those that a pack stands for.
   size_t weights = 0;
   size_t packed = 0;
   /// The largest arena, and how many contexts wait with one of about that size.

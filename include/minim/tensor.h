@@ -132,6 +132,8 @@ class Tensor {
   static Tensor Copy(const ConstView& view);
 
   bool defined() const { return buffer_ != nullptr; }
+  /// Whether no other Tensor shares the buffer.
+  bool unique() const { return buffer_.use_count() == 1; }
   DType dtype() const { return dtype_; }
   const Dims& dims() const { return dims_; }
   int64_t size() const { return dims_.Elements(); }

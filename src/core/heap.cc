@@ -1,7 +1,9 @@
 #include "core/heap.h"
 
 #include <cstdlib>
+#include <fstream>
 #include <mutex>
+#include <string>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -17,6 +19,13 @@ void ReturnFreedPages() {
   const std::lock_guard lock(mutex);
   malloc_trim(0);
 #endif
+}
+
+size_t AnonymousMemory() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("RssAnon:")) return std::stoull(line.substr(8)) << 10;
+  return 0;
 }
 
 }  // namespace minim

@@ -46,7 +46,10 @@ struct Program::Entry {
 };
 
 Program::Program(Graph graph, std::shared_ptr<Runtime> runtime, ProgramOptions options)
-    : graph_(std::move(graph)), runtime_(std::move(runtime)), options_(std::move(options)) {}
+    : constants_(std::exchange(graph.constants, {})),
+      graph_(std::move(graph)),
+      runtime_(std::move(runtime)),
+      options_(std::move(options)) {}
 
 Program::~Program() = default;
 
@@ -96,6 +99,7 @@ Result<std::shared_ptr<const Program::Entry>> Program::FindShared(const Inputs& 
   // Two threads may compile the same binding at once; both results are right and one is dropped.
   auto entry = std::make_shared<Entry>();
   MINIM_TRY(entry->region, Compile(inputs));
+  constants_.LetGo(runtime_->packs());
   for (const ConstView& view : inputs.views) entry->dims.push_back(view.dims);
   std::lock_guard lock(mutex_);
   for (int index : awaited_) entry->awaited.emplace_back(index, Tensor::Copy(inputs[index]));
@@ -116,8 +120,10 @@ Result<std::shared_ptr<const Region>> Program::Compile(const Inputs& inputs) {
   context.has_kernel = HasCpuKernel;
   context.isa = runtime_->isa();
   context.skip = options_.skip_passes;
+  const std::map<ValueId, Tensor> constants = constants_.All();
   while (true) {
     Graph graph = graph_;
+    graph.constants = constants;
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (std::find(awaited.begin(), awaited.end(), static_cast<int>(i)) == awaited.end()) continue;
       if (inputs[i].data == nullptr && inputs[i].bytes() > 0)

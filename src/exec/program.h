@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "exec/cpu/executable.h"
+#include "exec/held_constants.h"
 #include "minim/host_value.h"
 #include "passes/passes.h"
 
@@ -27,7 +28,10 @@ class Program {
   Program(Graph graph, std::shared_ptr<Runtime> runtime, ProgramOptions options);
   ~Program();
 
+  /// Without its constants.
   const Graph& graph() const { return graph_; }
+  /// Of the constants that are held beside what kernels packed.
+  size_t constant_bytes() const { return constants_.bytes(); }
 
   /// What a run is given: a view of each tensor (an empty one for other kinds), and the values
   /// themselves where some input is not a tensor of a fixed-size dtype.
@@ -70,6 +74,7 @@ class Program {
   Result<std::shared_ptr<const Entry>> FindShared(const Inputs& inputs);
   Result<std::shared_ptr<const Region>> Compile(const Inputs& inputs);
   Status CheckOutput(size_t index, const TensorType& type, const View& buffer) const;
+  HeldConstants constants_;
   Graph graph_;
   std::shared_ptr<Runtime> runtime_;
   ProgramOptions options_;

@@ -4,6 +4,7 @@
 // Lifetime: constant inputs named at binding outlive the kernel.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -43,16 +44,30 @@ struct ElementwiseProgram {
   std::vector<int> outputs;  // registers written out, in order
 };
 
+/// Writes what a blob was packed from, bit for bit.
+using Unpack = std::function<void(const std::byte* blob, void* source)>;
+
 /// Packed constants shared by every plan of a process, keyed by (content digest, pack key).
 /// Threads: may be called concurrently.
 class PackStore {
  public:
+  struct Origin {
+    std::shared_ptr<const std::byte> blob;
+    Unpack unpack;
+  };
+
   virtual ~PackStore() = default;
   /// The blob for `source` packed under `key`; calls `pack` (which fills `bytes` 64-byte aligned
-  /// bytes) only when it is not there yet. The blob lives as long as any holder.
+  /// bytes) only when it is not there yet. The blob lives as long as any holder. `unpack`, null
+  /// where packing loses something, must not refer to `source`.
   virtual std::shared_ptr<const std::byte> GetOrPack(const ConstView& source, std::string_view key,
                                                      size_t bytes,
-                                                     FunctionRef<void(std::byte*)> pack) = 0;
+                                                     FunctionRef<void(std::byte*)> pack,
+                                                     Unpack unpack = nullptr) = 0;
+  /// What tells `source` from others.
+  virtual std::string DigestOf(const ConstView& source) = 0;
+  /// A living blob of the source of that digest that can be unpacked; a null one if there is none.
+  virtual Origin FindOrigin(const std::string& digest) = 0;
 };
 
 struct KernelRequest {
@@ -80,6 +95,8 @@ class Kernel {
   virtual size_t scratch_bytes() const { return 0; }
   /// If >= 0, this output may share the buffer of that input.
   virtual int in_place_input([[maybe_unused]] int output) const { return -1; }
+  /// False if Run leaves this input alone, which was packed when the kernel was bound.
+  virtual bool reads([[maybe_unused]] int input) const { return true; }
   /// For `minim explain`: "gemm avx512, B packed once", "int8 gemm avx2 4x16".
   virtual std::string Describe() const = 0;
 };

@@ -45,12 +45,18 @@ class CountedPacks final : public PackStore {
   explicit CountedPacks(std::shared_ptr<Runtime> owner) : owner_(std::move(owner)) {}
 
   std::shared_ptr<const std::byte> GetOrPack(const ConstView& source, std::string_view key,
-                                             size_t bytes,
-                                             FunctionRef<void(std::byte*)> pack) override {
-    auto blob = owner_->packs().GetOrPack(source, key, bytes, pack);
+                                             size_t bytes, FunctionRef<void(std::byte*)> pack,
+                                             Unpack unpack) override {
+    auto blob = owner_->packs().GetOrPack(source, key, bytes, pack, std::move(unpack));
     std::lock_guard lock(mutex_);
     if (seen_.insert(blob.get()).second) bytes_ += bytes;
     return blob;
+  }
+  std::string DigestOf(const ConstView& source) override {
+    return owner_->packs().DigestOf(source);
+  }
+  Origin FindOrigin(const std::string& digest) override {
+    return owner_->packs().FindOrigin(digest);
   }
   size_t bytes() const {
     std::lock_guard lock(mutex_);
@@ -63,12 +69,6 @@ class CountedPacks final : public PackStore {
   std::set<const std::byte*> seen_;  // guarded by mutex_
   size_t bytes_ = 0;                 // guarded by mutex_
 };
-
-size_t WeightBytes(const Graph& graph) {
-  size_t bytes = 0;
-  for (const auto& [id, tensor] : graph.constants) bytes += tensor.bytes();
-  return bytes;
-}
 
 class SessionImpl final : public Session {
  public:
@@ -116,7 +116,7 @@ class SessionImpl final : public Session {
   size_t arena_bytes() const override { return program_.arena_bytes(); }
 
   SessionMemory memory() const override {
-    return {WeightBytes(program_.graph()), packs_->bytes(), arena_bytes(), pool_.idle()};
+    return {program_.constant_bytes(), packs_->bytes(), arena_bytes(), pool_.idle()};
   }
   void Trim() const override {
     pool_.DropIdle();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 #include "core/memory_limit.h"
 #include "core/stats.h"
@@ -106,10 +107,30 @@ Result<std::unique_ptr<Executable>> Executable::Build(Graph graph, std::shared_p
     return ResourceExhausted(
         "one run needs {} bytes for what lies between its ops; main memory has {}",
         result->plan_.arena_bytes, PhysicalMemory());
+  result->DropUnread();
   result->constants_.assign(result->plan_.graph.values.size(), nullptr);
   for (const auto& [id, tensor] : result->plan_.graph.constants)
     result->constants_[id] = tensor.data();
   return result;
+}
+
+void Executable::DropUnread() {
+  std::set<size_t> read;
+  const auto add = [&](ValueId id) {
+    if (id != kNoValue && plan_.slots[id].place == Place::kConstant)
+      read.insert(plan_.slots[id].where);
+  };
+  for (const Step& step : plan_.steps) {
+    add(step.copy_from);
+    add(step.commit_if);
+    if (step.kind == StepKind::kAlias || step.node < 0) continue;
+    const std::vector<ValueId>& inputs = plan_.graph.nodes[step.node].inputs;
+    const Kernel* kernel = bound_[step.node].kernel.get();
+    for (size_t i = 0; i < inputs.size(); ++i)
+      if (kernel == nullptr || kernel->reads(static_cast<int>(i))) add(inputs[i]);
+  }
+  std::erase_if(plan_.graph.constants,
+                [&](const auto& constant) { return !read.contains(constant.first); });
 }
 
 void* Executable::Resolve(const Slot& slot, std::byte* arena, const RunArgs& args) const {

@@ -75,6 +75,8 @@ class Executable {
 
  private:
   Executable(std::shared_ptr<Runtime> runtime) : runtime_(std::move(runtime)) {}
+  // Constants that the kernels have packed.
+  void DropUnread();
   void* Resolve(const Slot& slot, std::byte* arena, const RunArgs& args) const;
   Status RunStep(const Step& step, std::byte* arena, void** pointers, const RunArgs& args) const;
   std::string Describe(size_t node) const;

@@ -132,7 +132,12 @@ void PlanFilters(Plan& p, const KernelRequest& request) {
   const auto* source = static_cast<const float*>(request.inputs[1].constant);
   p.filters = request.packs->GetOrPack(
       request.inputs[1].ConstantView(), fmt::format("filters.{}", p.groups), floats * sizeof(float),
-      [&](std::byte* to) { PackAllFilters(p, source, reinterpret_cast<float*>(to)); });
+      [&](std::byte* to) { PackAllFilters(p, source, reinterpret_cast<float*>(to)); },
+      [groups = p.groups, m = p.m, k = p.k](const std::byte* blob, void* to) {
+        for (int64_t g = 0; g < groups; ++g)
+          UnpackFilters(reinterpret_cast<const float*>(blob) + g * PackedFilterFloats(m, k), m, k,
+                        static_cast<float*>(to) + g * m * k);
+      });
 }
 
 void Run(const Plan& p, const KernelArgs& args) {
@@ -166,10 +171,11 @@ BindResult Bind(const KernelRequest& request, const FilterLevel& level, const Ge
   p.residual = HasInput(request, 3);
   PlanFilters(p, request);
   const size_t scratch = p.filter_bytes() + p.piece_bytes() * std::max(1, request.threads);
+  const bool constant = p.filters != nullptr;
   const std::string_view pixels = p.in_place ? "in place" : p.pixels.name();
-  return MakeKernel(
-      fmt::format("conv as gemm {}, pixels {}", level.name, pixels),
-      [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
+  return MakeKernel(fmt::format("conv as gemm {}, pixels {}", level.name, pixels),
+                    [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch, {},
+                    {constant ? 1 : -1});
 }
 
 }  // namespace

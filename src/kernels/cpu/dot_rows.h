@@ -1,8 +1,10 @@
 // Products of rows with packed weights by instructions that sum several products at once.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "core/dtype.h"
@@ -39,6 +41,25 @@ inline void SplitInParts(float x, int64_t step, uint16_t* dst) {
     dst[part * step] = value.bits;
     rest -= static_cast<float>(value);
   }
+}
+
+/// Whether the parts of every value make it again: not where one falls below the smallest BF16.
+inline bool ExactInParts(std::span<const float> values) {
+  constexpr auto kLeast = std::bit_cast<uint32_t>(0x1p-110f);
+  constexpr auto kRange = std::bit_cast<uint32_t>(kMostInParts) - kLeast;
+  uint32_t lost = 0;
+  for (const float x : values) {
+    const uint32_t size = std::bit_cast<uint32_t>(x) & 0x7FFFFFFF;
+    lost |= static_cast<uint32_t>(size - kLeast > kRange) & static_cast<uint32_t>(size != 0);
+  }
+  return lost == 0;
+}
+
+/// The inverse of SplitInParts for such values; each part is the upper half of a word.
+inline float JoinParts(uint32_t part0, uint32_t part1, uint32_t part2) {
+  const float rest = std::bit_cast<float>(part1) + std::bit_cast<float>(part2);
+  const auto first = std::bit_cast<float>(part0);
+  return rest == 0 ? first : first + rest;  // the sign of zero stays
 }
 
 /// Rows of `columns` floats, `step` apart, as are those of `residual`, which may be null.

@@ -19,6 +19,15 @@ void PackFilters(const float* filters, int64_t m, int64_t k, float* packed) {
   std::fill_n(packed + m * k, PackedFilterFloats(m, k) - m * k, 0.0f);
 }
 
+void UnpackFilters(const float* packed, int64_t m, int64_t k, float* filters) {
+  for (int64_t row = 0; row < m;) {
+    const int64_t rows = TileRows(m - row);
+    for (int64_t i = 0; i < k; ++i)
+      for (int64_t r = 0; r < rows; ++r) filters[(row + r) * k + i] = *packed++;
+    row += rows;
+  }
+}
+
 StagedPanel CutPanel(const Window& w, const ImageStage& stage, int64_t panel, int64_t first_row,
                      int64_t images) {
   StagedPanel cut{.taps = stage.taps().data(),

@@ -68,5 +68,7 @@ inline int64_t PackedFilterFloats(int64_t m, int64_t k) { return m * k + 8; }
 void PackFilterTile(const float* filters, int64_t rows, int64_t k, float* packed);
 /// Packs row-major filters.
 void PackFilters(const float* filters, int64_t m, int64_t k, float* packed);
+/// The inverse.
+void UnpackFilters(const float* packed, int64_t m, int64_t k, float* filters);
 
 }  // namespace minim

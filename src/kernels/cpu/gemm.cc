@@ -23,6 +23,16 @@ GemmArgs GemmBlock(const GemmArgs& args, int64_t row, int64_t rows, int64_t pane
   return block;
 }
 
+void UnpackB(const GemmPack& p, const float* packed, float* b) {
+  const int64_t panels = PanelsOf(p.n);
+  for (int64_t group = 0; group < panels; group += p.group) {
+    const int64_t width = std::min(p.group, panels - group) * kPanel;
+    const int64_t first = group * kPanel, count = std::min(width, p.n - first);
+    for (int64_t k = 0; k < p.k; ++k, packed += width)
+      for (int64_t j = 0; j < count; ++j) b[k * p.row + (first + j) * p.column] = packed[j];
+  }
+}
+
 void ParallelGemm(const GemmLevel& level, const GemmArgs& args, const ThreadBudget& threads) {
   constexpr double kWorthAThread = 100e3;  // multiply-adds
   const double work = static_cast<double>(args.m) * args.n * std::max<int64_t>(args.k, 1);

@@ -51,6 +51,9 @@ const GemmLevel& GemmPortable();
 const GemmLevel& GemmAvx2();
 const GemmLevel& GemmAvx512();
 
+/// The inverse of pack() of all groups: writes B, with the strides of `p`.
+void UnpackB(const GemmPack& p, const float* packed, float* b);
+
 inline int64_t PanelsOf(int64_t n) { return (n + kPanel - 1) / kPanel; }
 inline size_t PackedFloats(int64_t k, int64_t n) {
   return static_cast<size_t>(PanelsOf(n) * kPanel * k);

@@ -101,10 +101,17 @@ std::shared_ptr<const std::byte> Packed(const KernelRequest& request, const Plan
   const ProductShape& s = p.s;
   const TensorDesc& b = request.inputs[1];
   const std::string key = fmt::format("half rows.{}.{}.{}.{}", s.k, s.n, s.b_row, s.b_column);
+  const int64_t matrices = s.b_matrices, elements = s.k * s.n, bytes = p.matrix_bytes();
+  const auto form = NhwcFilters::Columns(p.rows, sizeof(BFloat16), s.b_row, s.b_column);
   return request.packs->GetOrPack(
-      b.ConstantView(), key, s.b_matrices * p.matrix_bytes(), [&](std::byte* blob) {
-        for (int64_t i = 0; i < s.b_matrices; ++i)
-          p.level->pack(ColumnsOf(s, b.constant, i * s.k * s.n), blob + i * p.matrix_bytes());
+      b.ConstantView(), key, matrices * bytes,
+      [&](std::byte* blob) {
+        for (int64_t i = 0; i < matrices; ++i)
+          p.level->pack(ColumnsOf(s, b.constant, i * elements), blob + i * bytes);
+      },
+      [=](const std::byte* blob, void* to) {
+        for (int64_t i = 0; i < matrices; ++i)
+          form.Unpack(blob + i * bytes, static_cast<BFloat16*>(to) + i * elements);
       });
 }
 
@@ -136,8 +143,8 @@ BindResult Bind(const KernelRequest& request, Plan p) {
   const size_t scratch = Carve(p, nullptr, &none);
   std::string name = fmt::format("bf16 gemm {}, rows in place, B packed {}", p.level->name,
                                  constant ? "once" : "per run");
-  return MakeKernel(
-      std::move(name), [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
+  return MakeKernel(std::move(name), [p = std::move(p)](const KernelArgs& args) { Run(p, args); },
+                    scratch, {}, {constant ? 1 : -1});
 }
 
 BindResult BindMatMul(const KernelRequest& request, const NhwcHalfLevel& level) {

@@ -338,19 +338,20 @@ void FillRows(const KernelRequest& request, Plan* p) {
   p->rows = *std::move(cuts);
   p->rows->joins_lines = p->row_level->joins_lines;
   p->rows->release = p->row_level->release;
+  const auto form = NhwcFilters::Columns(*p->rows, 1, s.b_row, s.b_column);
   p->packed = request.packs->GetOrPack(
       b.ConstantView(), fmt::format("rows.{}.{}.{}.{}", s.k, s.n, s.b_row, s.b_column),
-      RowFilterBytes(*p) + s.n * static_cast<int64_t>(sizeof(int32_t)), [&](std::byte* blob) {
+      RowFilterBytes(*p) + s.n * static_cast<int64_t>(sizeof(int32_t)),
+      [&](std::byte* blob) {
+        form.Pack(b.constant, blob);
         const auto* from = static_cast<const int8_t*>(b.constant);
-        std::vector<int8_t> columns(s.n * s.k);
         auto* sums = reinterpret_cast<int32_t*>(blob + RowFilterBytes(*p));
         for (int64_t j = 0; j < s.n; ++j) {
           sums[j] = 0;
-          for (int64_t k = 0; k < s.k; ++k)
-            sums[j] += columns[j * s.k + k] = from[k * s.b_row + j * s.b_column];
+          for (int64_t k = 0; k < s.k; ++k) sums[j] += from[k * s.b_row + j * s.b_column];
         }
-        PackNhwcFilters(*p->rows, columns.data(), 1, blob);
-      });
+      },
+      [form](const std::byte* blob, void* to) { form.Unpack(blob, to); });
 }
 
 void PackWeights(const KernelRequest& request, Plan* p) {
@@ -396,10 +397,11 @@ BindResult Bind(const KernelRequest& request, const IntLevel& level, const Roles
   if (!p.rows) PackWeights(request, &p);
   Scratch none;
   const size_t scratch = Carve(p, nullptr, &none, std::max(1, request.threads));
+  const int packed = p.packed ? roles.b : -1;
   return MakeKernel(
       p.rows ? fmt::format("int8 gemm {}, rows in place", p.row_level->name)
              : fmt::format("int8 gemm {} {}, {}", level.name, level.tile, Name(p.form)),
-      [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
+      [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch, {}, {packed});
 }
 
 BindResult BindQGemm(const KernelRequest& request, const IntLevel& level,

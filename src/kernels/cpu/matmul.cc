@@ -125,6 +125,18 @@ Result<ProductShape> ShapeOf(const KernelRequest& request, bool trans_a, bool tr
   return ShapeOfProduct(request.inputs[0].dims, request.inputs[1].dims, trans_a, trans_b);
 }
 
+Unpack UnpackOf(const GemmPack& shape, int64_t matrices, DType dtype) {
+  return [=](const std::byte* blob, void* b) {
+    const Dims dims = {matrices, shape.k, shape.n};
+    Tensor wide = dtype == DType::f32 ? Tensor() : Tensor(DType::f32, dims);
+    auto* to = static_cast<float*>(wide.defined() ? wide.data() : b);
+    for (int64_t i = 0; i < matrices; ++i)
+      UnpackB(shape, reinterpret_cast<const float*>(blob) + i * PackedFloats(shape.k, shape.n),
+              to + i * shape.k * shape.n);
+    if (wide.defined()) ConvertElements(wide.view(), {b, dtype, dims});
+  };
+}
+
 BindResult Finish(const KernelRequest& request, Plan plan) {
   const ProductShape& s = plan.shape;
   plan.a_dtype = request.inputs[0].dtype;
@@ -143,14 +155,16 @@ BindResult Finish(const KernelRequest& request, Plan plan) {
     const std::string key =
         fmt::format("gemm16x{}.{}.{}.{}.{}", plan.level->group, s.k, s.n, s.b_row, s.b_column);
     plan.packed = request.packs->GetOrPack(
-        b.ConstantView(), key, s.b_matrices * matrix * sizeof(float), [&](std::byte* bytes) {
+        b.ConstantView(), key, s.b_matrices * matrix * sizeof(float),
+        [&](std::byte* bytes) {
           const Tensor wide = Converted(b.ConstantView(), DType::f32);
           for (int64_t i = 0; i < s.b_matrices; ++i) {
             const GemmPack source = plan.Source(wide.as<float>().data() + i * s.k * s.n);
             plan.level->pack(source, 0, source.groups(),
                              reinterpret_cast<float*>(bytes) + i * matrix);
           }
-        });
+        },
+        UnpackOf(plan.Source(nullptr), s.b_matrices, b.dtype));
   } else {
     plan.b_bytes = WidenBytes(plan.b_dtype, plan.b_count);
     plan.pack_at_run = s.b_column != 1 || s.m > kFewRows;
@@ -163,9 +177,10 @@ BindResult Finish(const KernelRequest& request, Plan plan) {
                                  plan.packed        ? "packed once"
                                  : plan.pack_at_run ? "packed per run"
                                                     : "in place");
+  std::vector<int> packed = {plan.packed ? 1 : -1};
   return MakeKernel(
       std::move(name), [plan = std::move(plan)](const KernelArgs& args) { Run(plan, args); },
-      scratch);
+      scratch, {}, std::move(packed));
 }
 
 BindResult BindMatMul(const KernelRequest& request, const GemmLevel& level) {

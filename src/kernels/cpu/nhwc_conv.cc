@@ -53,19 +53,19 @@ Result<Plan> PlanOf(const KernelRequest& request, DType dtype) {
   MINIM_TRY(const Window window, NhwcWindowOf(request, w.dims));
   MINIM_TRY(p.cuts, NhwcCutsOf(window, w.dims[0], element,
                                NhwcStepBytes(kFilterGroup * filter_bytes), request.threads));
+  const NhwcFilters form(p.cuts, element);
   p.weights = request.packs->GetOrPack(
       w.ConstantView(), fmt::format("nhwc conv.{}", p.cuts.segments.size()),
-      p.cuts.filled() * p.cuts.depth(),
-      [&](std::byte* blob) { PackNhwcFilters(p.cuts, w.constant, element, blob); });
+      p.cuts.filled() * p.cuts.depth(), [&](std::byte* blob) { form.Pack(w.constant, blob); },
+      [form](const std::byte* blob, void* source) { form.Unpack(blob, source); });
   return p;
 }
 
 BindResult Make(Plan p, int threads, std::string_view name) {
   const size_t scratch = p.starts_bytes() + AlignUp(p.cuts.stage_bytes()) * std::max(1, threads);
   std::string description = fmt::format("{}{}", name, p.cuts.staged ? ", images padded" : "");
-  return MakeKernel(
-      std::move(description), [p = std::move(p)](const KernelArgs& args) { Run(p, args); },
-      scratch);
+  return MakeKernel(std::move(description),
+                    [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch, {}, {1});
 }
 
 BindResult Bind(const KernelRequest& request, RunNhwcFloats run, std::string_view level) {

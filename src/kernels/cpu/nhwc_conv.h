@@ -36,7 +36,7 @@ struct NhwcHalfLevel {
   double products_per_thread = 0;  // of multiply-adds, worth another one
   double least_products = 0;       // of a product of rows: fewer do not pay for the start
   RunNhwcHalves run = nullptr;
-  /// Columns as PackNhwcFilters packs filters of k channels and one tap.
+  /// As NhwcFilters::Columns packs.
   void (*pack)(const HalfColumns& columns, std::byte* packed) = nullptr;
   bool joins_lines = false;  // as NhwcCuts has them
   void (*release)() = nullptr;

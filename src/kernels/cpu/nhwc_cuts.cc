@@ -188,25 +188,58 @@ Result<Window> NhwcWindowOf(const KernelRequest& request, const Dims& weights) {
   return w;
 }
 
-void PackNhwcFilters(const NhwcCuts& c, const void* filters, int64_t element, std::byte* packed) {
-  const int64_t kernel = c.w.taps(), channels = c.w.channels;
-  const auto count = static_cast<int64_t>(c.segments.size());
-  const int64_t taps = kernel / count;  // of a segment
-  std::memset(packed, 0, static_cast<size_t>(c.filled() * c.depth()));
-  for (int64_t f = 0; f < c.filters; ++f) {
-    const int64_t first = f / kFilterGroup * kFilterGroup;
-    const int64_t width = std::min(kFilterGroup, c.filled() - first);
-    std::byte* group = packed + first * c.depth() + (f - first) * 4;
-    const std::byte* filter =
-        static_cast<const std::byte*>(filters) + f * channels * kernel * element;
-    for (int64_t s = 0; s < count; ++s)
-      for (int64_t i = 0; i < c.segment_bytes; i += element) {
-        const int64_t at = i / element;  // of a tap, then a channel
-        std::memcpy(group + (s * c.quads() + i / 4) * width * 4 + i % 4,
-                    filter + (at % channels * kernel + s * taps + at / channels) * element,
-                    static_cast<size_t>(element));
-      }
+NhwcFilters::NhwcFilters(const NhwcCuts& cuts, int64_t element)
+    : filters_(cuts.filters),
+      channels_(cuts.w.channels),
+      taps_(cuts.w.taps()),
+      segments_(static_cast<int64_t>(cuts.segments.size())),
+      segment_bytes_(cuts.segment_bytes),
+      element_(element),
+      filter_step_(channels_ * taps_),
+      channel_step_(taps_) {}
+
+NhwcFilters NhwcFilters::Columns(const NhwcCuts& cuts, int64_t element, int64_t row,
+                                 int64_t column) {
+  NhwcFilters form(cuts, element);
+  form.channel_step_ = row;
+  form.filter_step_ = column;
+  return form;
+}
+
+template <int64_t element, typename F>
+void NhwcFilters::ForEach(F f) const {
+  const int64_t quads = (segment_bytes_ + 3) / 4, depth = segments_ * quads * 4;
+  const int64_t filled = PanelsOf(filters_) * kPanel, together = taps_ / segments_;
+  for (int64_t filter = 0; filter < filters_; ++filter) {
+    const int64_t first = filter / kFilterGroup * kFilterGroup;
+    const int64_t width = std::min(kFilterGroup, filled - first);
+    int64_t to = first * depth + (filter - first) * 4;
+    for (int64_t s = 0; s < segments_; ++s, to += quads * width * 4)
+      for (int64_t i = 0, tap = s * together; tap < (s + 1) * together; ++tap)
+        for (int64_t channel = 0; channel < channels_; ++channel, i += element)
+          f((filter * filter_step_ + channel * channel_step_ + tap) * element,
+            to + i / 4 * width * 4 + i % 4, std::integral_constant<size_t, element>());
   }
+}
+
+template <typename F>
+void NhwcFilters::ForEach(F f) const {
+  if (element_ == 1) return ForEach<1>(f);
+  element_ == 2 ? ForEach<2>(f) : ForEach<4>(f);
+}
+
+void NhwcFilters::Pack(const void* source, std::byte* packed) const {
+  const int64_t depth = segments_ * ((segment_bytes_ + 3) / 4) * 4;
+  std::memset(packed, 0, static_cast<size_t>(PanelsOf(filters_) * kPanel * depth));
+  ForEach([=, from = static_cast<const std::byte*>(source)](int64_t at, int64_t to, auto size) {
+    std::memcpy(packed + to, from + at, size);
+  });
+}
+
+void NhwcFilters::Unpack(const std::byte* packed, void* source) const {
+  ForEach([=, to = static_cast<std::byte*>(source)](int64_t at, int64_t from, auto size) {
+    std::memcpy(to + at, packed + from, size);
+  });
 }
 
 }  // namespace minim

@@ -108,8 +108,26 @@ Result<Window> NhwcWindowOf(const KernelRequest& request, const Dims& weights);
 Result<NhwcCuts> NhwcCutsOf(const Window& window, int64_t filters, int64_t element,
                             int64_t step_bytes, int threads);
 
-/// Packs filters (M, C, H, W) of elements of 1, 2 or 4 bytes into filled() * depth() bytes: in
+/// How filters (M, C, H, W) of elements of 1, 2 or 4 bytes lie in filled() * depth() bytes: in
 /// groups of up to kFilterGroup, in them segment, quad, filter, value.
-void PackNhwcFilters(const NhwcCuts& cuts, const void* filters, int64_t element, std::byte* packed);
+class NhwcFilters {
+ public:
+  NhwcFilters(const NhwcCuts& cuts, int64_t element);
+  /// The columns of B as filters of one tap; element strides.
+  static NhwcFilters Columns(const NhwcCuts& cuts, int64_t element, int64_t row, int64_t column);
+
+  void Pack(const void* source, std::byte* packed) const;
+  void Unpack(const std::byte* packed, void* source) const;
+
+ private:
+  // f(byte of an element in the source, and in the pack, its size) of all.
+  template <typename F>
+  void ForEach(F f) const;
+  template <int64_t element, typename F>
+  void ForEach(F f) const;
+
+  int64_t filters_, channels_, taps_, segments_, segment_bytes_, element_;
+  int64_t filter_step_, channel_step_;
+};
 
 }  // namespace minim

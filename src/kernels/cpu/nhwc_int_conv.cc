@@ -40,7 +40,7 @@ size_t Carve(const Plan& p, int threads, std::byte* base, Scratch* to) {
 }
 
 void PackWeights(const Plan& p, const int8_t* filters, std::byte* blob) {
-  PackNhwcFilters(p.cuts, filters, 1, blob);
+  NhwcFilters(p.cuts, 1).Pack(filters, blob);
   auto* sums = reinterpret_cast<int32_t*>(blob + p.weight_bytes());
   const int64_t size = p.cuts.w.channels * p.cuts.w.taps();
   for (int64_t f = 0; f < p.cuts.filters; ++f)
@@ -82,7 +82,8 @@ void Run(const Plan& p, const KernelArgs& args) {
 BindResult Bind(const KernelRequest& request, const NhwcIntLevel& level) {
   Plan p{.level = &level};
   MINIM_TRY(p.parts, IntConvPartsOf(request, kQLinearConvRoles));
-  const TensorDesc& w = request.inputs[p.parts.roles.w];
+  const int w_role = p.parts.roles.w;
+  const TensorDesc& w = request.inputs[w_role];
   const std::optional<ZeroPoints> zeros = p.parts.KnownZerosOfWeights(request);
   if (p.parts.x_dtype != DType::u8 || p.parts.w_dtype != DType::i8 || w.constant == nullptr)
     return Unsupported("other than unsigned bytes by constant signed bytes");
@@ -94,13 +95,14 @@ BindResult Bind(const KernelRequest& request, const NhwcIntLevel& level) {
   p.weights = request.packs->GetOrPack(
       w.ConstantView(), fmt::format("nhwc conv.{}", p.cuts.segments.size()),
       p.weight_bytes() + p.cuts.filled() * sizeof(int32_t),
-      [&](std::byte* blob) { PackWeights(p, static_cast<const int8_t*>(w.constant), blob); });
+      [&](std::byte* blob) { PackWeights(p, static_cast<const int8_t*>(w.constant), blob); },
+      [form = NhwcFilters(p.cuts, 1)](const std::byte* blob, void* to) { form.Unpack(blob, to); });
   Scratch none;
   const size_t scratch = Carve(p, std::max(1, request.threads), nullptr, &none);
-  return MakeKernel(
-      fmt::format("int8 conv, channels last, {}{}", level.name,
-                  p.cuts.staged ? ", images padded" : ""),
-      [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
+  return MakeKernel(fmt::format("int8 conv, channels last, {}{}", level.name,
+                                p.cuts.staged ? ", images padded" : ""),
+                    [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch, {},
+                    {w_role});
 }
 
 void RunPortable(const NhwcInts& ints, int64_t pixels) {

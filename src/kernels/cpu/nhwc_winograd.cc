@@ -217,9 +217,8 @@ BindResult Bind(const KernelRequest& request, RunNhwcFloats run, const WinogradL
       });
   Scratch none;
   const size_t scratch = Carve(p, std::max(1, request.threads), nullptr, &none);
-  return MakeKernel(
-      fmt::format("conv winograd 4x4, channels last, {}", level.name),
-      [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
+  return MakeKernel(fmt::format("conv winograd 4x4, channels last, {}", level.name),
+                    [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch, {}, {1});
 }
 
 }  // namespace

@@ -125,16 +125,39 @@ void Run(const Plan& p, const KernelArgs& args) {
   });
 }
 
-void PackB(const Plan& p, const float* b, std::byte* packed) {
-  std::memset(packed, 0, static_cast<size_t>(kDotParts * p.part_bytes()));
-  const int64_t step = p.part_bytes() / 2;
-  auto* to = reinterpret_cast<uint16_t*>(packed);
-  for (int64_t panel = 0; panel < p.panels(); ++panel, to += p.panel_bytes() / 2)
-    for (int64_t k = 0; k < p.s.k; ++k)
-      for (int64_t j = 0; j < std::min(kPanel, p.s.n - panel * kPanel); ++j)
-        SplitInParts(b[k * p.s.b_row + (panel * kPanel + j) * p.s.b_column], step,
-                     to + (k / 2 * kPanel + j) * 2 + k % 2);
-}
+struct PackedB {
+  int64_t k, n, row, column, panel_bytes;
+
+  int64_t part_bytes() const { return PanelsOf(n) * panel_bytes; }
+
+  void Pack(const float* b, std::byte* packed) const {
+    std::memset(packed, 0, static_cast<size_t>(kDotParts * part_bytes()));
+    auto* to = reinterpret_cast<uint16_t*>(packed);
+    for (int64_t first = 0; first < n; first += kPanel, to += panel_bytes / 2)
+      for (int64_t i = 0; i < k; ++i)
+        for (int64_t j = 0; j < std::min(kPanel, n - first); ++j)
+          SplitInParts(b[i * row + (first + j) * column], part_bytes() / 2,
+                       to + (i / 2 * kPanel + j) * 2 + i % 2);
+  }
+  void Unpack(const std::byte* packed, float* b) const {
+    const int64_t step = part_bytes() / 4;
+    const auto* from = reinterpret_cast<const uint32_t*>(packed);
+    for (int64_t first = 0; first < n; first += kPanel, from += panel_bytes / 4)
+      for (int64_t i = 0; i < k; i += 2) {
+        const uint32_t* pairs = from + i / 2 * kPanel;
+        float even[kPanel], odd[kPanel];
+        for (int64_t j = 0; j < kPanel; ++j) {
+          const uint32_t x = pairs[j], y = pairs[j + step], z = pairs[j + 2 * step];
+          even[j] = JoinParts(x << 16, y << 16, z << 16);
+          odd[j] = JoinParts(x & 0xFFFF0000, y & 0xFFFF0000, z & 0xFFFF0000);
+        }
+        for (int64_t j = 0; j < std::min(kPanel, n - first); ++j) {
+          b[i * row + (first + j) * column] = even[j];
+          if (i + 1 < k) b[(i + 1) * row + (first + j) * column] = odd[j];
+        }
+      }
+  }
+};
 
 // Each thread takes as many row blocks; of fewer rows, some columns of all.
 void ShareOut(Plan* p) {
@@ -165,15 +188,22 @@ BindResult Make(const KernelRequest& request, size_t b, Plan p) {
   p.threads = static_cast<int>(
       std::clamp<double>(work / kProductsPerThread, 1, std::max(1, request.threads)));
   ShareOut(&p);
+  const PackedB form{s.k, s.n, s.b_row, s.b_column, p.panel_bytes()};
+  const auto* values = static_cast<const float*>(constants.constant);
+  Unpack unpack;
+  if (ExactInParts({values, static_cast<size_t>(s.k * s.n)}))
+    unpack = [form](const std::byte* blob, void* to) {
+      form.Unpack(blob, static_cast<float*>(to));
+    };
   p.packed = request.packs->GetOrPack(
       constants.ConstantView(), fmt::format("parts.{}.{}.{}.{}", s.k, s.n, s.b_row, s.b_column),
-      kDotParts * p.part_bytes(),
-      [&](std::byte* blob) { PackB(p, static_cast<const float*>(constants.constant), blob); });
+      kDotParts * p.part_bytes(), [&](std::byte* blob) { form.Pack(values, blob); },
+      std::move(unpack));
   Scratch none;
   const size_t scratch = Carve(p, nullptr, &none);
-  return MakeKernel(
-      fmt::format("{} in three parts, rows in place", p.dots->name),
-      [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
+  return MakeKernel(fmt::format("{} in three parts, rows in place", p.dots->name),
+                    [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch, {},
+                    {static_cast<int>(b)});
 }
 
 Result<Plan> PlanOf(const KernelRequest& request) {

@@ -2,8 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <limits>
 
+#include "kernels/cpu/dot_rows.h"
 #include "kernels/cpu/test_support.h"
 
 namespace minim {
@@ -79,6 +81,36 @@ TEST(PartedMatMulTest, IsWhatTilesAreUsedFor) {
   if (DetectIsa() < Isa::kAmx) GTEST_SKIP() << "no tiles";
   KernelCase test = GemmOf({128, 128, 128, {128}});
   EXPECT_THAT(BoundCase(test, Isa::kAmx).kernel().Describe(), testing::HasSubstr("three parts"));
+}
+
+float Joined(float x) {
+  uint16_t parts[kDotParts];
+  SplitInParts(x, 1, parts);
+  const auto part = [&](int i) { return static_cast<uint32_t>(parts[i]) << 16; };
+  return JoinParts(part(0), part(1), part(2));
+}
+
+// Any bits but those of NaN, infinities and the smallest.
+TEST(PartedMatMulTest, PartsMakeTheirValueAgain) {
+  int exact = 0;
+  for (uint64_t i = 0; i < 1 << 20; ++i) {
+    const auto bits = static_cast<uint32_t>(i * 0x9E3779B97F4A7C15u >> 32);
+    const auto x = std::bit_cast<float>(bits);
+    if (!ExactInParts({&x, 1})) continue;
+    ASSERT_EQ(std::bit_cast<uint32_t>(Joined(x)), bits) << x;
+    ++exact;
+  }
+  EXPECT_GT(exact, 900000);
+  EXPECT_TRUE(std::signbit(Joined(-0.0f)));
+  const auto lost = [](float x) {
+    const float values[] = {1, x, 0, -2};
+    return !ExactInParts(values);
+  };
+  EXPECT_FALSE(lost(-0.0f));
+  EXPECT_FALSE(lost(-kMostInParts));
+  for (const float x : {0x1p-120f, -0x1p-149f, 0x1.FFp127f, -std::numeric_limits<float>::infinity(),
+                        std::numeric_limits<float>::quiet_NaN()})
+    EXPECT_TRUE(lost(x)) << x;
 }
 
 TEST(PartedMatMulTest, NanStaysInItsRowAndInfinitiesAreHuge) {

@@ -191,12 +191,23 @@ std::shared_ptr<const std::byte> PackOnce(const KernelRequest& request,
                                           const RecurrentWeights& weights,
                                           const RecurrentPack& pack) {
   if (weights.view.data == nullptr) return nullptr;
-  const int64_t directions = weights.view.dims[0];
-  return request.packs->GetOrPack(weights.view, pack.Key(weights), directions * pack.bytes(),
-                                  [&](std::byte* blob) {
-                                    for (int64_t d = 0; d < directions; ++d)
-                                      PackRecurrent(weights, d, pack, blob + d * pack.bytes());
-                                  });
+  const int64_t directions = weights.view.dims[0], each = weights.rows() * weights.depth();
+  const bool as_is = pack.format == WeightFormat::kF32;
+  const auto values =
+      weights.view.dtype == DType::f32 ? weights.view.as<float>() : std::span<const float>();
+  Unpack unpack;
+  if (!values.empty() && (as_is || (pack.format == WeightFormat::kParts && ExactInParts(values))))
+    unpack = [=](const std::byte* blob, void* to) {
+      for (int64_t d = 0; d < directions; ++d)
+        UnpackRecurrent(pack, blob + d * pack.bytes(), static_cast<float*>(to) + d * each);
+    };
+  return request.packs->GetOrPack(
+      weights.view, pack.Key(weights), directions * pack.bytes(),
+      [&](std::byte* blob) {
+        for (int64_t d = 0; d < directions; ++d)
+          PackRecurrent(weights, d, pack, blob + d * pack.bytes());
+      },
+      std::move(unpack));
 }
 
 // Cells that save, where the node has an output for it.
@@ -243,13 +254,15 @@ BindResult Bind(const KernelRequest& request, const Levels& levels) {
   p.w_packed = PackOnce(request, p.w, p.w_pack);
   p.r_packed = PackOnce(request, p.r, p.r_pack);
   const size_t scratch = RecurrentScratchBytes(p);
+  std::vector<int> packed = {p.w_packed ? kW : -1, p.r_packed ? kR : -1};
   return MakeKernel(
       fmt::format("recurrent {}, {} weights",
                   p.dots          ? p.dots->name
                   : p.quantized() ? levels.ints.name
                                   : levels.gemm.name,
                   Name(p.r_pack.format)),
-      [p = std::move(p)](const KernelArgs& args) { RunRecurrent(p, args); }, scratch);
+      [p = std::move(p)](const KernelArgs& args) { RunRecurrent(p, args); }, scratch, {},
+      std::move(packed));
 }
 
 }  // namespace

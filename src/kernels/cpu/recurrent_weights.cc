@@ -74,26 +74,29 @@ void PackColumn(const Matrix<T>& matrix, int64_t row, int64_t column, const Recu
   }
 }
 
+// f(gate row, its panel, its column there) of all.
+template <typename F>
+void ForEachRow(const RecurrentPack& pack, F f) {
+  int64_t panel = 0;
+  for (const GateGroup& group : pack.groups)
+    for (int64_t i = 0; i < pack.blocks() * group.gates; ++i, ++panel) {
+      const int64_t unit = i / group.gates * kPanel, gate = group.first + i % group.gates;
+      for (int64_t j = 0; j < std::min(kPanel, pack.hidden - unit); ++j)
+        f(gate * pack.hidden + unit + j, panel, j);
+    }
+}
+
 template <typename T>
 void Pack(const Matrix<T>& matrix, const RecurrentPack& pack, std::byte* packed) {
-  std::byte* panel = packed;
-  auto* scale = reinterpret_cast<float*>(packed + pack.panels() * pack.panel_bytes());
+  auto* scales = reinterpret_cast<float*>(packed + pack.panels() * pack.panel_bytes());
   std::fill_n(packed, pack.bytes(), std::byte{0});
   if (pack.format == WeightFormat::kS8)
     std::fill_n(packed, pack.panels() * pack.panel_bytes(), std::byte{pack.flip});
-  for (const GateGroup& group : pack.groups) {
-    for (int64_t i = 0; i < pack.blocks() * group.gates; ++i) {
-      const int64_t unit = i / group.gates * kPanel, gate = group.first + i % group.gates;
-      for (int64_t j = 0; j < std::min(kPanel, pack.hidden - unit); ++j) {
-        const int64_t row = gate * pack.hidden + unit + j;
-        PackColumn(matrix, row, j, pack, panel);
-        if (pack.format == WeightFormat::kS8)
-          scale[j] = matrix.weights.scales[matrix.ParameterOf(row)];
-      }
-      panel += pack.panel_bytes();
-      scale += kPanel;
-    }
-  }
+  ForEachRow(pack, [&](int64_t row, int64_t panel, int64_t j) {
+    PackColumn(matrix, row, j, pack, packed + panel * pack.panel_bytes());
+    if (pack.format == WeightFormat::kS8)
+      scales[panel * kPanel + j] = matrix.weights.scales[matrix.ParameterOf(row)];
+  });
 }
 
 }  // namespace
@@ -134,6 +137,24 @@ void PackRecurrent(const RecurrentWeights& weights, int64_t direction, const Rec
                    std::byte* packed) {
   VisitElements(weights.view, [&]<typename T>(const T* data) {
     Pack(Matrix<T>(data, weights, direction), pack, packed);
+  });
+}
+
+void UnpackRecurrent(const RecurrentPack& pack, const std::byte* packed, float* weights) {
+  const auto step = static_cast<int64_t>(pack.part_bytes() / sizeof(uint16_t));
+  ForEachRow(pack, [&](int64_t row, int64_t panel, int64_t j) {
+    const std::byte* from = packed + panel * pack.panel_bytes();
+    for (int64_t k = 0; k < pack.depth; ++k) {
+      float& value = weights[row * pack.depth + k];
+      if (pack.format == WeightFormat::kF32) {
+        value = reinterpret_cast<const float*>(from)[k * kPanel + j];
+        continue;
+      }
+      const auto* parts =
+          reinterpret_cast<const uint16_t*>(from) + (k / 2 * kPanel + j) * 2 + k % 2;
+      const auto part = [&](int64_t i) { return static_cast<uint32_t>(parts[i * step]) << 16; };
+      value = JoinParts(part(0), part(1), part(2));
+    }
   });
 }
 

@@ -61,6 +61,9 @@ struct RecurrentPack {
 void PackRecurrent(const RecurrentWeights& weights, int64_t direction, const RecurrentPack& pack,
                    std::byte* packed);
 
+/// The inverse for FP32 weights packed as kF32 or kParts.
+void UnpackRecurrent(const RecurrentPack& pack, const std::byte* packed, float* weights);
+
 /// True if the values of `weights` lose nothing in BF16; false for integers.
 bool ExactInBf16(const RecurrentWeights& weights);
 /// True if every integer less its zero point is in +-127; false for floats.

@@ -1,6 +1,7 @@
 // The CPU kernel table: every row of every family, best first, and what a bind function needs.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <utility>
 
@@ -39,16 +40,21 @@ std::span<const KernelRow> CpuKernelTable();
 template <typename F>
 class FunctionKernel final : public Kernel {
  public:
-  FunctionKernel(std::string description, F run, size_t scratch, std::vector<int> in_place)
+  FunctionKernel(std::string description, F run, size_t scratch, std::vector<int> in_place,
+                 std::vector<int> packed)
       : run_(std::move(run)),
         description_(std::move(description)),
         scratch_(scratch),
-        in_place_(std::move(in_place)) {}
+        in_place_(std::move(in_place)),
+        packed_(std::move(packed)) {}
   void Run(const KernelArgs& args) const override { run_(args); }
   size_t scratch_bytes() const override { return scratch_; }
   int in_place_input(int output) const override {
     const auto at = static_cast<size_t>(output);
     return at < in_place_.size() ? in_place_[at] : -1;
+  }
+  bool reads(int input) const override {
+    return std::find(packed_.begin(), packed_.end(), input) == packed_.end();
   }
   std::string Describe() const override { return description_; }
 
@@ -57,14 +63,16 @@ class FunctionKernel final : public Kernel {
   std::string description_;
   size_t scratch_;
   std::vector<int> in_place_;
+  std::vector<int> packed_;
 };
 
-/// in_place: by output, the input whose buffer it may share; -1 and missing: none.
+/// in_place: by output, the input whose buffer it may share; -1 and missing: none. packed: the
+/// inputs that `run` does not read; -1: none.
 template <typename F>
 std::unique_ptr<Kernel> MakeKernel(std::string description, F run, size_t scratch = 0,
-                                   std::vector<int> in_place = {}) {
+                                   std::vector<int> in_place = {}, std::vector<int> packed = {}) {
   return std::make_unique<FunctionKernel<F>>(std::move(description), std::move(run), scratch,
-                                             std::move(in_place));
+                                             std::move(in_place), std::move(packed));
 }
 
 /// body(unit, piece) for every unit of work, cut over the threads in order; each thread has its own

@@ -148,9 +148,9 @@ BindResult Bind(const KernelRequest& request, const WinogradLevel& level, const 
   if (constant) PackConstant(request, &p);
   const size_t scratch =
       (constant ? 0 : p.filter_bytes()) + p.piece_bytes() * std::max(1, request.threads);
-  return MakeKernel(
-      fmt::format("conv winograd 4x4 {}", level.name),
-      [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch);
+  return MakeKernel(fmt::format("conv winograd 4x4 {}", level.name),
+                    [p = std::move(p)](const KernelArgs& args) { Run(p, args); }, scratch, {},
+                    {constant ? 1 : -1});
 }
 
 }  // namespace
