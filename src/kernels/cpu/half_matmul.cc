@@ -41,14 +41,6 @@ size_t Carve(const Plan& p, std::byte* base, Scratch* to) {
   return carver.bytes();
 }
 
-void FillStartsOf(const Plan& p, const KernelArgs& args, float* starts) {
-  const bool columns = p.c_kind == CKind::kColumn, scalar = p.c_kind == CKind::kScalar;
-  FillStarts(columns || scalar ? In<void>(args, 2) : nullptr, DType::bf16, scalar ? 1 : p.s.n,
-             p.rows.filled(), starts);
-  if (scalar) std::fill_n(starts + 1, p.s.n - 1, starts[0]);
-  for (int64_t j = 0; p.beta != 1 && j < p.s.n; ++j) starts[j] *= p.beta;
-}
-
 HalfColumns ColumnsOf(const ProductShape& s, const void* b, int64_t offset) {
   return {static_cast<const BFloat16*>(b) + offset, s.b_row, s.b_column, s.k, s.n};
 }
@@ -80,7 +72,8 @@ void RunProduct(const Plan& p, const KernelArgs& args, int64_t batch, const Thre
 void Run(const Plan& p, const KernelArgs& args) {
   Scratch to;
   Carve(p, static_cast<std::byte*>(args.scratch), &to);
-  FillStartsOf(p, args, to.starts);
+  FillColumnStarts(p.c_kind, In<void>(args, 2), DType::bf16, p.beta, p.s.n, p.rows.filled(),
+                   to.starts);
   const ThreadBudget threads{args.threads.pool, std::min(args.threads.threads, p.threads)};
   const int64_t batches = p.s.batches;
   if (batches == 1 || !p.by_batches()) {

@@ -1,9 +1,11 @@
 // GFLOP/s of the heavy kernels at each level. Roofline of one Zen 3 core at f GHz: FP32 FMA 32 f
 // GFLOP/s (two 8-wide multiply-adds a cycle); int8 through vpmaddwd 64 f GOP/s less the adds. Of a
 // core with two 512-bit ports: vpdpbusd 256 f GOP/s (two of 64 multiply-adds a cycle), vpdpwssd
-// half. Peak measures what such a core does now, to set the others beside.
+// half; tiles of bytes 2048 f, of BF16 half. Peak measures what such a core does now, to set the
+// others beside.
 #include <benchmark/benchmark.h>
 
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/test_support.h"
 
 namespace minim {
@@ -33,19 +35,37 @@ constexpr int kTimes = 1 << 16;  // as often as each is added to
   }
 MINIM_PEAK(FusedMultiplyAdds, "vfmadd231ps")
 MINIM_PEAK(DotProducts, "vpdpbusd")
+MINIM_PEAK(Bf16Products, "vdpbf16ps")
 #undef MINIM_PEAK
 
-void Peak(benchmark::State& state) {
-  const auto isa = static_cast<Isa>(state.range(0));
-  if (DetectIsa() < isa) return state.SkipWithError("not of this machine");
-  const bool bytes = isa == Isa::kAvx512Vnni;
-  for (auto _ : state) bytes ? DotProducts() : FusedMultiplyAdds();
-  state.SetLabel(bytes ? "vpdpbusd" : "vfmadd231ps");
-  state.counters["GOP/s"] = benchmark::Counter(
-      2.0 * kSums * kTimes * (bytes ? 64 : 16) * static_cast<double>(state.iterations()) * 1e-9,
-      benchmark::Counter::kIsRate);
+// Six sums of tiles of 16 x 16, by two tiles of 16 rows of 64 bytes.
+template <void (*... kAdd)()>
+void TileProducts() {
+  TileConfig config;
+  for (int tile = 0; tile < 8; ++tile) config.Set(tile, 16, 64);
+  LoadConfig(config);
+  for (int i = 0; i < kTimes; ++i) (kAdd(), ...);
+  ReleaseTiles();
 }
-BENCHMARK(Peak)->Arg(2)->Arg(3);
+constexpr auto* kByteTiles =
+    TileProducts<AddByteTiles<0, 6, 7>, AddByteTiles<1, 6, 7>, AddByteTiles<2, 6, 7>,
+                 AddByteTiles<3, 6, 7>, AddByteTiles<4, 6, 7>, AddByteTiles<5, 6, 7>>;
+constexpr auto* kBf16Tiles =
+    TileProducts<AddBf16Tiles<0, 6, 7>, AddBf16Tiles<1, 6, 7>, AddBf16Tiles<2, 6, 7>,
+                 AddBf16Tiles<3, 6, 7>, AddBf16Tiles<4, 6, 7>, AddBf16Tiles<5, 6, 7>>;
+
+void Peak(benchmark::State& state, Isa isa, void (*run)(), double products) {
+  if (DetectIsa() < isa) return state.SkipWithError("not of this machine");
+  for (auto _ : state) run();
+  state.counters["GOP/s"] =
+      benchmark::Counter(2.0 * products * kTimes * static_cast<double>(state.iterations()) * 1e-9,
+                         benchmark::Counter::kIsRate);
+}
+BENCHMARK_CAPTURE(Peak, vfmadd231ps, Isa::kAvx512, FusedMultiplyAdds, kSums * 16.0);
+BENCHMARK_CAPTURE(Peak, vpdpbusd, Isa::kAvx512Vnni, DotProducts, kSums * 64.0);
+BENCHMARK_CAPTURE(Peak, vdpbf16ps, Isa::kAvx512Bf16, Bf16Products, kSums * 32.0);
+BENCHMARK_CAPTURE(Peak, tdpbusd, Isa::kAmx, kByteTiles, 6 * 16 * 16 * 64.0);
+BENCHMARK_CAPTURE(Peak, tdpbf16ps, Isa::kAmx, kBf16Tiles, 6 * 16 * 16 * 32.0);
 #endif
 
 void MatMul(benchmark::State& state, int64_t m, int64_t n, int64_t k) {
@@ -110,8 +130,10 @@ BENCHMARK_CAPTURE(Conv, pointwise_256x14, "Conv", 1, 256, 14, 1024, 1)->Arg(0)->
 BENCHMARK_CAPTURE(Conv, last_64x56, "NhwcFusedConv", 1, 64, 56, 64, 3)->Arg(2);
 BENCHMARK_CAPTURE(Conv, last_256x14, "NhwcFusedConv", 1, 256, 14, 256, 3)->Arg(2);
 BENCHMARK_CAPTURE(Conv, last_512x7, "NhwcFusedConv", 1, 512, 7, 512, 3)->Arg(2);
-BENCHMARK_CAPTURE(Conv, last_pointwise_256x14, "NhwcFusedConv", 1, 256, 14, 1024, 1)->Arg(2);
-BENCHMARK_CAPTURE(Conv, last_pointwise_64x56, "NhwcFusedConv", 1, 64, 56, 256, 1)->Arg(2);
+BENCHMARK_CAPTURE(Conv, last_pointwise_256x14, "NhwcFusedConv", 1, 256, 14, 1024, 1)
+    ->Arg(2)
+    ->Arg(5);
+BENCHMARK_CAPTURE(Conv, last_pointwise_64x56, "NhwcFusedConv", 1, 64, 56, 256, 1)->Arg(2)->Arg(5);
 BENCHMARK_CAPTURE(Conv, input_gradient_64x28, "ConvInputGrad", 4, 64, 28, 64, 3)
     ->Arg(0)
     ->Arg(1)
@@ -194,9 +216,16 @@ BENCHMARK_CAPTURE(IntConv, quantized_pointwise, "QLinearConv", 256, 14, 1024, 1,
     ->Arg(1)
     ->Arg(3);
 
-BENCHMARK_CAPTURE(IntConv, last_64x56, "NhwcQLinearConv", 64, 56, 64, 3, DType::i8)->Arg(3);
-BENCHMARK_CAPTURE(IntConv, last_256x14, "NhwcQLinearConv", 256, 14, 256, 3, DType::i8)->Arg(3);
-BENCHMARK_CAPTURE(IntConv, last_pointwise, "NhwcQLinearConv", 256, 14, 1024, 1, DType::i8)->Arg(3);
+BENCHMARK_CAPTURE(IntConv, last_64x56, "NhwcQLinearConv", 64, 56, 64, 3, DType::i8)->Arg(3)->Arg(5);
+BENCHMARK_CAPTURE(IntConv, last_256x14, "NhwcQLinearConv", 256, 14, 256, 3, DType::i8)
+    ->Arg(3)
+    ->Arg(5);
+BENCHMARK_CAPTURE(IntConv, last_pointwise, "NhwcQLinearConv", 256, 14, 1024, 1, DType::i8)
+    ->Arg(3)
+    ->Arg(5);
+BENCHMARK_CAPTURE(IntConv, last_pointwise_64x56, "NhwcQLinearConv", 64, 56, 256, 1, DType::i8)
+    ->Arg(3)
+    ->Arg(5);
 BENCHMARK_CAPTURE(IntConv, last_32_filters, "NhwcQLinearConv", 128, 28, 32, 3, DType::i8)->Arg(3);
 
 // Each plane has a filter of its own: 9 multiply-adds for each float that is read and written.

@@ -60,13 +60,6 @@ size_t Carve(const Plan& p, std::byte* base, Scratch* to) {
   return carver.bytes();
 }
 
-void FillStarts(const Plan& p, const KernelArgs& args, float* starts) {
-  std::fill_n(starts, p.panels() * kPanel, 0.0f);
-  if (p.c_kind == CKind::kNone) return;
-  const float* c = In<float>(args, 2);
-  for (int64_t j = 0; j < p.s.n; ++j) starts[j] = p.beta * c[p.c_kind == CKind::kScalar ? 0 : j];
-}
-
 void SplitRows(const Plan& p, const float* a, int64_t count, std::byte* to) {
   const int64_t part = p.rows_together * p.row_bytes(), filled = p.s.k * 2;
   for (int64_t i = 0; i < count; ++i, to += p.row_bytes()) {
@@ -111,7 +104,8 @@ void RunUnit(const Plan& p, const KernelArgs& args, int64_t unit, const Scratch&
 void Run(const Plan& p, const KernelArgs& args) {
   Scratch at;
   Carve(p, static_cast<std::byte*>(args.scratch), &at);
-  FillStarts(p, args, at.starts);
+  FillColumnStarts(p.c_kind, In<void>(args, 2), DType::f32, p.beta, p.s.n, p.panels() * kPanel,
+                   at.starts);
   const int64_t units = p.units();
   const int pieces =
       static_cast<int>(std::min<int64_t>({units, p.threads, std::max(1, args.threads.threads)}));

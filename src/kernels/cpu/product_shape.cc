@@ -64,4 +64,14 @@ Result<CKind> KindOfC(const KernelRequest& request, const ProductShape& shape, f
   return full_rows && full_columns ? CKind::kFull : CKind::kScalar;
 }
 
+void FillColumnStarts(CKind kind, const void* c, DType dtype, float beta, int64_t n, int64_t filled,
+                      float* starts) {
+  std::fill_n(starts, filled, 0.0f);
+  if (kind != CKind::kColumn && kind != CKind::kScalar) return;
+  const int64_t count = kind == CKind::kScalar ? 1 : n;
+  ConvertElements({c, dtype, Dims{count}}, {starts, DType::f32, Dims{count}});
+  for (int64_t j = count; j < n; ++j) starts[j] = starts[0];
+  for (int64_t j = 0; j < n; ++j) starts[j] *= beta;
+}
+
 }  // namespace minim

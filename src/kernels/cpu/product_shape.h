@@ -20,5 +20,9 @@ Result<ProductShape> ShapeOfProduct(Dims a, Dims b, bool trans_a, bool trans_b);
 enum class CKind : uint8_t { kNone, kColumn, kRow, kFull, kScalar };
 /// Of input 2, unless beta is 0. Errors: kUnsupported when the dims do not broadcast.
 Result<CKind> KindOfC(const KernelRequest& request, const ProductShape& shape, float beta);
+/// What the sums of n columns start from: beta times a C that is a row or one value, else 0; zeros
+/// up to `filled`.
+void FillColumnStarts(CKind kind, const void* c, DType dtype, float beta, int64_t n, int64_t filled,
+                      float* starts);
 
 }  // namespace minim
