@@ -1,6 +1,8 @@
 // The bodies of CellLevel. Define MINIM_CELLS first.
 #pragma once
 
+#include <cmath>
+
 #include "kernels/cpu/elementwise_functions.h"
 #include "kernels/cpu/recurrent_cell.h"
 
@@ -14,16 +16,26 @@ inline float Bounded(float x, float limit) {  // NaN passes
 
 inline float Least(float a, float b) { return a < b ? a : b; }
 
-/// exp(-x) for |x| <= 80 or NaN, within 2e-7 of the larger of it and 1. Shorter than ExpF: a step
-/// waits for its whole chain, so sums are paired instead of nested.
-inline float ExpOfMinus(float x) {
-  const float t = x * -1.44269504f;
-  const float shifted = t + 12582912.0f;  // 1.5 * 2^23: the sum rounds to an integer
-  const float r = t - (shifted - 12582912.0f), r2 = r * r;
-  const float low =
-      (1.000000072f + 6.931469671e-1f * r) + (2.402211972e-1f + 5.550713275e-2f * r) * r2;
-  const float p = low + (9.675541331e-3f + 1.327647152e-3f * r) * (r2 * r2);
-  return p * std::bit_cast<float>((std::bit_cast<uint32_t>(shifted) << 23) + 0x3F800000u);
+/// a * b + c, rounded once where the level has such an instruction: half the work of a polynomial.
+inline float MulAdd(float a, float b, float c) {
+#ifdef __FMA__
+  return std::fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+/// 1 + exp(-x) for |x| <= 80 or NaN, within 2e-7 of the larger of exp(-x) and 1. Shorter than ExpF:
+/// a step waits for its whole chain, so sums are paired instead of nested.
+inline float OnePlusExpOfMinus(float x) {
+  constexpr float kPerPower = -1.44269504f, kWhole = 12582912.0f;  // 1.5 * 2^23: sums are integers
+  const float shifted = MulAdd(x, kPerPower, kWhole);
+  const float r = MulAdd(x, kPerPower, kWhole - shifted), r2 = r * r;
+  const float low = MulAdd(MulAdd(5.550713275e-2f, r, 2.402211972e-1f), r2,
+                           MulAdd(6.931469671e-1f, r, 1.000000072f));
+  const float p = MulAdd(MulAdd(1.327647152e-3f, r, 9.675541331e-3f), r2 * r2, low);
+  return MulAdd(p, std::bit_cast<float>((std::bit_cast<uint32_t>(shifted) << 23) + 0x3F800000u),
+                1.0f);
 }
 
 /// What the arguments of exp and tanh are held to: as the op's clip says, or where floats end.
@@ -34,7 +46,7 @@ inline Limits LimitsOf(float clip) { return {Least(clip, 40.0f), Least(clip, 9.0
 
 /// 1 / sigmoid(x). Past 40 a float sigmoid is 1, or too small to be missed in a sum of gates.
 inline float SigmoidInverse(float x, const Limits& limits) {
-  return 1.0f + ExpOfMinus(Bounded(x, limits.exp));
+  return OnePlusExpOfMinus(Bounded(x, limits.exp));
 }
 
 /// tanh(x) = top / bottom within 3 ulp: left as a fraction, so that products of gates divide once.
@@ -43,11 +55,12 @@ struct Fraction {
 };
 inline Fraction TanhFraction(float x, const Limits& limits) {
   const float t = Bounded(x, limits.tanh), s = t * t, s2 = s * s, s4 = s2 * s2;
-  const float p =
-      ((9.999999790e-1f + 1.337972334e-1f * s) + (3.494040810e-3f + 2.058357744e-5f * s) * s2) +
-      1.331919175e-8f * s4;
-  const float q = ((1.0f + 4.671303859e-1f * s) + (2.587109739e-2f + 3.283102778e-4f * s) * s2) +
-                  7.762071377e-7f * s4;
+  const float p = MulAdd(1.331919175e-8f, s4,
+                         MulAdd(MulAdd(2.058357744e-5f, s, 3.494040810e-3f), s2,
+                                MulAdd(1.337972334e-1f, s, 9.999999790e-1f)));
+  const float q = MulAdd(
+      7.762071377e-7f, s4,
+      MulAdd(MulAdd(3.283102778e-4f, s, 2.587109739e-2f), s2, MulAdd(4.671303859e-1f, s, 1.0f)));
   return {t * p, q};
 }
 
@@ -68,8 +81,8 @@ void LstmCell(const CellBlock& b) {
     float open = in[i] + rec[i], out = in[n + i] + rec[n + i],
           keep = in[2 * n + i] + rec[2 * n + i];
     if constexpr (peephole) {
-      open += p[i] * old;
-      keep += p[2 * n + i] * old;
+      open = MulAdd(p[i], old, open);
+      keep = MulAdd(p[2 * n + i], old, keep);
     }
     const Fraction fresh = TanhFraction(in[3 * n + i] + rec[3 * n + i], limits);
     const float opened = SigmoidInverse(open, limits);
@@ -77,12 +90,12 @@ void LstmCell(const CellBlock& b) {
     float cell, kept;
     if constexpr (coupled) {
       kept = 1.0f - 1.0f / opened;
-      cell = kept * old + fresh.top / bottom;
+      cell = MulAdd(kept, old, fresh.top / bottom);
     } else {  // kept * old + fresh.top / bottom by one division
       kept = SigmoidInverse(keep, limits);
-      cell = (old * bottom + fresh.top * kept) / (kept * bottom);
+      cell = MulAdd(old, bottom, fresh.top * kept) / (kept * bottom);
     }
-    if constexpr (peephole) out += p[n + i] * cell;
+    if constexpr (peephole) out = MulAdd(p[n + i], cell, out);
     const Fraction shown = TanhFraction(cell, limits);
     c[i] = cell;
     const float shut = SigmoidInverse(out, limits);
@@ -110,9 +123,9 @@ void GruLinear(const CellBlock& b) {
     const float shut = SigmoidInverse(in[i] + rec[i], limits);  // 1 / update
     const float reset = 1.0f / SigmoidInverse(in[n + i] + rec[n + i], limits);
     const float product = rec[2 * n + i] + bias[i];
-    const Fraction fresh = TanhFraction(in[2 * n + i] + reset * product, limits);
+    const Fraction fresh = TanhFraction(MulAdd(reset, product, in[2 * n + i]), limits);
     // (1 - update) fresh + update h over one bottom.
-    next[i] = (fresh.top * (shut - 1.0f) + h[i] * fresh.bottom) / (shut * fresh.bottom);
+    next[i] = MulAdd(h[i], fresh.bottom, fresh.top * (shut - 1.0f)) / (shut * fresh.bottom);
     if constexpr (saving) {
       saved[i] = 1.0f / shut;
       saved[step + i] = reset;
@@ -153,7 +166,7 @@ void GruCandidate(const CellBlock& b) {
   for (int64_t i = 0; i < kPanel; ++i) {
     const Fraction fraction = TanhFraction(in[i] + rec[i], limits);
     const float fresh = fraction.top / fraction.bottom;
-    next[i] = (1.0f - update[i]) * fresh + update[i] * h[i];
+    next[i] = MulAdd(update[i], h[i], (1.0f - update[i]) * fresh);
     if constexpr (saving) saved[i] = fresh;
   }
 }

@@ -414,7 +414,9 @@ KernelCase Quantized(int64_t batch, int64_t low, int64_t high, T zero, int64_t h
   return test;
 }
 
-// Weights unknown at binding are widened, which is the definition.
+// Weights unknown at binding are widened, which is the definition. Sums of bytes are the same bits
+// at every level; cells are too but at the portable one, whose polynomials round twice where the
+// others have fused multiply-adds.
 template <typename T>
 void ExpectNearItsDefinition(KernelCase bytes, double error, const std::string& format) {
   std::vector<Tensor> first;
@@ -430,14 +432,15 @@ void ExpectNearItsDefinition(KernelCase bytes, double error, const std::string& 
       const auto expected = floats.outputs[0].as<float>();
       ExpectNear(bytes.outputs[0].as<float>(), {expected.begin(), expected.end()}, 0, error,
                  format);
-      if (first.empty() || format != "int8") first = {bytes.outputs[0].Clone()};
+      const bool fuses = isa == Isa::kAvx2 && threads == 1;  // from here on
+      if (first.empty() || fuses || format != "int8") first = {bytes.outputs[0].Clone()};
       EXPECT_TRUE(SameBytes(bytes.outputs[0], first[0])) << Name(isa);
       bytes.constants.clear();
     }
   }
 }
 
-TEST(QuantizedLstmTest, BytesGiveTheSameBitsAtEveryLevel) {
+TEST(QuantizedLstmTest, BytesGiveTheSameBitsAtEveryLevelThatFuses) {
   for (int64_t batch : {1, 3, 37}) {
     ExpectNearItsDefinition<int8_t>(Quantized<int8_t>(batch, -127, 127, 0), 0.02, "int8");
     ExpectNearItsDefinition<uint8_t>(Quantized<uint8_t>(batch, 1, 255, 128), 0.02, "int8");
