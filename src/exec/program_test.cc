@@ -43,9 +43,9 @@ TEST(ProgramTest, WrongInputsAreNamed) {
 }
 
 // Compiled as a caller would, with and without the pass: the same bytes.
-std::vector<Tensor> WithAndWithoutLayouts(const std::string& text, const Tensor& x) {
+std::vector<Tensor> WithAndWithout(const char* pass, const std::string& text, const Tensor& x) {
   std::vector<Tensor> answers;
-  for (const char* skip : {"", "assign-layouts"}) {
+  for (const char* skip : {"", pass}) {
     ProgramOptions options;
     options.skip_passes = {skip};
     Program program(ParseText(text).value(), Runtime::Default().value(), options);
@@ -76,10 +76,46 @@ TEST(ProgramTest, LayoutsChangeNoAnswer) {
                                        weights);
   Tensor x(DType::u8, {2, 96, 9, 7});
   for (int64_t i = 0; i < x.size(); ++i) x.as<uint8_t>()[i] = static_cast<uint8_t>(i * 37 % 251);
-  const std::vector<Tensor> answers = WithAndWithoutLayouts(text, x);
+  const std::vector<Tensor> answers = WithAndWithout("assign-layouts", text, x);
   const auto a = answers[0].as<uint8_t>(), b = answers[1].as<uint8_t>();
   EXPECT_TRUE(std::equal(a.begin(), a.end(), b.begin(), b.end()));
   EXPECT_NE(*std::min_element(a.begin(), a.end()), *std::max_element(a.begin(), a.end()));
+}
+
+TEST(ProgramTest, ShortcutsOfQuantizedConvolutionsAreTheSameBytes) {
+  std::string weights;
+  for (int i = 0; i < 96 * 96; ++i) weights += fmt::format("{}{}", i ? "," : "", i * 7 % 23 - 11);
+  const std::string text = fmt::format(R"(graph "g"(x: u8[2,96,9,7]) -> (y) {{
+    const s: f32 = [0.02]
+    const t: f32 = [0.5]
+    const u: f32 = [0.37]
+    const z: u8 = [120]
+    const v: u8 = [3]
+    const none: i8 = [0]
+    const w: i8[96,96,1,1] = [{}]
+    a = QLinearConv(x, s, z, w, s, none, t, z)
+    b = QLinearConv(a, t, z, w, s, none, s, v)
+    c = DequantizeLinear(a, t, z)
+    d = DequantizeLinear(b, s, v)
+    e = Add(d, c)
+    f = Relu(e)
+    g = QuantizeLinear(f, u, v)
+    h = QLinearConv(g, u, v, w, s, none, t, z)
+    i = QLinearConv(a, t, z, w, s, none, u, z)
+    j = DequantizeLinear(h, t, z)
+    k = DequantizeLinear(i, u, z)
+    l = Add(j, k)
+    m = QuantizeLinear(l, t, z)
+    y = Flatten(m) }})",
+                                       weights);
+  Tensor x(DType::u8, {2, 96, 9, 7});
+  for (int64_t i = 0; i < x.size(); ++i) x.as<uint8_t>()[i] = static_cast<uint8_t>(i * 37 % 251);
+  for (const char* without : {"assign-layouts", "fuse-shortcut"}) {
+    const std::vector<Tensor> answers = WithAndWithout(without, text, x);
+    const auto a = answers[0].as<uint8_t>(), b = answers[1].as<uint8_t>();
+    EXPECT_TRUE(std::equal(a.begin(), a.end(), b.begin(), b.end())) << without;
+    EXPECT_NE(*std::min_element(a.begin(), a.end()), *std::max_element(a.begin(), a.end()));
+  }
 }
 
 TEST(ProgramTest, LayoutsChangeFloatsByRounding) {
@@ -106,7 +142,7 @@ TEST(ProgramTest, LayoutsChangeFloatsByRounding) {
                   numbers(96 * 96 * 9, 7), numbers(96 * 96, 5), numbers(96, 3), numbers(96, 11));
   Tensor x(DType::f32, {2, 96, 9, 7});
   for (int64_t i = 0; i < x.size(); ++i) x.as<float>()[i] = static_cast<float>(i * 37 % 251) / 64;
-  const std::vector<Tensor> answers = WithAndWithoutLayouts(text, x);
+  const std::vector<Tensor> answers = WithAndWithout("assign-layouts", text, x);
   const auto a = answers[0].as<float>(), b = answers[1].as<float>();
   float most = 0;
   for (const float v : b) most = std::max(most, std::abs(v));

@@ -33,13 +33,51 @@ Status ExpandTurned(ExpandContext& e, std::string_view name, bool last) {
   return {};
 }
 
+constexpr int kConvInputs = 9;  // of QLinearConv
+
 Status InferConv(InferContext& op, bool last) {
   std::vector<TensorType> types;
-  for (int i = 0; i < op.input_count(); ++i) {
+  for (int i = 0; i < std::min(op.input_count(), kConvInputs); ++i) {
     if (!op.has_input(i) && i < 8) return op.Error("input {} is missing", i);
     if (op.has_input(i)) types.push_back(op.input(i));
   }
   return InferTurned(op, "QLinearConv", std::move(types), last);
+}
+
+// QLinearConv's inputs; then Z, an image of the result's dims, with its scale and zero point, and
+// the scale and zero point of the sum.
+Status InferNhwcQLinearConv(InferContext& op) {
+  MINIM_TRY(InferConv(op, true));
+  if (!op.has_input(kConvInputs)) return {};
+  for (int i = kConvInputs + 1; i < kConvInputs + 5; ++i)
+    if (!op.has_input(i)) return op.Error("input {} is missing", i);
+  TensorType y = op.outputs()[0];
+  if (op.input(kConvInputs).Static() && y.Static() && op.input(kConvInputs).dims() != y.dims())
+    return op.Error("cannot add {} to {}", ToString(*op.input(kConvInputs).shape),
+                    ToString(*y.shape));
+  y.dtype = op.dtype(kConvInputs + 4);
+  return op.SetOutput(0, std::move(y));
+}
+
+Status ExpandNhwcQLinearConv(ExpandContext& e) {
+  if (!e.has_input(kConvInputs)) return ExpandTurned(e, "QLinearConv", true);
+  std::vector<ValueId> inputs = e.node().inputs;
+  if (!e.type(inputs[0]).ranked())
+    return Unsupported("NhwcQLinearConv '{}': needs an input of known rank", e.node().name);
+  const int rank = e.rank(inputs[0]);
+  const std::vector<ValueId> z(inputs.begin() + kConvInputs, inputs.end());
+  inputs.resize(kConvInputs);
+  const ValueId y_scale = inputs[6], y_zero = inputs[7];
+  inputs[0] = e.Transpose(inputs[0], ChannelsFirst(rank));
+  Attributes attributes = e.attributes();
+  attributes.Erase("activation");
+  const ValueId y = e.Transpose(e.Emit("QLinearConv", std::move(inputs), std::move(attributes)),
+                                ChannelsLast(rank));
+  ValueId sum = e.Add(e.Emit("DequantizeLinear", {y, y_scale, y_zero}),
+                      e.Emit("DequantizeLinear", {z[0], z[1], z[2]}));
+  if (e.attributes().String("activation", "") == "Relu") sum = e.Emit("Relu", {sum});
+  e.SetOutput(0, e.Emit("QuantizeLinear", {sum, z[3], z[4]}));
+  return {};
 }
 
 // X, W, B, Z: FusedConv with the channels of X, Z and the result last, and of W first.
@@ -118,9 +156,8 @@ std::vector<OpDef> NhwcOps() {
           "QLinearConv(x: i8[1,2,5], xs: f32 = [0.1], xz: i8 = [3], w: i8[3,2,2], ws: f32 = [0.2], "
           "wz: i8 = [0], ys: f32 = [0.5], yz: i8 = [20])\n"),
       Define(
-          "NhwcQLinearConv", kMinimDomain, 8, 9,
-          [](InferContext& op) { return InferConv(op, true); },
-          [](ExpandContext& e) { return ExpandTurned(e, "QLinearConv", true); },
+          "NhwcQLinearConv", kMinimDomain, 8, kConvInputs + 5, InferNhwcQLinearConv,
+          ExpandNhwcQLinearConv,
           "NhwcQLinearConv(x: u8[1,4,5,4], xs: f32 = [0.1], xz: u8 = [3], w: i8[3,4,2,2] = const, "
           "ws: "
           "f32[3] = [0.2,0.1,0.3], wz: i8[3] = [0,0,0], ys: f32 = [0.47], yz: u8 = [20], b: "
@@ -128,7 +165,10 @@ std::vector<OpDef> NhwcOps() {
           "NhwcQLinearConv(x: u8[2,5,4,3], xs: f32 = [0.1], xz: u8 = [130], w: i8[5,3,2,2] = "
           "const, ws: "
           "f32 = [0.2], wz: i8 = [0], ys: f32 = [0.5], yz: i8 = [-7]) {strides=[1,2], "
-          "dilations=[2,2]}\n"),
+          "dilations=[2,2]}\n"
+          "NhwcQLinearConv(x: u8[1,4,5,4], xs: f32 = [0.1], xz: u8 = [3], w: i8[3,4,2,2] = const, "
+          "ws: f32 = [0.02], wz: i8 = [0], ys: f32 = [0.47], yz: u8 = [20], _, z: u8[1,3,4,3], zs: "
+          "f32 = [0.3], zz: u8 = [100], ss: f32 = [0.6], sz: u8 = [10]) {activation=\"Relu\"}\n"),
   };
 }
 

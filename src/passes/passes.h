@@ -60,6 +60,10 @@ Result<bool> FuseElementwise(Graph& graph, const PassContext& context);
 /// AVX512-VNNI on and BF16 from AVX512-BF16 on, whose kernels want them so. Needs: static shapes.
 Result<bool> AssignLayouts(Graph& graph, const PassContext& context);
 
+/// Q(DQ(y) + DQ(z)), perhaps with a Relu before Q, becomes part of the NhwcQLinearConv that alone
+/// makes y: to the same bits. Needs: layouts, fused chains.
+Result<bool> FuseShortcut(Graph& graph, const PassContext& context);
+
 /// Gradients of the scalar `loss` with respect to `wrt`, appended to the graph, in order; kNoValue
 /// where the loss does not depend on a value. Needs: static shapes, semantic ops.
 /// Errors: kUnsupported names an op without a gradient.

@@ -26,7 +26,8 @@ const Pipeline kSpecializePipeline = {
     {"fold-shapes", FoldConstants},        {"inline-branches", InlineBranches},
     {"expand-functions", ExpandFunctions}, {"fold-constants", FoldConstants},
     {"lower-batch-norm", LowerBatchNorm},  {"fuse-elementwise", FuseElementwise},
-    {"assign-layouts", AssignLayouts},     {"eliminate-dead-code", EliminateDeadCode},
+    {"assign-layouts", AssignLayouts},     {"fuse-shortcut", FuseShortcut},
+    {"eliminate-dead-code", EliminateDeadCode},
 };
 
 const Pipeline kTrainPipeline = {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/philox.h"
+#include "core/requantize.h"
 #include "kernels/cpu/test_support.h"
 
 namespace minim {
@@ -21,6 +22,22 @@ Tensor ChannelsLast(const Tensor& x) {
     std::memcpy(dst + to * size, src + i * size, size);
   }
   return y;
+}
+
+// Adds z to what is there and quantizes the sum, as the ops one by one do.
+void AddShortcut(const Tensor& z, float y_scale, int32_t y_zero, float z_scale, int32_t z_zero,
+                 float scale, int32_t zero, bool rectifies, Tensor* y) {
+  const bool is_signed = y->dtype() == DType::i8;
+  const auto at = [&](const Tensor& x, int64_t i) -> int32_t {
+    return is_signed ? x.as<int8_t>()[i] : int32_t{x.as<uint8_t>()[i]};
+  };
+  auto* bytes = static_cast<uint8_t*>(y->data());
+  for (int64_t i = 0; i < y->size(); ++i) {
+    const float sum = static_cast<float>(at(*y, i) - y_zero) * y_scale +
+                      static_cast<float>(at(z, i) - z_zero) * z_scale;
+    bytes[i] = static_cast<uint8_t>(Requantize((rectifies ? std::max(sum, 0.0f) : sum) / scale,
+                                               zero, is_signed ? -128 : 0, is_signed ? 127 : 255));
+  }
 }
 
 struct Geometry {
@@ -43,6 +60,34 @@ struct Geometry {
     return {{"strides", strides}, {"pads", pads}, {"dilations", dilations}};
   }
 };
+
+// The same bits as a convolution and then what lies around a shortcut.
+void ExpectSameWithShortcut(KernelCase test, Tensor expected, const Geometry& g, uint64_t seed) {
+  const DType dtype = expected.dtype();
+  const auto scalar = [&](int value) {
+    return dtype == DType::i8 ? Tensor::Scalar<int8_t>(static_cast<int8_t>(value))
+                              : Tensor::Scalar<uint8_t>(static_cast<uint8_t>(value));
+  };
+  const bool rectifies = seed % 2 == 0;
+  const int z_zero = static_cast<int>(seed * 31 % 100), zero = static_cast<int>(seed * 17 % 90);
+  const float scale = seed % 3 == 0 ? 0.37f : 0.0041f;  // the second saturates
+  const Tensor z = Bytes(dtype, expected.dims(), seed + 6), y_zero = test.inputs[7];
+  const int32_t y_zero_point =
+      dtype == DType::i8 ? y_zero.as<int8_t>()[0] : int32_t{y_zero.as<uint8_t>()[0]};
+  AddShortcut(z, 0.3f, y_zero_point, 0.07f, z_zero, scale, zero, rectifies, &expected);
+  test.inputs.resize(9);
+  for (const Tensor& input : {z, Tensor::Scalar<float>(0.07f), scalar(z_zero),
+                              Tensor::Scalar<float>(scale), scalar(zero)})
+    test.inputs.push_back(input);
+  test.constants = {3, 5, 6, 7, 10, 11, 12, 13};
+  if (rectifies) test.attributes.Set("activation", std::string("Relu"));
+  for (const Isa isa : TestLevels()) {
+    test.outputs = {Tensor(dtype, expected.dims())};
+    RunCase(test, isa);
+    ASSERT_TRUE(SameBytes(test.outputs[0], expected))
+        << g.Text() << ", seed " << seed << ", " << test.threads << " threads, " << Name(isa);
+  }
+}
 
 // The same bits as the portable convolution, with results of both types.
 void ExpectSame(const Geometry& g, uint64_t seed) {
@@ -70,6 +115,7 @@ void ExpectSame(const Geometry& g, uint64_t seed) {
       ASSERT_TRUE(SameBytes(test.outputs[0], expected))
           << g.Text() << ", seed " << seed << ", " << test.threads << " threads, " << Name(isa);
     }
+    ExpectSameWithShortcut(test, expected, g, seed);
   }
 }
 

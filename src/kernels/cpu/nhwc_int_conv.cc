@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "core/requantize.h"
 #include "kernels/cpu/bindings.h"
@@ -13,12 +14,14 @@ namespace minim {
 namespace {
 
 constexpr int64_t kStepBytes = 192 << 10;  // of lines that stay in the L2 cache together
+constexpr float kLeastStep = 1e-20f, kMostStep = 1e30f;  // that ForEachStep divides by as others do
 
 struct Plan {
   const NhwcIntLevel* level = nullptr;
   NhwcCuts cuts;
   IntConvParts parts;
   std::shared_ptr<const std::byte> weights;  // packed; then the sum of each filter's
+  std::optional<NhwcShortcut> shortcut;
 
   int64_t weight_bytes() const { return cuts.filled() * cuts.depth(); }
 };
@@ -61,20 +64,51 @@ void Prepare(const Plan& p, const KernelArgs& args, const Scratch& scratch) {
   std::fill(scratch.scales + filters, scratch.scales + filled, 0.0f);
 }
 
+// Inputs of the sum with another image: that image, its scale and zero point, and those of the sum.
+enum Role { kYScale = 6, kYZero, kZ = 9, kZScale, kZZero, kScale, kZeroPoint };
+
+Result<NhwcShortcut> ShortcutOf(const KernelRequest& request) {
+  for (const int role : {kYScale, kYZero, kZScale, kZZero, kScale, kZeroPoint})
+    if (ElementsOf(request, role) != 1 || request.inputs[role].constant == nullptr)
+      return Unsupported("a sum whose scales and zero points are not constants");
+  MINIM_TRY(RequireOutputDims(request, kZ));
+  const DType dtype = request.outputs[0].dtype;
+  for (const int role : {kYZero, kZ, kZZero, kZeroPoint})
+    if (request.inputs[role].dtype != dtype) return Unsupported("a sum of several dtypes");
+  const auto scale = [&](int role) {
+    return *static_cast<const float*>(request.inputs[role].constant);
+  };
+  const auto zero = [&](int role) {
+    return ZeroPoints{static_cast<const std::byte*>(request.inputs[role].constant), dtype, 1}.At(0);
+  };
+  if (!(scale(kScale) > kLeastStep && scale(kScale) < kMostStep))
+    return Unsupported("a sum quantized by {}", scale(kScale));
+  return NhwcShortcut{.y_scale = scale(kYScale),
+                      .z_scale = scale(kZScale),
+                      .scale = scale(kScale),
+                      .z_zero = zero(kZZero),
+                      .zero_point = zero(kZeroPoint),
+                      .rectifies = AttributesOf(request).String("activation", "") == "Relu"};
+}
+
 void Run(const Plan& p, const KernelArgs& args) {
   Scratch scratch;
   Carve(p, 0, static_cast<std::byte*>(args.scratch), &scratch);
   Prepare(p, args, scratch);
   const int32_t zero_point = p.parts.RowOf(args, scratch.given, 0).zero_point;
   const bool is_signed = p.parts.y_dtype == DType::i8;
+  const auto *z = In<std::byte>(args, kZ), *y = Out<std::byte>(args, 0);
   p.cuts.ForEachPiece(args.threads, args.inputs[0], static_cast<uint8_t>(p.parts.ZeroOfImage(args)),
                       scratch.stages, [&](const NhwcPiece& piece, int) {
                         p.cuts.ForEachRun(piece, p.weights.get(), args.outputs[0], 1,
                                           [&](const NhwcRun& run, int64_t pixels, int64_t filter) {
-                                            p.level->to_bytes(
-                                                {run, scratch.starts + filter,
-                                                 scratch.scales + filter, is_signed, zero_point},
-                                                pixels);
+                                            NhwcInts ints{run, scratch.starts + filter,
+                                                          scratch.scales + filter, is_signed,
+                                                          zero_point};
+                                            if (!p.shortcut) return p.level->to_bytes(ints, pixels);
+                                            ints.shortcut = &*p.shortcut;
+                                            ints.z = z + (run.dst - y);
+                                            p.level->to_sums(ints, pixels);
                                           });
                       });
 }
@@ -90,6 +124,9 @@ BindResult Bind(const KernelRequest& request, const NhwcIntLevel& level) {
   if (!zeros || !AreMiddle(*zeros)) return Unsupported("weights with zero points");
   MINIM_TRY(const Window window, NhwcWindowOf(request, w.dims));
   MINIM_TRY(p.cuts, NhwcCutsOf(window, w.dims[0], 1, kStepBytes, request.threads));
+  if (HasInput(request, kZ)) {
+    MINIM_TRY(p.shortcut, ShortcutOf(request));
+  }
   p.cuts.joins_lines = level.joins_lines;
   p.cuts.release = level.release;
   p.weights = request.packs->GetOrPack(
@@ -105,6 +142,15 @@ BindResult Bind(const KernelRequest& request, const NhwcIntLevel& level) {
                     {w_role});
 }
 
+int32_t Sum(const NhwcInts& ints, int32_t y, std::byte z, int32_t low, int32_t high) {
+  const NhwcShortcut& s = *ints.shortcut;
+  const int32_t other = ints.is_signed ? static_cast<int8_t>(z) : static_cast<uint8_t>(z);
+  const float sum = static_cast<float>(y - ints.zero_point) * s.y_scale +
+                    static_cast<float>(other - s.z_zero) * s.z_scale;
+  return Requantize((s.rectifies ? std::max(sum, 0.0f) : sum) / s.scale, s.zero_point, low, high);
+}
+
+template <bool sums>
 void RunPortable(const NhwcInts& ints, int64_t pixels) {
   const NhwcRun& t = ints.run;
   const int32_t low = ints.is_signed ? -128 : 0, high = ints.is_signed ? 127 : 255;
@@ -118,8 +164,9 @@ void RunPortable(const NhwcInts& ints, int64_t pixels) {
       for (int64_t s = 0; s < t.segment_count; ++s)
         for (int64_t k = 0; k < t.quads * 4; ++k, w += k % 4 == 0 ? width * 4 - 3 : 1)
           sum += static_cast<uint32_t>(pixel[t.segments[s] + k] * *w);
-      const int32_t y = Requantize(static_cast<float>(static_cast<int32_t>(sum)) * ints.scales[f],
-                                   ints.zero_point, low, high);
+      int32_t y = Requantize(static_cast<float>(static_cast<int32_t>(sum)) * ints.scales[f],
+                             ints.zero_point, low, high);
+      if constexpr (sums) y = Sum(ints, y, ints.z[i * t.dst_step + f], low, high);
       t.dst[i * t.dst_step + f] = static_cast<std::byte>(y);
     }
   }
@@ -128,7 +175,8 @@ void RunPortable(const NhwcInts& ints, int64_t pixels) {
 }  // namespace
 
 const NhwcIntLevel& NhwcIntPortable() {
-  static constexpr NhwcIntLevel kLevel{.name = "portable", .to_bytes = RunPortable};
+  static constexpr NhwcIntLevel kLevel{
+      .name = "portable", .to_bytes = RunPortable<false>, .to_sums = RunPortable<true>};
   return kLevel;
 }
 

@@ -7,6 +7,14 @@
 
 namespace minim {
 
+/// What becomes of bytes y beside those of another image, z, of the same type: quantized anew, y *
+/// y_scale + z * z_scale, each less its zero point; no less than zero where it `rectifies`.
+struct NhwcShortcut {
+  float y_scale = 1, z_scale = 1, scale = 1;
+  int32_t z_zero = 0, zero_point = 0;
+  bool rectifies = false;
+};
+
 /// dst[i, j] = Requantize(scales[j] * (starts[j] + sum)), in bytes.
 struct NhwcInts {
   NhwcRun run;
@@ -14,6 +22,8 @@ struct NhwcInts {
   const float* scales = nullptr;    // panels * 16
   bool is_signed = false;           // the result
   int32_t zero_point = 0;
+  const NhwcShortcut* shortcut = nullptr;  // for to_sums
+  const std::byte* z = nullptr;            // with the steps of run.dst
 };
 
 /// dst[i, j] = scales[j] * (starts[j] + sum) + bias[j], in floats.
@@ -29,6 +39,7 @@ struct NhwcIntLevel {
   std::string_view name;
   double quads_per_thread = 0;  // products that take about 6 us, worth waking a thread for
   void (*to_bytes)(const NhwcInts& ints, int64_t pixels);
+  void (*to_sums)(const NhwcInts& ints, int64_t pixels);  // those bytes, as `shortcut` says
   void (*to_floats)(const NhwcIntsToFloats& ints, int64_t pixels) = nullptr;
   /// As NhwcCuts has them.
   bool joins_lines = false;

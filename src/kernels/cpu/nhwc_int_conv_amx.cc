@@ -23,6 +23,7 @@ const NhwcIntLevel& NhwcIntAmx() {
   static constexpr NhwcIntLevel kLevel{.name = "amx 32x32",
                                        .quads_per_thread = 3e6,
                                        .to_bytes = Run<Amx<ToBytes>>,
+                                       .to_sums = Run<Amx<ToSums>>,
                                        .to_floats = Run<Amx<ToFloats>>,
                                        .joins_lines = true,
                                        .release = ReleaseTiles};
