@@ -8,7 +8,8 @@ import harness
 from chart import ratio_chart
 
 COLUMNS = (["model", "kind", "precision", "batch", "threads"] + [f"{n}_us" for n in harness.NAMES]
-           + ["best_peer", "ratio", "verdict", "error"] + [f"{n}_form" for n in harness.NAMES] + ["reasons"])
+           + ["best_peer", "ratio", "verdict"] + [f"{n}_error" for n in harness.NAMES]
+           + [f"{n}_form" for n in harness.NAMES] + ["reasons"])
 BEGIN, END = "<!-- bench/compare: begin -->", "<!-- bench/compare: end -->"
 
 
@@ -124,10 +125,10 @@ class Table:
         rows = []
         for r in self.rows:
             times = [contender_text(r, name) for name in harness.NAMES]
-            error = f"{float(r['error']):.1e}" if r.get("error") not in (None, "") else ""
             rows.append([r["model"], r["precision"].upper(), r["batch"], r["threads"], *times,
-                         ratio_text(r), r["verdict"], error])
-        return table(["model", "", "batch", "threads", *harness.NAMES.values(), "ratio", "verdict", "error"], rows)
+                         ratio_text(r), r["verdict"], error_text(r, "minim"), error_text(r, r.get("best_peer"))])
+        return table(["model", "", "batch", "threads", *harness.NAMES.values(), "ratio", "verdict", "error",
+                      "the peer's"], rows)
 
     def notes(self):
         lines = ordered(f"- {r['model']} {r['precision'].upper()}: {reason}" for r in self.rows
@@ -168,6 +169,11 @@ def time_text(row):
         return text
     ratio = f"({ratio_text(row)})"
     return f"{text} **{ratio}**" if row["verdict"] == "lose" else f"{text} {ratio}"
+
+
+def error_text(row, name):
+    error = row.get(f"{name}_error")
+    return f"{float(error):.1e}" if error not in (None, "") else ""
 
 
 def ratio_text(row):
