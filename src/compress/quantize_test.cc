@@ -157,6 +157,24 @@ TEST(QuantizeTest, AProductsShiftGoesIntoTheBiasBehindIt) {
   EXPECT_NE(HowItRuns(quantized, data.samples).find("MatMulIntegerToFloat("), std::string::npos);
 }
 
+TEST(QuantizeTest, ShortcutsAreSummedInBytes) {
+  for (const char* sum : {"Add", "Sum"}) {
+    const Graph graph =
+        ParseModel(fmt::format(R"(graph "g"(x: f32[N,8,5,5], w: f32[8,8,1,1]) -> (y) {{
+      a = Conv(x, w) b = Relu(a) c = Conv(b, w) d = {}(c, b) e = Relu(d) y = Conv(e, w) }})",
+                               sum),
+                   {NormalTensor({8, 8, 1, 1}, 1, 0.3f)});
+    const Dataset data = DataOf(UniformTensor({32, 8, 5, 5}, 2, 0, 1));
+    const Graph quantized = Quantized(graph, data).value();
+    EXPECT_LT(RelativeError(RunGraph(quantized, data.samples), RunGraph(graph, data.samples)),
+              0.03);
+    EXPECT_NE(HowItRuns(quantized, data.samples)
+                  .find("FusedElementwise(u8[32,8,5,5], f32, u8, u8[32,8,5,5]"),
+              std::string::npos)
+        << sum;
+  }
+}
+
 TEST(QuantizeTest, ActivationsThatAreAlmostNothingDoNoHarm) {
   const Graph graph = ParseModel(
       "graph \"g\"(x: f32[N,2], w: f32[2,2], b: f32[2]) -> (y) { y = Gemm(x, w, b) }",

@@ -37,7 +37,7 @@ class Epilogue {
     bool changed = false;
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
       const Node node = graph_.nodes[i];
-      const bool sum = node.Is("Add") || (node.Is("Sum") && node.inputs.size() == 2);
+      const bool sum = node.Is("Add");
       gone[i] = sum ? FuseBias(node) : FuseActivation(node);
       const int residual = sum && !gone[i] ? FuseResidual(graph_.nodes[i]) : -1;
       if (residual >= 0) gone[residual] = true;

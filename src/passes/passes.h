@@ -23,7 +23,8 @@ Result<bool> InlineBranches(Graph& graph, const PassContext& context);
 /// Replaces ops that have no kernel but an expansion by their expansion.
 Result<bool> ExpandFunctions(Graph& graph, const PassContext& context);
 
-/// Removes Identity, Dropout in inference whose mask nothing reads, and Casts to the same dtype.
+/// Removes Identity, Dropout in inference whose mask nothing reads, Casts to the same dtype and
+/// Sums of one value. A Sum of two is an Add.
 Result<bool> RemoveNoOps(Graph& graph, const PassContext& context);
 
 /// What only scales or shifts channels by constants (inference BatchNormalization, Mul, Add) moves

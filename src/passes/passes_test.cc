@@ -70,6 +70,12 @@ TEST(RemoveNoOpsTest, DropoutGoesUnlessItsMaskIsRead) {
   EXPECT_EQ(OpsOf(Apply(RemoveNoOps, read)), Ops({"Dropout"}));
 }
 
+TEST(RemoveNoOpsTest, SumsOfTwoAreAdditions) {
+  const Graph graph = Parse(R"(graph "g"(x: f32[4], z: f32[1]) -> (y) {
+    a = Sum(x) b = Sum(a, z) y = Sum(a, b, z) })");
+  EXPECT_EQ(OpsOf(Apply(RemoveNoOps, graph)), Ops({"Add", "Sum"}));
+}
+
 TEST(FoldBatchNormTest, BecomesOneConvolution) {
   const Graph graph = Parse(R"(graph "g"(x: f32[1,1,4,4]) -> (y) {
     const w: f32[2,1,1,1] = [0.5, -2]

@@ -23,10 +23,14 @@ const Pipeline kLoadPipeline = {
 };
 
 const Pipeline kSpecializePipeline = {
-    {"fold-shapes", FoldConstants},        {"inline-branches", InlineBranches},
-    {"expand-functions", ExpandFunctions}, {"fold-constants", FoldConstants},
-    {"lower-batch-norm", LowerBatchNorm},  {"fuse-elementwise", FuseElementwise},
-    {"assign-layouts", AssignLayouts},     {"fuse-shortcut", FuseShortcut},
+    {"fold-shapes", FoldConstants},
+    {"inline-branches", InlineBranches},
+    {"expand-functions", ExpandFunctions},
+    {"fold-constants", FoldConstants},
+    {"lower-batch-norm", LowerBatchNorm},
+    {"fuse-elementwise", FuseElementwise},
+    {"assign-layouts", AssignLayouts},
+    {"fuse-shortcut", FuseShortcut},
     {"eliminate-dead-code", EliminateDeadCode},
 };
 

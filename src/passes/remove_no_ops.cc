@@ -16,6 +16,7 @@ bool IsInferenceDropout(const Graph& graph, const Node& node) {
 
 bool IsNoOp(const Graph& graph, const Node& node) {
   if (node.Is("Identity") || IsInferenceDropout(graph, node)) return true;
+  if (node.Is("Sum") && node.inputs.size() == 1) return true;
   return node.Is("Cast") && graph.type(node.input(0)).dtype == graph.type(node.output(0)).dtype &&
          OnnxId(graph.type(node.input(0)).dtype) == node.attributes.Int("to", 0);
 }
@@ -42,6 +43,10 @@ bool MoveToProducer(Graph& graph, ValueId from, ValueId to) {
 Result<bool> RemoveNoOps(Graph& graph, const PassContext&) {
   bool changed = false;
   for (size_t i = 0; i < graph.nodes.size();) {
+    if (graph.nodes[i].Is("Sum") && graph.nodes[i].inputs.size() == 2) {  // one name for it
+      graph.nodes[i].op = "Add";
+      changed = true;
+    }
     const Node node = graph.nodes[i];
     if (!IsNoOp(graph, node)) {
       ++i;
