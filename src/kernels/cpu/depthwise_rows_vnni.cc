@@ -47,10 +47,9 @@ void Filter(const DepthwiseRows& r, const uint8_t* image, const uint8_t* padding
                     low = AddPairs(low, _mm512_unpacklo_epi16(a, b), weights);
                     high = AddPairs(high, _mm512_unpackhi_epi16(a, b), weights);
                   }
-                  const __m512i words =
-                      _mm512_packs_epi32(requantizer.Of(low, scale), requantizer.Of(high, scale));
                   _mm256_mask_storeu_epi8(to, static_cast<__mmask32>((uint64_t{1} << count) - 1),
-                                          _mm512_cvtepi16_epi8(words));
+                                          requantizer.JoinPair(requantizer.Of(low, scale),
+                                                               requantizer.Of(high, scale)));
                 });
 }
 

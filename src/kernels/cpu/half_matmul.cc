@@ -126,7 +126,8 @@ BindResult Bind(const KernelRequest& request, Plan p) {
   p.threads = static_cast<int>(
       std::clamp<double>(work / p.level->products_per_thread, 1, std::max(1, request.threads)));
   const Window w{.channels = s.k, .in = {1, 1, s.m}, .out = {1, 1, s.m}};
-  MINIM_TRY(p.rows, NhwcCutsOf(w, s.n, sizeof(BFloat16), NhwcStepBytes(kFilterGroup * s.k * 2),
+  MINIM_TRY(p.rows, NhwcCutsOf(w, s.n, sizeof(BFloat16),
+                               NhwcStepOf(w, s.n, 2, s.n * (p.c_kind == CKind::kFull ? 4 : 2)),
                                s.batches > 1 && p.by_batches() ? 1 : p.threads));
   p.rows.joins_lines = p.level->joins_lines;
   p.rows.release = p.level->release;

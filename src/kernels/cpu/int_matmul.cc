@@ -314,8 +314,9 @@ std::optional<ZeroPoints> KnownZerosOfB(const KernelRequest& request, const Plan
   return ZeroPoints{zero ? zero->constant : nullptr, p.b_dtype, p.b_zeros};
 }
 
-constexpr int64_t kLeastRows = 8;             // fewer do not fill a tile
-constexpr int64_t kRowStepBytes = 192 << 10;  // of rows that stay in the L2 cache together
+constexpr int64_t kLeastRows = 8;  // fewer do not fill a tile
+// Of rows that stay in the L2 cache while floats, four times their bytes and more, pass through it.
+constexpr int64_t kFloatStepBytes = 192 << 10;
 
 // Rows of unsigned bytes, one after the other, by constant signed ones.
 void FillRows(const KernelRequest& request, Plan* p) {
@@ -333,7 +334,9 @@ void FillRows(const KernelRequest& request, Plan* p) {
   const auto words = static_cast<double>(s.m * s.n) * static_cast<double>(QuadsOf(s.k));
   p->row_threads = static_cast<int>(
       std::clamp<double>(words / p->row_level->quads_per_thread, 1, std::max(1, request.threads)));
-  auto cuts = NhwcCutsOf(w, s.n, 1, kRowStepBytes, p->row_threads);
+  const bool floats = p->result == Result8::kFloat;
+  const NhwcStep step = floats ? NhwcStep{kFloatStepBytes} : NhwcStepOf(w, s.n, 1, s.n);
+  auto cuts = NhwcCutsOf(w, s.n, 1, step, p->row_threads);
   if (!cuts.ok()) return;
   p->rows = *std::move(cuts);
   p->rows->joins_lines = p->row_level->joins_lines;

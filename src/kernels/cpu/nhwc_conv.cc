@@ -8,9 +8,6 @@
 namespace minim {
 namespace {
 
-constexpr int64_t kCacheBytes = 704 << 10;  // of an L2 cache of 1 MiB: an image's and filters'
-constexpr int64_t kLeastStep = 192 << 10;
-
 struct Plan {
   RunNhwcFloats run = nullptr;  // or RunNhwcHalves
   NhwcCuts cuts;
@@ -49,10 +46,10 @@ Result<Plan> PlanOf(const KernelRequest& request, DType dtype) {
   if (w.constant == nullptr) return Unsupported("filters that are not constant");
   MINIM_TRY(p.activation, ActivationOf(AttributesOf(request)));
   if (!p.activation.clamp()) return Unsupported("an activation that is no clamp");
-  const int64_t filter_bytes = w.dims.Elements() / std::max<int64_t>(1, w.dims[0]) * element;
+  const int64_t filters = w.dims[0], result = filters * element * (p.residual ? 2 : 1);
   MINIM_TRY(const Window window, NhwcWindowOf(request, w.dims));
-  MINIM_TRY(p.cuts, NhwcCutsOf(window, w.dims[0], element,
-                               NhwcStepBytes(kFilterGroup * filter_bytes), request.threads));
+  MINIM_TRY(p.cuts, NhwcCutsOf(window, filters, element,
+                               NhwcStepOf(window, filters, element, result), request.threads));
   const NhwcFilters form(p.cuts, element);
   p.weights = request.packs->GetOrPack(
       w.ConstantView(), fmt::format("nhwc conv.{}", p.cuts.segments.size()),
@@ -84,10 +81,6 @@ BindResult Bind(const KernelRequest& request, const NhwcHalfLevel& level) {
 }
 
 }  // namespace
-
-int64_t NhwcStepBytes(int64_t group_bytes) {
-  return std::max(kLeastStep, kCacheBytes - group_bytes);
-}
 
 void FillStarts(const void* bias, DType dtype, int64_t count, int64_t filled, float* starts) {
   if (bias) ConvertElements({bias, dtype, Dims{count}}, {starts, DType::f32, Dims{count}});

@@ -44,9 +44,6 @@ struct NhwcHalfLevel {
 const NhwcHalfLevel& NhwcHalfBf16();
 const NhwcHalfLevel& NhwcHalfAmx();
 
-/// Bytes of an image that stay in the L2 cache beside a group of so many bytes of filters.
-int64_t NhwcStepBytes(int64_t group_bytes);
-
 /// `count` biases of `dtype`, or zeros if null, then zeros up to `filled`.
 void FillStarts(const void* bias, DType dtype, int64_t count, int64_t filled, float* starts);
 

@@ -1,5 +1,7 @@
 #include "kernels/cpu/nhwc_cuts.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -9,6 +11,12 @@ namespace {
 constexpr int64_t kFlatLine = 96;  // pixels at most, where lines do not matter
 
 int64_t CeilOf(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t CacheBytes() {
+  static const int64_t bytes =
+      std::clamp<int64_t>(::sysconf(_SC_LEVEL2_CACHE_SIZE), 512 << 10, 4 << 20);
+  return bytes;
+}
 
 // Lines [first, last) of the result read these of an image, padding included.
 void Stage(const NhwcCuts& c, const std::byte* image, int64_t first, int64_t last, uint8_t zero,
@@ -71,22 +79,23 @@ void FillOffsets(NhwcCuts* c) {
 
 // Images that fit the cache together, or cuts of one that does not; as many steps for each thread,
 // unless there are more filters than pixels, which the threads share then.
-void FillSteps(int64_t threads, int64_t step_bytes, NhwcCuts* c) {
+void FillSteps(int64_t threads, const NhwcStep& step, NhwcCuts* c) {
   const bool share = c->groups() >= threads && c->filters > c->pixels;
   const auto whole = [&](int64_t steps) {
     return share ? steps : CeilOf(steps, threads) * threads;
   };
   if (!c->staged && c->w.pointwise()) {
-    const int64_t steps = whole(CeilOf(c->pixels * c->pixel_bytes, step_bytes));
+    const int64_t steps = whole(CeilOf(c->pixels * (c->pixel_bytes + step.per_pixel), step.bytes));
     c->together = CeilOf(CeilOf(c->pixels, steps), kFlatLine);
     c->flat = CeilOf(c->pixels, steps * c->together);
     return;
   }
-  const int64_t bytes = c->LinesUnder(c->height()) * c->line_bytes();
-  if (bytes <= step_bytes && c->images() >= threads) {
-    c->together = CeilOf(c->images(), whole(CeilOf(c->images() * bytes, step_bytes)));
+  const int64_t bytes =
+      c->LinesUnder(c->height()) * c->line_bytes() + c->w.out_size() * step.per_pixel;
+  if (bytes <= step.bytes && c->images() >= threads) {
+    c->together = CeilOf(c->images(), whole(CeilOf(c->images() * bytes, step.bytes)));
   } else {
-    const int64_t steps = whole(c->images() * CeilOf(bytes, step_bytes));
+    const int64_t steps = whole(c->images() * CeilOf(bytes, step.bytes));
     c->cuts = std::min(CeilOf(steps, c->images()), c->height());
   }
 }
@@ -156,8 +165,17 @@ void NhwcCuts::ForEachRun(const NhwcPiece& piece, const std::byte* weights, void
   }
 }
 
+// Lines of a result are written, and what is added to them read, by groups of filters: the caches
+// fetch what lies beside and keep it for the next group, if a step is short. But where the filters
+// do not stay in the cache from step to step, few long steps read them less often.
+NhwcStep NhwcStepOf(const Window& window, int64_t filters, int64_t element, int64_t result) {
+  const int64_t cache = CacheBytes(), filter = window.taps() * window.channels * element;
+  if (filter * filters <= cache / 2) return {cache * 9 / 20, result};
+  return {std::clamp(cache * 4 / 5 - filter * kFilterGroup, cache / 4, cache * 2 / 5), 0};
+}
+
 Result<NhwcCuts> NhwcCutsOf(const Window& window, int64_t filters, int64_t element,
-                            int64_t step_bytes, int threads) {
+                            const NhwcStep& step, int threads) {
   NhwcCuts c{.w = window, .filters = filters, .pixel_bytes = window.channels * element};
   c.pixels = c.w.batch * c.w.out_size();
   const bool joined = c.w.dilation[2] == 1;  // the taps of a line lie side by side
@@ -169,7 +187,7 @@ Result<NhwcCuts> NhwcCutsOf(const Window& window, int64_t filters, int64_t eleme
     for (int64_t tap = 0; tap < (joined ? 1 : c.w.kernel[2]); ++tap)
       c.segments.push_back(y * c.w.dilation[1] * c.line_bytes() +
                            tap * c.w.dilation[2] * c.pixel_bytes);
-  FillSteps(std::max(1, threads), step_bytes, &c);
+  FillSteps(std::max(1, threads), step, &c);
   if (int64_t{INT32_MAX} < c.together * (c.flat ? c.flat * c.pixel_bytes : c.read_bytes()))
     return Unsupported("images of over 2 GiB");
   FillOffsets(&c);

@@ -103,10 +103,18 @@ struct NhwcCuts {
 /// Of input 0 and output 0, which have their channels last, and `weights` (M, C, H, W). Errors:
 /// kUnsupported for other ranks, groups and no pixels.
 Result<Window> NhwcWindowOf(const KernelRequest& request, const Dims& weights);
-/// `element`: bytes of one of the image; images of one step, padded, take about `step_bytes`.
-/// Errors: kUnsupported for images of over 2 GiB.
+/// How much one step makes: images of about so many bytes, padded, where each pixel of the result
+/// counts as so many more.
+struct NhwcStep {
+  int64_t bytes = 0, per_pixel = 0;
+};
+/// What stays in the L2 cache while group after group of filters passes by. A pixel of the result,
+/// with what is added to it, takes `result` bytes.
+NhwcStep NhwcStepOf(const Window& window, int64_t filters, int64_t element, int64_t result);
+
+/// `element`: bytes of one of the image. Errors: kUnsupported for images of over 2 GiB.
 Result<NhwcCuts> NhwcCutsOf(const Window& window, int64_t filters, int64_t element,
-                            int64_t step_bytes, int threads);
+                            const NhwcStep& step, int threads);
 
 /// How filters (M, C, H, W) of elements of 1, 2 or 4 bytes lie in filled() * depth() bytes: in
 /// groups of up to kFilterGroup, in them segment, quad, filter, value.

@@ -2,6 +2,7 @@
 #include "kernels/cpu/nhwc_int_conv.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <optional>
 
@@ -13,7 +14,6 @@
 namespace minim {
 namespace {
 
-constexpr int64_t kStepBytes = 192 << 10;  // of lines that stay in the L2 cache together
 constexpr float kLeastStep = 1e-20f, kMostStep = 1e30f;  // that ForEachStep divides by as others do
 
 struct Plan {
@@ -83,12 +83,17 @@ Result<NhwcShortcut> ShortcutOf(const KernelRequest& request) {
   };
   if (!(scale(kScale) > kLeastStep && scale(kScale) < kMostStep))
     return Unsupported("a sum quantized by {}", scale(kScale));
-  return NhwcShortcut{.y_scale = scale(kYScale),
-                      .z_scale = scale(kZScale),
-                      .scale = scale(kScale),
-                      .z_zero = zero(kZZero),
-                      .zero_point = zero(kZeroPoint),
-                      .rectifies = AttributesOf(request).String("activation", "") == "Relu"};
+  NhwcShortcut s{.y_scale = scale(kYScale),
+                 .z_scale = scale(kZScale),
+                 .scale = scale(kScale),
+                 .z_zero = zero(kZZero),
+                 .zero_point = zero(kZeroPoint)};
+  const bool rectifies = AttributesOf(request).String("activation", "") == "Relu";
+  s.low = rectifies ? 0 : -512 * s.scale;  // past every byte, whatever the zero point
+  s.high = 512 * s.scale;
+  s.inverse = 1 / s.scale;
+  s.rest = std::fma(-s.inverse, s.scale, 1.0f) * s.inverse;
+  return s;
 }
 
 void Run(const Plan& p, const KernelArgs& args) {
@@ -123,10 +128,12 @@ BindResult Bind(const KernelRequest& request, const NhwcIntLevel& level) {
     return Unsupported("other than unsigned bytes by constant signed bytes");
   if (!zeros || !AreMiddle(*zeros)) return Unsupported("weights with zero points");
   MINIM_TRY(const Window window, NhwcWindowOf(request, w.dims));
-  MINIM_TRY(p.cuts, NhwcCutsOf(window, w.dims[0], 1, kStepBytes, request.threads));
   if (HasInput(request, kZ)) {
     MINIM_TRY(p.shortcut, ShortcutOf(request));
   }
+  const int64_t filters = w.dims[0], images = p.shortcut ? 2 : 1;
+  MINIM_TRY(p.cuts, NhwcCutsOf(window, filters, 1, NhwcStepOf(window, filters, 1, filters * images),
+                               request.threads));
   p.cuts.joins_lines = level.joins_lines;
   p.cuts.release = level.release;
   p.weights = request.packs->GetOrPack(
@@ -147,7 +154,7 @@ int32_t Sum(const NhwcInts& ints, int32_t y, std::byte z, int32_t low, int32_t h
   const int32_t other = ints.is_signed ? static_cast<int8_t>(z) : static_cast<uint8_t>(z);
   const float sum = static_cast<float>(y - ints.zero_point) * s.y_scale +
                     static_cast<float>(other - s.z_zero) * s.z_scale;
-  return Requantize((s.rectifies ? std::max(sum, 0.0f) : sum) / s.scale, s.zero_point, low, high);
+  return Requantize(std::min(s.high, std::max(s.low, sum)) / s.scale, s.zero_point, low, high);
 }
 
 template <bool sums>

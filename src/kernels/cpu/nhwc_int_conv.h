@@ -7,12 +7,13 @@
 
 namespace minim {
 
-/// What becomes of bytes y beside those of another image, z, of the same type: quantized anew, y *
-/// y_scale + z * z_scale, each less its zero point; no less than zero where it `rectifies`.
+/// What becomes of bytes y beside those of another image, z, of the same type: y * y_scale + z *
+/// z_scale, each less its zero point, held to [low, high], quantized anew.
 struct NhwcShortcut {
   float y_scale = 1, z_scale = 1, scale = 1;
   int32_t z_zero = 0, zero_point = 0;
-  bool rectifies = false;
+  float low = 0, high = 0;      // what sums are held to before they are divided by `scale` ...
+  float inverse = 1, rest = 0;  // ... as ForEachStep does (quotient.h)
 };
 
 /// dst[i, j] = Requantize(scales[j] * (starts[j] + sum)), in bytes.

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/nhwc_int_conv.h"
+#include "kernels/cpu/quotient.h"
 #include "kernels/cpu/requantizer.h"
 #include "kernels/cpu/vnni.h"
 
@@ -60,31 +61,64 @@ struct ToSums : ToBytes {
   template <int pixels, int panels>
   static void Store(const Args& args, const Vector (&sum)[pixels][panels]) {
     const NhwcShortcut& s = *args.shortcut;
-    const Requantizer own(args.is_signed, args.zero_point), result(args.is_signed, s.zero_point);
-    const Requantizer::Step step = result.StepOf(s.scale, s.rectifies);
-    const __m512 y_scale = _mm512_set1_ps(s.y_scale), z_scale = _mm512_set1_ps(s.z_scale);
-    const __m512i z_zero = _mm512_set1_epi32(s.z_zero);
+    const Requantizer requantizer(args.is_signed, s.zero_point);
+    const Sum of(args);
     const __mmask64 there = LowBits(std::min(args.run.filters, panels * kPanel));
     for (int i = 0; i < pixels; ++i) {
       const std::byte* const z = args.z + i * args.run.dst_step;
       __m512i x[4] = {};
       for (int j = 0; j < panels; ++j) {
-        const __m512 y = own.Steps(sum[i][j], _mm512_loadu_ps(args.scales + j * kPanel));
-        const __m512i bytes =
-            Widened(args.is_signed, static_cast<__mmask16>(there >> (j * kPanel)), z + j * kPanel);
-        const __m512 other = _mm512_cvtepi32_ps(_mm512_sub_epi32(bytes, z_zero));
-        x[j] = result.Of(_mm512_add_ps(_mm512_mul_ps(y, y_scale), _mm512_mul_ps(other, z_scale)),
-                         step);
+        const __m128i bytes =
+            _mm_maskz_loadu_epi8(static_cast<__mmask16>(there >> (j * kPanel)), z + j * kPanel);
+        x[j] = of(sum[i][j], _mm512_loadu_ps(args.scales + j * kPanel), bytes);
       }
-      _mm512_mask_storeu_epi8(args.run.dst + i * args.run.dst_step, there, result.Join(x));
+      _mm512_mask_storeu_epi8(args.run.dst + i * args.run.dst_step, there, requantizer.Join(x));
     }
   }
 
  private:
-  static Vector Widened(bool is_signed, __mmask16 there, const std::byte* from) {
-    const __m128i bytes = _mm_maskz_loadu_epi8(there, from);
-    return is_signed ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes);
-  }
+  // Steps of the result, without the zero point. What has passed Requantizer is not needed as bytes
+  // here, but as the float steps between them.
+  class Sum {
+   public:
+    explicit Sum(const Args& args)
+        : least_(_mm512_set1_ps(static_cast<float>(Least(args) - args.zero_point))),
+          most_(_mm512_set1_ps(static_cast<float>(Least(args) + 255 - args.zero_point))),
+          y_scale_(_mm512_set1_ps(args.shortcut->y_scale)),
+          z_scale_(_mm512_set1_ps(args.shortcut->z_scale)),
+          z_zero_(_mm512_set1_epi32(args.shortcut->z_zero - Least(args))),
+          flip_(_mm_set1_epi8(args.is_signed ? -128 : 0)),
+          low_(_mm512_set1_ps(args.shortcut->low)),
+          high_(_mm512_set1_ps(args.shortcut->high)),
+          scale_(_mm512_set1_ps(args.shortcut->scale)),
+          inverse_(_mm512_set1_ps(args.shortcut->inverse)),
+          rest_(_mm512_set1_ps(args.shortcut->rest)) {}
+
+    __m512i operator()(__m512i sums, __m512 scales, __m128i z) const {
+      const __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scales);
+      const __m512 bounded = _mm512_min_ps(_mm512_max_ps(y, least_), most_);  // least if NaN
+      const __m512 whole = _mm512_set1_ps(kWholeShift);
+      const __m512 steps = _mm512_sub_ps(_mm512_add_ps(bounded, whole), whole);
+      const __m512i z_steps =
+          _mm512_sub_epi32(_mm512_cvtepu8_epi32(_mm_xor_si128(z, flip_)), z_zero_);
+      return Quotient(_mm512_add_ps(_mm512_mul_ps(steps, y_scale_),
+                                    _mm512_mul_ps(_mm512_cvtepi32_ps(z_steps), z_scale_)));
+    }
+
+   private:
+    static int32_t Least(const Args& args) { return args.is_signed ? -128 : 0; }
+    // As ForEachStep divides (quotient.h); the least integer of what is too small for it.
+    __m512i Quotient(__m512 x) const {
+      const __m512 bounded = _mm512_min_ps(_mm512_max_ps(x, low_), high_);
+      const __m512 first = _mm512_fmadd_ps(bounded, inverse_, _mm512_mul_ps(bounded, rest_));
+      return _mm512_cvtps_epi32(
+          _mm512_fmadd_ps(_mm512_fnmadd_ps(first, scale_, bounded), inverse_, first));
+    }
+    __m512 least_, most_, y_scale_, z_scale_;
+    __m512i z_zero_;
+    __m128i flip_;
+    __m512 low_, high_, scale_, inverse_, rest_;
+  };
 };
 
 struct ToFloats : Vnni<NhwcIntsToFloats> {

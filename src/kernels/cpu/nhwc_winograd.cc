@@ -193,7 +193,7 @@ Status FillGeometry(const KernelRequest& request, Plan* p) {
                  filter_bytes > kFilterBytes ? kManyTiles : kFewTiles, kMostTiles);
   MINIM_TRY(p->cuts,
             NhwcCutsOf(TilesOf(window), filters, sizeof(float),
-                       tiles * kWinogradOut * kWinogradOut * channels * 4, request.threads));
+                       {tiles * kWinogradOut * kWinogradOut * channels * 4}, request.threads));
   for (size_t i = 0; i < p->cuts.offsets.size(); ++i)
     p->offsets.push_back(static_cast<int32_t>(static_cast<int64_t>(i) * p->cuts.pixel_bytes));
   return {};
