@@ -119,7 +119,7 @@ std::vector<Block> Droppable(const Graph& graph) {
 
 Result<Graph> Shallower(const Graph& teacher) {
   MINIM_TRY(Graph graph, FoldParameters(teacher));
-  MINIM_TRY(RemoveNoOps(graph, {}));
+  MINIM_TRY(Simplify(graph, {}));
   const std::vector<Block> drop = Droppable(graph);
   if (drop.empty())
     return Unsupported("the model has no two like blocks in a row, of which one could be left out");

@@ -247,7 +247,7 @@ class StaticQuantizer {
 
 Result<Graph> PrepareForQuantization(const Graph& graph) {
   Graph prepared = graph;
-  MINIM_TRY(RemoveNoOps(prepared, {}));
+  MINIM_TRY(Simplify(prepared, {}));
   MINIM_TRY(FoldConstants(prepared, {}));
   MINIM_TRY(FoldBatchNorm(prepared, {}));
   DropUnread(prepared);

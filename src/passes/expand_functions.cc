@@ -39,7 +39,7 @@ Result<bool> ExpandFunctions(Graph& graph, const PassContext& context) {
     }
     changed = true;
   }
-  if (changed) MINIM_TRY(RemoveNoOps(graph, context));
+  if (changed) MINIM_TRY(Simplify(graph, context));
   return changed;
 }
 

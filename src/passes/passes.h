@@ -25,7 +25,7 @@ Result<bool> ExpandFunctions(Graph& graph, const PassContext& context);
 
 /// Removes Identity, Dropout in inference whose mask nothing reads, Casts to the same dtype and
 /// Sums of one value. A Sum of two is an Add.
-Result<bool> RemoveNoOps(Graph& graph, const PassContext& context);
+Result<bool> Simplify(Graph& graph, const PassContext& context);
 
 /// What only scales or shifts channels by constants (inference BatchNormalization, Mul, Add) moves
 /// into the Conv or, a Mul or Add, into the BatchNormalization before it.

@@ -50,30 +50,45 @@ TEST(EliminateDeadCodeTest, KeepsOnlyWhatOutputsNeed) {
   EXPECT_TRUE(after.constants.empty());
 }
 
-TEST(RemoveNoOpsTest, OutputsKeepTheirNames) {
+TEST(SimplifyTest, OutputsKeepTheirNames) {
   const Graph graph = Parse(R"(graph "g"(x: f32[2]) -> (y) {
     a = Identity(x) b = Relu(a) c = Cast(b) {to=f32} y = Identity(c) })");
-  const Graph after = Apply(RemoveNoOps, graph);
+  const Graph after = Apply(Simplify, graph);
   EXPECT_EQ(OpsOf(after), Ops({"Relu"}));
   EXPECT_EQ(after.value(after.outputs[0]).name, "y");
   const Graph passed = Parse(R"(graph "g"(x: f32[2]) -> (y) { y = Identity(x) })");
-  EXPECT_EQ(OpsOf(Apply(RemoveNoOps, passed)), Ops({"Identity"}));
+  EXPECT_EQ(OpsOf(Apply(Simplify, passed)), Ops({"Identity"}));
 }
 
-TEST(RemoveNoOpsTest, DropoutGoesUnlessItsMaskIsRead) {
+TEST(SimplifyTest, DropoutGoesUnlessItsMaskIsRead) {
   const Graph unread = Parse(R"(graph "g"(x: f32[4]) -> (y) {
     d: f32[4], mask: bool[4] = Dropout(x)
     y = Neg(d) })");
-  EXPECT_EQ(OpsOf(Apply(RemoveNoOps, unread)), Ops({"Neg"}));
+  EXPECT_EQ(OpsOf(Apply(Simplify, unread)), Ops({"Neg"}));
   const Graph read = Parse(R"(graph "g"(x: f32[4]) -> (d, mask) {
     d: f32[4], mask: bool[4] = Dropout(x) })");
-  EXPECT_EQ(OpsOf(Apply(RemoveNoOps, read)), Ops({"Dropout"}));
+  EXPECT_EQ(OpsOf(Apply(Simplify, read)), Ops({"Dropout"}));
 }
 
-TEST(RemoveNoOpsTest, SumsOfTwoAreAdditions) {
+TEST(SimplifyTest, AveragesOfWholeImagesAreGlobal) {
+  const auto ops = [](const std::string& attributes) {
+    return OpsOf(Apply(Simplify, Parse(fmt::format(
+                                     R"(graph "g"(x: f32[2,3,4,5]) -> (y) {{
+      y = AveragePool(x) {{{}}} }})",
+                                     attributes))));
+  };
+  const Ops global = {"GlobalAveragePool"}, pool = {"AveragePool"};
+  EXPECT_EQ(ops("kernel_shape=[4,5], strides=[2,3], ceil_mode=1"), global);
+  EXPECT_EQ(ops("kernel_shape=[4,5], auto_pad=\"VALID\", count_include_pad=1"), global);
+  EXPECT_EQ(ops("kernel_shape=[4,4]"), pool);
+  EXPECT_EQ(ops("kernel_shape=[4,5], pads=[0,1,0,0]"), pool);
+  EXPECT_EQ(ops("kernel_shape=[4,5], pads=[2,2,1,2], dilations=[2,2]"), pool);
+}
+
+TEST(SimplifyTest, SumsOfTwoAreAdditions) {
   const Graph graph = Parse(R"(graph "g"(x: f32[4], z: f32[1]) -> (y) {
     a = Sum(x) b = Sum(a, z) y = Sum(a, b, z) })");
-  EXPECT_EQ(OpsOf(Apply(RemoveNoOps, graph)), Ops({"Add", "Sum"}));
+  EXPECT_EQ(OpsOf(Apply(Simplify, graph)), Ops({"Add", "Sum"}));
 }
 
 TEST(FoldBatchNormTest, BecomesOneConvolution) {
@@ -354,11 +369,11 @@ TEST(SpecializeTest, SymbolsMustAgree) {
 TEST(PipelineTest, SkipsByNameAndReports) {
   Graph graph = Parse(R"(graph "g"(x: f32[2]) -> (y) { a = Identity(x) y = Relu(a) })");
   PassContext context;
-  context.skip = {"remove-no-ops"};
+  context.skip = {"simplify"};
   const auto reports = RunPipeline(kLoadPipeline, graph, context);
   ASSERT_TRUE(reports.ok());
   for (const PassReport& report : *reports)
-    EXPECT_EQ(report.skipped, report.name == "remove-no-ops") << report.name;
+    EXPECT_EQ(report.skipped, report.name == "simplify") << report.name;
   EXPECT_EQ(graph.nodes.size(), 2u);
 }
 

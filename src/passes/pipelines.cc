@@ -8,7 +8,7 @@ namespace minim {
 // Read top to bottom, this is the compiler.
 const Pipeline kLoadPipeline = {
     {"eliminate-unread", EliminateDeadCode},
-    {"remove-no-ops", RemoveNoOps},
+    {"simplify", Simplify},
     {"fuse-row-quantized", FuseRowQuantized},
     {"fuse-qdq", FuseQdq},
     {"fold-constants", FoldConstants},

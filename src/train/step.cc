@@ -54,7 +54,7 @@ class StepBuilder {
     MINIM_TRY(FoldShapes(candidates));
     AddInputs(labels_like);
     MINIM_TRY(TrainingForms());
-    MINIM_TRY(RemoveNoOps(graph_, {}).status());
+    MINIM_TRY(Simplify(graph_, {}).status());
     if (precision != TrainPrecision::kFp32) {
       MINIM_TRY(Autocast(graph_, {.precision = DTypeOf(precision),
                                   .keep_low = true,

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "ops/window.h"
 #include "passes/passes.h"
 
 namespace minim {
@@ -38,15 +39,41 @@ bool MoveToProducer(Graph& graph, ValueId from, ValueId to) {
   return false;
 }
 
+// Whether a pool's one window has all of the image and nothing else.
+bool PoolsEverything(const TensorType& x, const Attributes& attributes) {
+  if (!x.ranked() || x.rank() < 3) return false;
+  const std::optional<Dims> spatial = ToDims(Shape(x.shape->begin() + 2, x.shape->end()));
+  if (!spatial) return false;
+  const Dims in = *spatial;
+  const std::vector<int64_t> kernel = attributes.Ints("kernel_shape");
+  if (!std::equal(kernel.begin(), kernel.end(), in.begin(), in.end())) return false;
+  const auto window = ops::MakeWindow(attributes, in, in);
+  if (!window.ok()) return false;
+  for (int i = 0; i < window->rank(); ++i)
+    if (window->Extent(i) != in[i] || window->begins[i] != 0 || window->ends[i] != 0) return false;
+  return true;
+}
+
+// One name for what several ops can say, so that passes and kernels need to know but one.
+bool Rename(const Graph& graph, Node& node) {
+  if (node.Is("Sum") && node.inputs.size() == 2) {
+    node.op = "Add";
+  } else if (node.Is("AveragePool") &&
+             PoolsEverything(graph.type(node.input(0)), node.attributes)) {
+    node.op = "GlobalAveragePool";
+    node.attributes = {};
+  } else {
+    return false;
+  }
+  return true;
+}
+
 }  // namespace
 
-Result<bool> RemoveNoOps(Graph& graph, const PassContext&) {
+Result<bool> Simplify(Graph& graph, const PassContext&) {
   bool changed = false;
   for (size_t i = 0; i < graph.nodes.size();) {
-    if (graph.nodes[i].Is("Sum") && graph.nodes[i].inputs.size() == 2) {  // one name for it
-      graph.nodes[i].op = "Add";
-      changed = true;
-    }
+    if (Rename(graph, graph.nodes[i])) changed = true;
     const Node node = graph.nodes[i];
     if (!IsNoOp(graph, node)) {
       ++i;
