@@ -210,6 +210,8 @@ class RolloutServerTest : public TiersTest {
     TiersTest::SetUp();
     fs::remove_all(root_ / "m");
     Write("m/1/model.onnx", "fast one");
+    // Answers have the row's number in its batch, so comparisons that wait must not meet in one.
+    Write("m/config.pbtxt", "max_batch_size: 1\n");
     Write("m/minim.toml", "[rollout]\nmode = \"gradual\"\nstage_requests = 30\ncompare = 1\n");
   }
   void AddVersionTwo() {
