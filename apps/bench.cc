@@ -74,7 +74,8 @@ Result<Timing> Measure(const Options& options) {
   std::vector<View> buffers;
   for (Tensor& output : outputs) buffers.push_back(output.view());
   MINIM_TRY(session->RunInto(views, buffers));
-  timing.held_bytes = AnonymousMemory() - std::min(before, AnonymousMemory());
+  const size_t after = AnonymousMemory();
+  timing.held_bytes = after - std::min(before, after);
   timing.memory = session->memory();
   std::vector<double> samples;
   for (const auto start = Clock::now(); Since(start, 1) < options.seconds || samples.size() < 3;) {
