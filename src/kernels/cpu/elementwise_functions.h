@@ -1,6 +1,6 @@
 // FP32 functions in plain arithmetic that compilers vectorise. Included by files of different
-// instruction-set levels: everything is in an unnamed namespace, and nothing depends on fused
-// multiply-add, so each level gives the same bits.
+// instruction-set levels: everything is in an unnamed namespace. Levels with fused multiply-add
+// give the same bits; the portable one may differ in the last.
 #pragma once
 
 #include <bit>
@@ -10,6 +10,15 @@
 
 namespace minim {
 namespace {
+
+/// a * b + c, rounded once where the level has such an instruction: half the work of a polynomial.
+[[maybe_unused]] inline float MulAdd(float a, float b, float c) {
+#ifdef __FMA__
+  return std::fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
 
 [[maybe_unused]] inline float Power2(int32_t n) {  // -126 <= n <= 127
   return std::bit_cast<float>((n + 127) << 23);
@@ -21,27 +30,27 @@ struct ExpParts {
 };
 
 [[maybe_unused]] inline ExpParts ReduceExp(float x) {
-  const float shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the sum rounds to an integer
-  const float n = shifted - 12582912.0f;
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  constexpr float kWhole = 12582912.0f;  // 1.5 * 2^23: the sum rounds to an integer
+  const float shifted = MulAdd(x, 1.44269504f, kWhole), n = shifted - kWhole;
+  const float r = MulAdd(n, 2.12194440e-4f, MulAdd(n, -0.693359375f, x));
   return {r, std::bit_cast<int32_t>(shifted) - 0x4B400000};
 }
 
 /// (exp(r) - 1 - r) / r^2 for |r| <= ln2/2.
 [[maybe_unused]] inline float ExpTail(float r) {
   float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  return p * r + 5.0000001201e-1f;
+  p = MulAdd(p, r, 1.3981999507e-3f);
+  p = MulAdd(p, r, 8.3334519073e-3f);
+  p = MulAdd(p, r, 4.1665795894e-2f);
+  p = MulAdd(p, r, 1.6666665459e-1f);
+  return MulAdd(p, r, 5.0000001201e-1f);
 }
 
 [[maybe_unused]] inline float ExpF(float x) {
   const float low = x < -104.0f ? -104.0f : x;
   const float clamped = low > 89.0f ? 89.0f : low;
   const ExpParts e = ReduceExp(clamped);
-  const float y = (ExpTail(e.r) * e.r * e.r + e.r) + 1.0f;
+  const float y = MulAdd(ExpTail(e.r) * e.r, e.r, e.r) + 1.0f;
   const int32_t n = x != x ? 0 : e.n;
   const int32_t half = n >> 1;  // two factors reach subnormals and infinity
   return y * Power2(half) * Power2(n - half);
@@ -51,7 +60,7 @@ struct ExpParts {
   const float low = x < -20.0f ? -20.0f : x;
   const float clamped = low > 89.0f ? 89.0f : low;
   const ExpParts e = ReduceExp(clamped);
-  const float p = ExpTail(e.r) * e.r * e.r + e.r;
+  const float p = MulAdd(ExpTail(e.r) * e.r, e.r, e.r);
   const int32_t n = x != x ? 0 : e.n;
   const float half = Power2(n - 1);  // half the scale: 2^128 is no float
   return n == 0 ? p : 2.0f * (half * p + (half - 0.5f));
@@ -66,17 +75,17 @@ struct ExpParts {
   const float m = std::bit_cast<float>((offset & 0x007FFFFF) + 0x3F3504F3) - 1.0f;
   const float z = m * m;
   float p = 7.0376836292e-2f;
-  p = p * m - 1.1514610310e-1f;
-  p = p * m + 1.1676998740e-1f;
-  p = p * m - 1.2420140846e-1f;
-  p = p * m + 1.4249322787e-1f;
-  p = p * m - 1.6668057665e-1f;
-  p = p * m + 2.0000714765e-1f;
-  p = p * m - 2.4999993993e-1f;
-  p = p * m + 3.3333331174e-1f;
+  p = MulAdd(p, m, -1.1514610310e-1f);
+  p = MulAdd(p, m, 1.1676998740e-1f);
+  p = MulAdd(p, m, -1.2420140846e-1f);
+  p = MulAdd(p, m, 1.4249322787e-1f);
+  p = MulAdd(p, m, -1.6668057665e-1f);
+  p = MulAdd(p, m, 2.0000714765e-1f);
+  p = MulAdd(p, m, -2.4999993993e-1f);
+  p = MulAdd(p, m, 3.3333331174e-1f);
   const float ef = static_cast<float>(e);
-  const float tail = (p * m * z + ef * -2.12194440e-4f) - 0.5f * z;
-  const float value = (m + tail) + ef * 0.693359375f;
+  const float tail = MulAdd(p * m, z, ef * -2.12194440e-4f) - 0.5f * z;
+  const float value = MulAdd(ef, 0.693359375f, m + tail);
   const float infinity = std::numeric_limits<float>::infinity();
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float nonzero = x == 0.0f ? -infinity : value;
@@ -105,17 +114,17 @@ struct ExpParts {
   const float low = x < -kEnd ? -kEnd : x;
   const float t = low > kEnd ? kEnd : low, s = t * t;
   float p = 2.2905065861350646e-4f;
-  p = p * s + 3.4082910107109506e-3f;
-  p = p * s + 5.0955695062380861e-2f;
-  p = p * s + 1.8520832239976145e-1f;
-  p = p * s + 1.128379143519084f;
+  p = MulAdd(p, s, 3.4082910107109506e-3f);
+  p = MulAdd(p, s, 5.0955695062380861e-2f);
+  p = MulAdd(p, s, 1.8520832239976145e-1f);
+  p = MulAdd(p, s, 1.128379143519084f);
   float q = -1.1791602954361697e-7f;
-  q = q * s + 2.3547966471313185e-5f;
-  q = q * s + 1.0179625278914885e-3f;
-  q = q * s + 1.4070470171167667e-2f;
-  q = q * s + 1.1098505178285362e-1f;
-  q = q * s + 4.9746925110067538e-1f;
-  q = q * s + 1.0f;
+  q = MulAdd(q, s, 2.3547966471313185e-5f);
+  q = MulAdd(q, s, 1.0179625278914885e-3f);
+  q = MulAdd(q, s, 1.4070470171167667e-2f);
+  q = MulAdd(q, s, 1.1098505178285362e-1f);
+  q = MulAdd(q, s, 4.9746925110067538e-1f);
+  q = MulAdd(q, s, 1.0f);
   const float y = t * p / q;
   const float above = y < -1.0f ? -1.0f : y;
   return above > 1.0f ? 1.0f : above;

@@ -64,13 +64,14 @@ TEST(ElementwiseTest, UnaryOpsMatchTheirDefinitions) {
                     .outputs = {Tensor(DType::f32, {3, 1111})}};
     std::vector<double> expected;
     for (float x : test.inputs[0].as<float>()) expected.push_back(row.definition(x));
-    std::vector<Tensor> per_level;
+    std::vector<Tensor> fused;  // of levels with fused multiply-add
     for (Isa isa : TestLevels()) {
       RunCase(test, isa);
       ExpectNear(test.outputs[0].as<float>(), expected, row.relative, row.absolute, row.op);
-      per_level.push_back(test.outputs[0].Clone());
+      if (isa != Isa::kPortable) fused.push_back(test.outputs[0].Clone());
     }
-    EXPECT_TRUE(SameBytes(per_level.front(), per_level.back())) << row.op << " differs by level";
+    for (const Tensor& y : fused)
+      EXPECT_TRUE(SameBytes(fused.front(), y)) << row.op << " differs by level";
   }
 }
 

@@ -77,8 +77,8 @@ struct ToSums : ToBytes {
   }
 
  private:
-  // Steps of the result, without the zero point. What has passed Requantizer is not needed as bytes
-  // here, but as the float steps between them.
+  // Steps of the result, without the zero point. The convolution's own bytes are rounded and held
+  // to their range, but stay floats.
   class Sum {
    public:
     explicit Sum(const Args& args)
@@ -107,7 +107,7 @@ struct ToSums : ToBytes {
 
    private:
     static int32_t Least(const Args& args) { return args.is_signed ? -128 : 0; }
-    // As ForEachStep divides (quotient.h); the least integer of what is too small for it.
+    // As ForEachStep divides (quotient.h).
     __m512i Quotient(__m512 x) const {
       const __m512 bounded = _mm512_min_ps(_mm512_max_ps(x, low_), high_);
       const __m512 first = _mm512_fmadd_ps(bounded, inverse_, _mm512_mul_ps(bounded, rest_));

@@ -16,15 +16,6 @@ inline float Bounded(float x, float limit) {  // NaN passes
 
 inline float Least(float a, float b) { return a < b ? a : b; }
 
-/// a * b + c, rounded once where the level has such an instruction: half the work of a polynomial.
-inline float MulAdd(float a, float b, float c) {
-#ifdef __FMA__
-  return std::fma(a, b, c);
-#else
-  return a * b + c;
-#endif
-}
-
 /// 1 + exp(-x) for |x| <= 80 or NaN, within 2e-7 of the larger of exp(-x) and 1. Shorter than ExpF:
 /// a step waits for its whole chain, so sums are paired instead of nested.
 inline float OnePlusExpOfMinus(float x) {
