@@ -20,8 +20,9 @@ import suite
 import variants
 from net import Net
 
-# The largest error, relative to the largest output, that a precision may show; or twice what the
-# fastest peer shows, for a deep model with seeded weights enlarges what any engine rounds.
+# The largest error, relative to the largest output, that a precision may show. In BF16 it may be
+# twice what the fastest peer shows: deep models with seeded weights enlarge what any engine rounds
+# (ResNet-50: OpenVINO errs by 0.21 to 0.27).
 BOUNDS = {"fp32": 1e-3, "bf16": 5e-2, "int8": 0.5}
 PATIENCE = 20  # seconds for trying a second file of minim's, when the first one worked
 LONGEST = 40  # seconds of rounds in a cell
@@ -102,7 +103,9 @@ class Cell:
             self.row[f"{engine}_error"] = float(f"{engines.relative_error(one.answer(), expected):.3g}")
 
     def wrong(self, best):
-        allowed = max(BOUNDS[self.precision], 2 * self.row.get(f"{best}_error", 0))
+        allowed, theirs = BOUNDS[self.precision], self.row.get(f"{best}_error", 0)
+        if self.precision == "bf16" and np.isfinite(theirs):
+            allowed = max(allowed, 2 * theirs)
         return not self.row["minim_error"] <= allowed
 
     def fill(self, figures, reasons):

@@ -118,6 +118,33 @@ TEST(ProgramTest, ShortcutsOfQuantizedConvolutionsAreTheSameBytes) {
   }
 }
 
+TEST(ProgramTest, ShortcutsOfUnusualScalesAreTheSameBytes) {
+  std::string weights;
+  for (int i = 0; i < 96 * 96; ++i) weights += fmt::format("{}{}", i ? "," : "", i * 7 % 23 - 11);
+  for (const char* scale : {"0", "1e-30", "1e35", "0.02"}) {
+    const std::string text = fmt::format(R"(graph "g"(x: u8[1,96,4,4]) -> (y) {{
+    const s: f32 = [0.02]
+    const u: f32 = [{}]
+    const z: u8 = [120]
+    const none: i8 = [0]
+    const w: i8[96,96,1,1] = [{}]
+    a = QLinearConv(x, s, z, w, s, none, s, z)
+    b = QLinearConv(a, s, z, w, s, none, s, z)
+    c = DequantizeLinear(a, s, z)
+    d = DequantizeLinear(b, s, z)
+    e = Add(d, c)
+    f = Relu(e)
+    g = QuantizeLinear(f, u, z)
+    y = Flatten(g) }})",
+                                         scale, weights);
+    Tensor x(DType::u8, {1, 96, 4, 4});
+    for (int64_t i = 0; i < x.size(); ++i) x.as<uint8_t>()[i] = static_cast<uint8_t>(i * 37 % 251);
+    const std::vector<Tensor> answers = WithAndWithout("fuse-shortcut", text, x);
+    const auto a = answers[0].as<uint8_t>(), b = answers[1].as<uint8_t>();
+    EXPECT_TRUE(std::equal(a.begin(), a.end(), b.begin(), b.end())) << scale;
+  }
+}
+
 TEST(ProgramTest, LayoutsChangeFloatsByRounding) {
   const auto numbers = [](int count, int step) {
     std::string text;

@@ -24,7 +24,8 @@ Result<bool> InlineBranches(Graph& graph, const PassContext& context);
 Result<bool> ExpandFunctions(Graph& graph, const PassContext& context);
 
 /// Removes Identity, Dropout in inference whose mask nothing reads, Casts to the same dtype and
-/// Sums of one value. A Sum of two is an Add.
+/// Sums of one value. A Sum of two becomes an Add, an AveragePool of whole images a
+/// GlobalAveragePool.
 Result<bool> Simplify(Graph& graph, const PassContext& context);
 
 /// What only scales or shifts channels by constants (inference BatchNormalization, Mul, Add) moves

@@ -8,12 +8,14 @@
 namespace minim {
 
 /// What becomes of bytes y beside those of another image, z, of the same type: y * y_scale + z *
-/// z_scale, each less its zero point, held to [low, high], quantized anew.
+/// z_scale, each less its zero point, no less than zero where it `rectifies`, quantized anew.
 struct NhwcShortcut {
   float y_scale = 1, z_scale = 1, scale = 1;
   int32_t z_zero = 0, zero_point = 0;
-  float low = 0, high = 0;      // what sums are held to before they are divided by `scale` ...
-  float inverse = 1, rest = 0;  // ... as ForEachStep does (quotient.h)
+  bool rectifies = false;
+  // For levels that divide as ForEachStep does (quotient.h): what sums are held to before, and by
+  // what they are multiplied.
+  float low = 0, high = 0, inverse = 1, rest = 0;
 };
 
 /// dst[i, j] = Requantize(scales[j] * (starts[j] + sum)), in bytes.
@@ -41,6 +43,7 @@ struct NhwcIntLevel {
   double quads_per_thread = 0;  // products that take about 6 us, worth waking a thread for
   void (*to_bytes)(const NhwcInts& ints, int64_t pixels);
   void (*to_sums)(const NhwcInts& ints, int64_t pixels);  // those bytes, as `shortcut` says
+  bool divides = false;                                   // to_sums takes any scales
   void (*to_floats)(const NhwcIntsToFloats& ints, int64_t pixels) = nullptr;
   /// As NhwcCuts has them.
   bool joins_lines = false;

@@ -3,7 +3,7 @@
 
 #include <immintrin.h>
 
-#include <cmath>
+#include <cstdint>
 
 namespace minim {
 namespace {
