@@ -22,7 +22,7 @@ from net import Net
 
 # The largest error, relative to the largest output, that a precision may show. In BF16 it may be
 # twice what the fastest peer shows: deep models with seeded weights enlarge what any engine rounds
-# (ResNet-50: OpenVINO errs by 0.21 to 0.27).
+# (ResNet-50: OpenVINO errs by 0.21 to 0.28).
 BOUNDS = {"fp32": 1e-3, "bf16": 5e-2, "int8": 0.5}
 PATIENCE = 20  # seconds for trying a second file of minim's, when the first one worked
 LONGEST = 40  # seconds of rounds in a cell
