@@ -22,7 +22,7 @@ namespace {
 }
 
 [[maybe_unused]] inline float Power2(int32_t n) {  // -126 <= n <= 127
-  return std::bit_cast<float>((n + 127) << 23);
+  return std::bit_cast<float>((static_cast<uint32_t>(n) + 127u) << 23);
 }
 
 struct ExpParts {
@@ -34,7 +34,7 @@ struct ExpParts {
   constexpr float kWhole = 12582912.0f;  // 1.5 * 2^23: the sum rounds to an integer
   const float shifted = MulAdd(x, 1.44269504f, kWhole), n = shifted - kWhole;
   const float r = MulAdd(n, 2.12194440e-4f, MulAdd(n, -0.693359375f, x));
-  return {r, std::bit_cast<int32_t>(shifted) - 0x4B400000};
+  return {r, std::bit_cast<int32_t>(std::bit_cast<uint32_t>(shifted) - 0x4B400000u)};
 }
 
 /// (exp(r) - 1 - r) / r^2 for |r| <= ln2/2.
@@ -55,6 +55,13 @@ struct ExpParts {
   const int32_t n = x != x ? 0 : e.n;
   const int32_t half = n >> 1;  // two factors reach subnormals and infinity
   return y * Power2(half) * Power2(n - half);
+}
+
+/// exp(x) for x <= 0, half the work: what would be subnormal is 0.
+[[maybe_unused]] inline float ExpNegativeF(float x) {
+  const ExpParts e = ReduceExp(x);
+  const float y = MulAdd(ExpTail(e.r) * e.r, e.r, e.r) + 1.0f;
+  return x < -87.3365f ? 0.0f : y * Power2(e.n);  // the product of NaN is one
 }
 
 [[maybe_unused]] inline float Expm1F(float x) {

@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/elementwise_functions.h"
 #include "kernels/cpu/elementwise_tiles.h"
+#include "kernels/cpu/gelu.h"
 #include "kernels/cpu/quotient.h"
 
 namespace minim {
@@ -230,6 +231,20 @@ void QuantizeTile(const TileArgs& args) {
               });
 }
 
+void GeluTile(const TileArgs& args) {
+#ifdef __AVX512F__
+  const float* x = static_cast<const float*>(args.src[0]);
+  float* y = static_cast<float*>(args.dst);
+  const GeluVectors gelu;
+  int64_t i = 0;
+  for (; i + 16 <= args.n; i += 16) _mm512_storeu_ps(y + i, gelu(_mm512_loadu_ps(x + i)));
+  const auto rest = static_cast<__mmask16>((1u << (args.n - i)) - 1);
+  _mm512_mask_storeu_ps(y + i, rest, gelu(_mm512_maskz_loadu_ps(rest, x + i)));
+#else
+  Unary<float, float, GeluOp>(args);
+#endif
+}
+
 TileFunction DequantizeOf(DType from) {
   return from == DType::u8 ? DequantizeTile<uint8_t> : DequantizeTile<int8_t>;
 }
@@ -297,7 +312,8 @@ constexpr TileOp kTileOps[] = {
     MINIM_F(Unary, ThresholdedRelu),
     MINIM_F(Unary, Softplus),
     MINIM_F(Unary, Softsign),
-    MINIM_F(Unary, Gelu),
+    {"Gelu", Lane::kFloat, false, GeluTile},
+    MINIM_ROW(Unary, Gelu, kDouble, double, double),
     MINIM_F(Unary, GeluTanh),
     MINIM_F(Unary, Mish),
     MINIM_F(Unary, Shrink),

@@ -38,6 +38,34 @@ TEST(NormTest, SoftmaxOnEveryAxis) {
   }
 }
 
+TEST(NormTest, SoftmaxOfMaskedAndFarValues) {
+  const float inf = INFINITY, nan = NAN;
+  constexpr int64_t kCount = 35;
+  for (int64_t axis : {0, 1}) {
+    const Dims dims = axis == 1 ? Dims{2, kCount} : Dims{kCount, 2};
+    KernelCase test{.op = "Softmax",
+                    .attributes = {{"axis", axis}},
+                    .inputs = {Tensor(DType::f32, dims)},
+                    .outputs = {Tensor(DType::f32, dims)}};
+    const auto at = [&](int64_t row, int64_t i) {
+      return axis == 1 ? row * kCount + i : i * 2 + row;
+    };
+    const auto x = test.inputs[0].as<float>();
+    for (int64_t i = 0; i < kCount; ++i)
+      x[at(0, i)] = i % 3 == 0 ? -inf : -8.7e6f * float(1 + i % 5);
+    x[at(0, 1)] = x[at(0, 34)] = 3;
+    for (int64_t i = 0; i < kCount; ++i) x[at(1, i)] = i == 20 ? nan : 1;
+    for (Isa isa : TestLevels()) {
+      RunCase(test, isa);
+      const auto y = test.outputs[0].as<float>();
+      for (int64_t i = 0; i < kCount; ++i) {
+        EXPECT_EQ(y[at(0, i)], i == 1 || i == 34 ? 0.5f : 0.0f) << i << " at " << Name(isa);
+        EXPECT_TRUE(std::isnan(y[at(1, i)])) << i << " at " << Name(isa);
+      }
+    }
+  }
+}
+
 TEST(NormTest, InstanceNormOfEveryPlane) {
   const Dims dims{2, 3, 5, 7};
   const int64_t plane = 35;

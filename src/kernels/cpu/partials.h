@@ -22,42 +22,62 @@ template <typename F>
   std::memcpy(taken, values, sizeof(values));
 }
 
-/// What `merge` makes of all of them: halves with halves, so that few wait for each other.
-template <typename F>
-[[gnu::always_inline]] inline float MergePartials(const Partials& partials, F&& merge) {
-  alignas(64) float values[kPartials];
-  std::memcpy(values, &partials, sizeof(values));
-  for (int64_t width = kPartials / 2; width > 0; width /= 2) {
-    for (int64_t j = 0; j < width; ++j) values[j] = merge(values[j], values[j + width]);
+/// `merge(a, b)` makes a what it is with b. Of all of p: halves with halves, so that few wait for
+/// each other.
+template <typename M>
+[[gnu::always_inline]] inline float MergePartials(Partials p, M&& merge) {
+  merge(p,
+        __builtin_shufflevector(p, p, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15));
+  merge(p, __builtin_shufflevector(p, p, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7));
+  merge(p, __builtin_shufflevector(p, p, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3));
+  merge(p, __builtin_shufflevector(p, p, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1));
+  return p[0];
+}
+
+/// Merges the groups of sixteen among value(0), ..., value(n - 1) into `all`, the rest left out;
+/// long rows by four chains of `all` as it came, since in one every step waits for the last.
+template <typename F, typename M>
+[[gnu::always_inline]] inline void MergeGroups(int64_t n, F&& value, M&& merge, Partials& all) {
+  Partials second = all, third = all, fourth = all, next;
+  int64_t i = 0;
+  for (; i + 4 * kPartials <= n; i += 4 * kPartials) {
+    TakePartials(i, value, &next);
+    merge(all, next);
+    TakePartials(i + kPartials, value, &next);
+    merge(second, next);
+    TakePartials(i + 2 * kPartials, value, &next);
+    merge(third, next);
+    TakePartials(i + 3 * kPartials, value, &next);
+    merge(fourth, next);
   }
-  return values[0];
+  for (; i + kPartials <= n; i += kPartials) {
+    TakePartials(i, value, &next);
+    merge(all, next);
+  }
+  merge(all, second);
+  merge(third, fourth);
+  merge(all, third);
 }
 
 /// The largest of value(0), ..., value(n - 1) and `least`; NaN are passed over.
 template <typename F>
 [[gnu::always_inline]] inline float LargestOf(int64_t n, float least, F&& value) {
-  Partials best = least - Partials{}, next;
-  int64_t i = 0;
-  for (; i + kPartials <= n; i += kPartials) {
-    TakePartials(i, value, &next);
-    best = next > best ? next : best;
-  }
-  float last = least;
-  for (; i < n; ++i) last = value(i) > last ? value(i) : last;
-  const float most = MergePartials(best, [](float a, float b) { return b > a ? b : a; });
-  return last > most ? last : most;
+  const auto larger = [](auto& a, const auto& b) { a = b > a ? b : a; };
+  Partials best = least - Partials{};
+  MergeGroups(n, value, larger, best);
+  float most = MergePartials(best, larger);
+  for (int64_t i = n / kPartials * kPartials; i < n; ++i) larger(most, value(i));
+  return most;
 }
 
 template <typename F>
 [[gnu::always_inline]] inline float SumOver(int64_t n, F&& value) {
-  Partials sums = {}, next;
-  int64_t i = 0;
-  for (; i + kPartials <= n; i += kPartials) {
-    TakePartials(i, value, &next);
-    sums += next;
-  }
+  const auto add = [](auto& a, const auto& b) { a += b; };
+  Partials sums = {};
+  MergeGroups(n, value, add, sums);
+  int64_t i = n / kPartials * kPartials;
   for (int64_t j = 0; i < n; ++i, ++j) sums[j] += value(i);
-  return MergePartials(sums, [](float a, float b) { return a + b; });
+  return MergePartials(sums, add);
 }
 
 }  // namespace

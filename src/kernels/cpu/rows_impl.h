@@ -6,7 +6,6 @@
 #include "core/group_codes.h"
 #include "kernels/cpu/elementwise_functions.h"
 #include "kernels/cpu/partials.h"
-#include "kernels/cpu/quotient.h"
 #include "kernels/cpu/rows.h"
 
 namespace minim {
@@ -16,16 +15,17 @@ void SoftmaxRow(const float* src, float* dst, int64_t n, bool log) {
   const float top =
       LargestOf(n, -std::numeric_limits<float>::infinity(), [&](int64_t i) { return src[i]; });
   if (log) {
-    const float sum = SumOver(n, [&](int64_t i) { return ExpF(src[i] - top); });
+    const float sum = SumOver(n, [&](int64_t i) { return ExpNegativeF(src[i] - top); });
     const float shift = LogF(sum);
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; ++i) dst[i] = (src[i] - top) - shift;
     return;
   }
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) dst[i] = ExpF(src[i] - top);
-  const float sum = SumOver(n, [&](int64_t i) { return dst[i]; });
-  ForEachQuotient(dst, sum, n, [=](int64_t i, float y) { dst[i] = y; });
+  for (int64_t i = 0; i < n; ++i) dst[i] = ExpNegativeF(src[i] - top);
+  const float inverse = 1.0f / SumOver(n, [&](int64_t i) { return dst[i]; });
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) dst[i] *= inverse;
 }
 
 // Up to 64 columns at a time, walking down the axis.
@@ -40,18 +40,16 @@ void SoftmaxColumns(const float* src, float* dst, int64_t n, int64_t inner, int6
   for (int64_t i = 0; i < n; ++i) {
 #pragma GCC ivdep
     for (int64_t j = 0; j < columns; ++j) {
-      const float e = ExpF(src[i * inner + j] - top[j]);
+      const float e = ExpNegativeF(src[i * inner + j] - top[j]);
       sum[j] += e;
       dst[i * inner + j] = log ? src[i * inner + j] - top[j] : e;
     }
   }
-  if (log) {
-    for (int64_t j = 0; j < columns; ++j) sum[j] = LogF(sum[j]);
-  }
+  for (int64_t j = 0; j < columns; ++j) sum[j] = log ? LogF(sum[j]) : 1.0f / sum[j];
   for (int64_t i = 0; i < n; ++i) {
 #pragma GCC ivdep
     for (int64_t j = 0; j < columns; ++j)
-      dst[i * inner + j] = log ? dst[i * inner + j] - sum[j] : dst[i * inner + j] / sum[j];
+      dst[i * inner + j] = log ? dst[i * inner + j] - sum[j] : dst[i * inner + j] * sum[j];
   }
 }
 
