@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "graph/text.h"
+#include "passes/passes.h"
 
 namespace minim {
 namespace {
@@ -28,6 +29,40 @@ TEST(ProgramTest, CompilesABindingPerShape) {
     EXPECT_EQ((*y)[0].dims(), Dims({n, 2}));
     EXPECT_EQ((*y)[0].as<float>()[0], 0);
     EXPECT_EQ((*y)[0].as<float>()[1], 2);
+  }
+}
+
+// The product is one of rows of a matrix, whatever the dims that the file leaves open.
+TEST(ProgramTest, ProductsOfOpenDims) {
+  for (const char* dims : {"N,T", "N,2", "3,T"}) {
+    auto graph = ParseText(fmt::format(R"(graph "g"(x: f32[{0},2]) -> (y) {{
+      const w: f32[2,3] = [1, 2, 3, 4, 5, 6]
+      const b: f32[3] = [0.5, -0.5, 100]
+      m: f32[{0},3] = MatMul(x, w) a: f32[{0},3] = Add(m, b) y: f32[{0},3] = Relu(a) }})",
+                                       dims));
+    ASSERT_TRUE(graph.ok()) << graph.status().message();
+    ASSERT_TRUE(RunPipeline(kLoadPipeline, *graph, {}).ok());
+    EXPECT_TRUE(std::any_of(graph->nodes.begin(), graph->nodes.end(),
+                            [](const Node& node) { return node.op == "FusedGemm"; }));
+    Program program(*std::move(graph), Runtime::Default().value(), ProgramOptions{});
+    ExecContext context;
+    for (const Dims& x_dims : {Dims{3, 2, 2}, Dims{0, 2, 2}, Dims{3, 0, 2}, Dims{5, 4, 2}}) {
+      const bool fits = (dims[0] == 'N' || x_dims[0] == 3) && (dims[2] == 'T' || x_dims[1] == 2);
+      if (!fits) continue;
+      Tensor x(DType::f32, x_dims);
+      for (int64_t i = 0; i < x.size(); ++i) x.as<float>()[i] = static_cast<float>(i % 7 - 3);
+      const ConstView views[] = {x.view()};
+      const auto y = program.Run(context, views);
+      ASSERT_TRUE(y.ok()) << y.status().message();
+      ASSERT_EQ((*y)[0].dims(), Dims({x_dims[0], x_dims[1], 3}));
+      for (int64_t i = 0; i < x.size(); i += 2) {
+        const float first = x.as<float>()[i], second = x.as<float>()[i + 1];
+        const float* row = (*y)[0].as<float>().data() + i / 2 * 3;
+        EXPECT_EQ(row[0], std::max(0.0f, first + 4 * second + 0.5f));
+        EXPECT_EQ(row[1], std::max(0.0f, 2 * first + 5 * second - 0.5f));
+        EXPECT_EQ(row[2], std::max(0.0f, 3 * first + 6 * second + 100));
+      }
+    }
   }
 }
 

@@ -18,7 +18,7 @@ Result<ValueId> Activate(Builder& b, ValueId x, const std::string& name,
   };
   if (name.empty()) return x;
   if (name == "Relu" || name == "Tanh" || name == "Sigmoid" || name == "HardSwish" ||
-      name == "Softplus")
+      name == "Softplus" || name == "Gelu")
     return b.Emit(name, {x});
   if (name == "LeakyRelu") return b.Emit(name, {x}, {{"alpha", param(0, 0.01f)}});
   if (name == "Elu") return b.Emit(name, {x}, {{"alpha", param(0, 1.0f)}});

@@ -17,6 +17,7 @@ const Activation kActivations[] = {
     {"Tanh", {}},
     {"LeakyRelu", {{"alpha", 0.01f}}},
     {"HardSigmoid", {{"alpha", 0.2f}, {"beta", 0.5f}}},
+    {"Gelu", {}},
 };
 
 class Epilogue {
@@ -137,6 +138,7 @@ class Epilogue {
     const bool conv = added || producer->Is("Conv"), gemm = producer->Is("Gemm");
     const std::string_view fused = conv ? "FusedConv" : "FusedGemm";
     if ((!conv && !gemm) || !context_.has_kernel(fused)) return false;
+    if (conv && node.op == "Gelu") return false;  // what stores their sums only clamps
     producer->op = std::string(fused);
     producer->domain = std::string(kMicrosoftDomain);
     producer->attributes.Set("activation", node.op);
@@ -150,6 +152,7 @@ class Epilogue {
   bool ActivationParams(const Node& node, std::vector<float>& params) const {
     if (!node.domain.empty()) return false;
     if (node.op == "Clip") return ClipParams(node, params);
+    if (node.attributes.String("approximate", "none") != "none") return false;
     const auto* it = std::find_if(std::begin(kActivations), std::end(kActivations),
                                   [&](const Activation& a) { return a.op == node.op; });
     if (it == std::end(kActivations)) return false;

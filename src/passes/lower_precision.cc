@@ -7,20 +7,21 @@
 namespace minim {
 namespace {
 
-// What kernels apply before they round: they clamp.
-bool Clamps(const Node& node) {
-  const std::string activation = node.attributes.String("activation", "Relu");
-  return activation.empty() || activation == "Relu" || activation == "Clip";
-}
-
 bool IsConv(const Node& node) { return node.Is("Conv") || node.Is("FusedConv", kMicrosoftDomain); }
 bool IsProduct(const Node& node) {
   return node.Is("MatMul") || node.Is("Gemm") || node.Is("FusedMatMul", kMicrosoftDomain) ||
          node.Is("FusedGemm", kMicrosoftDomain);
 }
 
+// What kernels apply before they round: they clamp; those of products have Gelu, too.
+bool Activates(const Node& node) {
+  const std::string activation = node.attributes.String("activation", "");
+  return activation.empty() || activation == "Relu" || activation == "Clip" ||
+         (activation == "Gelu" && IsProduct(node));
+}
+
 bool HasKernel(const Graph& graph, const Node& node) {
-  if (!Clamps(node)) return false;
+  if (!Activates(node)) return false;
   if (IsConv(node)) {
     const Tensor* w = graph.constant(node.input(1));
     return w != nullptr && w->dims().rank() == 4 && node.attributes.Int("group", 1) == 1;

@@ -44,6 +44,11 @@ Result<bool> FuseQdq(Graph& graph, const PassContext& context);
 /// Mul) becomes RowQuantizedMatMul.
 Result<bool> FuseRowQuantized(Graph& graph, const PassContext& context);
 
+/// MatMul of rank 3 or more by a constant matrix, with the Add of a bias and perhaps an activation
+/// after it, is computed as rows of a matrix, between two Reshapes. Needs: inferred types. Leaves:
+/// a MatMul of rank 2, which FuseEpilogue makes a Gemm.
+Result<bool> FlattenProducts(Graph& graph, const PassContext& context);
+
 /// Bias Add, Add of a value of the same shape, and activation after Conv, Gemm or MatMul move into
 /// FusedConv and FusedGemm.
 Result<bool> FuseEpilogue(Graph& graph, const PassContext& context);

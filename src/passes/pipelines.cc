@@ -7,19 +7,13 @@ namespace minim {
 
 // Read top to bottom, this is the compiler.
 const Pipeline kLoadPipeline = {
-    {"eliminate-unread", EliminateDeadCode},
-    {"simplify", Simplify},
-    {"fuse-row-quantized", FuseRowQuantized},
-    {"fuse-qdq", FuseQdq},
-    {"fold-constants", FoldConstants},
-    {"inline-branches", InlineBranches},
-    {"expand-functions", ExpandFunctions},
-    {"fold-batch-norm", FoldBatchNorm},
-    {"fuse-epilogue", FuseEpilogue},
-    {"fuse-transpose", FuseTranspose},
-    {"lower-precision", LowerPrecision},
-    {"fold-lowered", FoldConstants},
-    {"eliminate-dead-code", EliminateDeadCode},
+    {"eliminate-unread", EliminateDeadCode},  {"simplify", Simplify},
+    {"fuse-row-quantized", FuseRowQuantized}, {"fuse-qdq", FuseQdq},
+    {"fold-constants", FoldConstants},        {"inline-branches", InlineBranches},
+    {"expand-functions", ExpandFunctions},    {"fold-batch-norm", FoldBatchNorm},
+    {"flatten-products", FlattenProducts},    {"fuse-epilogue", FuseEpilogue},
+    {"fuse-transpose", FuseTranspose},        {"lower-precision", LowerPrecision},
+    {"fold-lowered", FoldConstants},          {"eliminate-dead-code", EliminateDeadCode},
 };
 
 const Pipeline kSpecializePipeline = {

@@ -16,6 +16,7 @@ Result<Activation> ActivationOf(const Attributes& attributes) {
       {"Tanh", {Activation::kTanh}},
       {"HardSigmoid", {Activation::kHardSigmoid, 0.2f, 0.5f}},
       {"Elu", {Activation::kElu, 1}},
+      {"Gelu", {Activation::kGelu}},
   };
   const std::string name = attributes.String("activation", "");
   for (const Row& row : kRows) {

@@ -8,12 +8,24 @@
 namespace minim {
 
 struct Activation {
-  enum Kind : uint8_t { kNone, kRelu, kLeakyRelu, kClip, kSigmoid, kTanh, kHardSigmoid, kElu };
+  enum Kind : uint8_t {
+    kNone,
+    kRelu,
+    kLeakyRelu,
+    kClip,
+    kSigmoid,
+    kTanh,
+    kHardSigmoid,
+    kElu,
+    kGelu
+  };
   Kind kind = kNone;
   float a = 0, b = 0;
 
   /// Whether it does no more than clamp to [low(), high()].
   bool clamp() const { return kind == kNone || kind == kRelu || kind == kClip; }
+  /// Whether kernels that keep their sums in registers or tiles apply it as they store.
+  bool stored() const { return clamp() || kind == kGelu; }
   float low() const {
     return kind == kRelu ? 0 : (kind == kClip ? a : -std::numeric_limits<float>::infinity());
   }

@@ -62,11 +62,13 @@ inline float JoinParts(uint32_t part0, uint32_t part1, uint32_t part2) {
   return rest == 0 ? first : first + rest;  // the sign of zero stays
 }
 
-/// Rows of `columns` floats, `step` apart, as are those of `residual`, which may be null.
-struct ClampRows {
+/// Rows of `columns` floats, `step` apart, as are those of `residual`, which may be null. Gelu, if
+/// wanted, is in the place of the bounds.
+struct FinishRows {
   int64_t rows = 0, columns = 0, step = 0;
   const float* residual = nullptr;
   float low = 0, high = 0;
+  bool gelu = false;
   float* y = nullptr;
 };
 
@@ -83,8 +85,8 @@ struct DotLevel {
   void (*round)(const float* src, int64_t n, uint16_t* dst);
   /// The parts of src, each `step` values behind the one before.
   void (*split)(const float* src, int64_t n, int64_t step, uint16_t* dst);
-  /// y = min(high, max(low, y + residual)); NaN stays.
-  void (*clamp)(const ClampRows& args);
+  /// y = min(high, max(low, y + residual)), or Gelu(y + residual); NaN stays.
+  void (*finish)(const FinishRows& args);
   /// Gives back what the thread holds after products; null: nothing.
   void (*release)();
 };

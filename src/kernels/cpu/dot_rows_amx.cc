@@ -122,7 +122,7 @@ const DotLevel& DotsAmx() {
                                   .multiply_bytes = Multiply<ByteProduct>,
                                   .round = DotsBf16().round,
                                   .split = DotsBf16().split,
-                                  .clamp = DotsBf16().clamp,
+                                  .finish = DotsBf16().finish,
                                   .release = Release};
   return kLevel;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/dot_rows.h"
+#include "kernels/cpu/gelu.h"
 #include "kernels/cpu/gemm.h"
 
 namespace minim {
@@ -85,16 +86,22 @@ void Split(const float* src, int64_t n, int64_t step, uint16_t* dst) {
   }
 }
 
-void Clamp(const ClampRows& t) {
-  const __m512 low = _mm512_set1_ps(t.low), high = _mm512_set1_ps(t.high);
+template <typename F>
+void FinishAs(const FinishRows& t, const F& activation) {
   for (int64_t i = 0; i < t.rows; ++i)
     for (int64_t j = 0; j < t.columns; j += kPanel) {
       const int64_t left = t.columns - j, at = i * t.step + j;
       const auto there = static_cast<__mmask16>(left < kPanel ? (1u << left) - 1 : 0xFFFFu);
       __m512 y = _mm512_maskz_loadu_ps(there, t.y + at);
       if (t.residual) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(there, t.residual + at));
-      _mm512_mask_storeu_ps(t.y + at, there, _mm512_min_ps(high, _mm512_max_ps(low, y)));
+      _mm512_mask_storeu_ps(t.y + at, there, activation(y));
     }
+}
+
+void Finish(const FinishRows& t) {
+  if (t.gelu) return FinishAs(t, GeluVectors());
+  const __m512 low = _mm512_set1_ps(t.low), high = _mm512_set1_ps(t.high);
+  FinishAs(t, [=](__m512 y) { return _mm512_min_ps(high, _mm512_max_ps(low, y)); });
 }
 
 }  // namespace
@@ -104,7 +111,7 @@ const DotLevel& DotsBf16() {
                                       .multiply_bf16 = Multiply,
                                       .round = Round,
                                       .split = Split,
-                                      .clamp = Clamp};
+                                      .finish = Finish};
   return kLevel;
 }
 

@@ -232,17 +232,7 @@ void QuantizeTile(const TileArgs& args) {
 }
 
 void GeluTile(const TileArgs& args) {
-#ifdef __AVX512F__
-  const float* x = static_cast<const float*>(args.src[0]);
-  float* y = static_cast<float*>(args.dst);
-  const GeluVectors gelu;
-  int64_t i = 0;
-  for (; i + 16 <= args.n; i += 16) _mm512_storeu_ps(y + i, gelu(_mm512_loadu_ps(x + i)));
-  const auto rest = static_cast<__mmask16>((1u << (args.n - i)) - 1);
-  _mm512_mask_storeu_ps(y + i, rest, gelu(_mm512_maskz_loadu_ps(rest, x + i)));
-#else
-  Unary<float, float, GeluOp>(args);
-#endif
+  GeluRow(static_cast<const float*>(args.src[0]), args.n, static_cast<float*>(args.dst));
 }
 
 TileFunction DequantizeOf(DType from) {

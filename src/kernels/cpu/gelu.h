@@ -1,7 +1,12 @@
-// Gelu (its exact form, by erf) of a vector of AVX-512, for tiles of element-wise chains and for
-// what products do before they store. Half the work of a polynomial for erf: four coefficients
-// looked up by permutations and three fused multiply-adds.
+// Gelu (its exact form, by erf) for tiles of element-wise chains and for what products do before
+// they store. Of AVX-512 with half the work of a polynomial for erf: four coefficients looked up
+// by permutations and three fused multiply-adds. Included by sources that are compiled once per
+// level: functions have internal linkage.
 #pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/elementwise_functions.h"
 
 #ifdef __AVX512F__
 #include <immintrin.h>
@@ -58,4 +63,21 @@ class GeluVectors {
 }  // namespace
 #endif
 
+namespace {
+
+/// y = Gelu(x), of n values; y may be x.
+[[maybe_unused]] inline void GeluRow(const float* x, int64_t n, float* y) {
+#ifdef __AVX512F__
+  const GeluVectors gelu;
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) _mm512_storeu_ps(y + i, gelu(_mm512_loadu_ps(x + i)));
+  const auto rest = static_cast<__mmask16>((1u << (n - i)) - 1);
+  _mm512_mask_storeu_ps(y + i, rest, gelu(_mm512_maskz_loadu_ps(rest, x + i)));
+#else
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) y[i] = 0.5f * x[i] * (1.0f + ErfF(x[i] * 0.70710678118654752f));
+#endif
+}
+
+}  // namespace
 }  // namespace minim

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/cpu/elementwise_functions.h"
+#include "kernels/cpu/gelu.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/square.h"
 
@@ -45,6 +46,7 @@ void ActivateRow(const Activation& act, float* y, int64_t n) {
     case Activation::kTanh: return ActivateRow<Activation::kTanh>(act, y, n);
     case Activation::kHardSigmoid: return ActivateRow<Activation::kHardSigmoid>(act, y, n);
     case Activation::kElu: return ActivateRow<Activation::kElu>(act, y, n);
+    case Activation::kGelu: return GeluRow(y, n, y);
   }
 }
 

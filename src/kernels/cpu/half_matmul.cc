@@ -63,7 +63,8 @@ void RunProduct(const Plan& p, const KernelArgs& args, int64_t batch, const Thre
                           [&](const NhwcRun& run, int64_t count, int64_t column) {
                             const int64_t at = run.dst - reinterpret_cast<std::byte*>(y);
                             p.level->run({run, starts + column, residual ? residual + at : nullptr,
-                                          p.activation.low(), p.activation.high()},
+                                          p.activation.low(), p.activation.high(),
+                                          p.activation.kind == Activation::kGelu},
                                          count);
                           });
       });
@@ -118,7 +119,7 @@ BindResult Bind(const KernelRequest& request, Plan p) {
   if (s.a_column != 1 || s.a_row != s.k) return Unsupported("rows of A that do not lie in order");
   if (s.batches == 0 || s.m == 0 || s.n == 0 || s.k == 0) return Unsupported("no elements");
   if (attributes.Float("alpha", 1) != 1) return Unsupported("a scaled product");
-  if (!p.activation.clamp()) return Unsupported("an activation that is no clamp");
+  if (!p.activation.stored()) return Unsupported("an activation that is no clamp and not Gelu");
   if (p.c_kind == CKind::kRow || (p.c_kind == CKind::kFull && p.beta != 1))
     return Unsupported("a C of such dims");
   const double work = static_cast<double>(s.batches * s.m * s.n) * static_cast<double>(s.k);

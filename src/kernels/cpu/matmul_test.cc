@@ -161,6 +161,41 @@ TEST(MatMulTest, RowsOfBf16ByConstants) {
   }
 }
 
+// Of sums in registers, tiles and parts, and of every kernel that only finds them in memory.
+TEST(MatMulTest, GeluOfSums) {
+  const int64_t m = 130, n = 201, k = 84;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const Dims& c : {Dims{n}, Dims{m, n}}) {
+      KernelCase test{.op = "FusedGemm",
+                      .attributes = {{"activation", "Gelu"}},
+                      .inputs = {Uniform({m, k}, 1), Uniform({k, n}, 2), Uniform(c, 3)},
+                      .constants = {1},
+                      .threads = 2};
+      std::vector<Tensor> wide;
+      for (Tensor& input : test.inputs) {
+        input = Converted(input.view(), dtype);
+        wide.push_back(Converted(input.view(), DType::f32));
+      }
+      const auto a = wide[0].as<float>(), b = wide[1].as<float>(), bias = wide[2].as<float>();
+      std::vector<double> expected;
+      for (int64_t i = 0; i < m; ++i) {
+        for (int64_t j = 0; j < n; ++j) {
+          double sum = bias[(i * n + j) % bias.size()];
+          for (int64_t q = 0; q < k; ++q) sum += double(a[i * k + q]) * b[q * n + j];
+          expected.push_back(sum * 0.5 * std::erfc(-sum * std::sqrt(0.5)));
+        }
+      }
+      for (Isa isa : TestLevels()) {
+        test.outputs = {Tensor(dtype, {m, n})};
+        RunCase(test, isa);
+        ExpectNear(Converted(test.outputs[0].view(), DType::f32).as<float>(), expected,
+                   dtype == DType::f32 ? 1e-5 : 0x1p-8, 2e-5,
+                   fmt::format("{} at {}", c.ToString(), Name(isa)));
+      }
+    }
+  }
+}
+
 // Many products of B as it comes, transposed or not, on their own threads or on several each.
 TEST(MatMulTest, BatchesOfBf16) {
   const Product products[] = {

@@ -6,12 +6,14 @@
 
 namespace minim {
 
-/// dst[i, j] = min(high, max(low, starts[j] + sum + residual[i, j])), in floats; NaN stays.
+/// dst[i, j] = min(high, max(low, starts[j] + sum + residual[i, j])), in floats; NaN stays. With
+/// `gelu`, which halves have, Gelu in the place of the bounds.
 struct NhwcFloats {
   NhwcRun run;
   const float* starts = nullptr;        // panels * 16
   const std::byte* residual = nullptr;  // laid out as dst, or null
   float low = 0, high = 0;
+  bool gelu = false;
 };
 
 /// `pixels` of them.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/gelu.h"
 #include "kernels/cpu/nhwc_conv.h"
 
 namespace minim {
@@ -35,7 +36,13 @@ struct Dots {
   }
   template <int pixels, int panels>
   static void Store(const Args& args, const Vector (&sum)[pixels][panels]) {
+    if (args.gelu) return StoreAs(args, sum, GeluVectors());
     const __m512 low = _mm512_set1_ps(args.low), high = _mm512_set1_ps(args.high);
+    StoreAs(args, sum, [=](__m512 y) { return _mm512_min_ps(high, _mm512_max_ps(low, y)); });
+  }
+  template <int pixels, int panels, typename F>
+  [[gnu::always_inline]] static void StoreAs(const Args& args, const Vector (&sum)[pixels][panels],
+                                             const F& activation) {
     for (int j = 0; j < panels; ++j) {
       const int64_t left = args.run.filters - j * kPanel;
       const auto there = static_cast<__mmask16>(left < kPanel ? (1u << left) - 1 : 0xFFFFu);
@@ -43,8 +50,8 @@ struct Dots {
         const int64_t at = i * args.run.dst_step + j * kPanel * 2;
         __m512 y = sum[i][j];
         if (args.residual) y = _mm512_add_ps(y, Widened(there, args.residual + at));
-        y = _mm512_min_ps(high, _mm512_max_ps(low, y));
-        _mm256_mask_storeu_epi16(args.run.dst + at, there, (__m256i)_mm512_cvtneps_pbh(y));
+        const auto halves = (__m256i)_mm512_cvtneps_pbh(activation(y));
+        _mm256_mask_storeu_epi16(args.run.dst + at, there, halves);
       }
     }
   }

@@ -96,8 +96,9 @@ void RunUnit(const Plan& p, const KernelArgs& args, int64_t unit, const Scratch&
     for (int64_t i = 0; whole <= 0 && i < count; ++i)
       std::copy_n(at.last + i * kPanel, columns, y + i * s.n);
     if (p.finishes())
-      p.dots->clamp({count, columns, s.n, residual ? residual + (y - Out<float>(args, 0)) : nullptr,
-                     p.activation.low(), p.activation.high(), y});
+      p.dots->finish({count, columns, s.n,
+                      residual ? residual + (y - Out<float>(args, 0)) : nullptr, p.activation.low(),
+                      p.activation.high(), p.activation.kind == Activation::kGelu, y});
   }
 }
 
@@ -175,7 +176,7 @@ BindResult Make(const KernelRequest& request, size_t b, Plan p) {
   if (constants.constant == nullptr) return Unsupported("a B that is not constant");
   if (s.batches != 1 || s.b_matrices != 1) return Unsupported("several products");
   if (s.a_column != 1) return Unsupported("rows of A that do not lie in order");
-  if (!p.activation.clamp()) return Unsupported("an activation that is no clamp");
+  if (!p.activation.stored()) return Unsupported("an activation that is no clamp and not Gelu");
   const double work = static_cast<double>(s.m * s.n) * static_cast<double>(s.k);
   if (s.m < kLeastRows || s.n < kLeastColumns || work < kLeastProducts)
     return Unsupported("too few products");
