@@ -12,7 +12,10 @@ namespace minim {
 namespace {
 
 void Measure(benchmark::State& state, KernelCase test, double operations) {
-  BoundCase bound(test, static_cast<Isa>(state.range(0)));
+  const auto isa = static_cast<Isa>(state.range(0));
+  if (DetectIsa() < isa)
+    return state.SkipWithError("not of this machine");  // it enables tiles, too
+  BoundCase bound(test, isa);
   if (!bound.ok()) return state.SkipWithError(bound.status().message().c_str());
   for (auto _ : state) bound.Run();
   state.SetLabel(bound.kernel().Describe());
@@ -79,6 +82,20 @@ void MatMul(benchmark::State& state, int64_t m, int64_t n, int64_t k) {
 BENCHMARK_CAPTURE(MatMul, square, 512, 512, 512)->Arg(0)->Arg(1)->Arg(2);
 BENCHMARK_CAPTURE(MatMul, batch32, 32, 512, 512)->Arg(0)->Arg(1)->Arg(2);
 BENCHMARK_CAPTURE(MatMul, batch1, 1, 512, 512)->Arg(0)->Arg(1)->Arg(2);
+
+// Limit: Peak/tdpbf16ps at level 5, Peak/vdpbf16ps at level 4.
+void MatMulBf16(benchmark::State& state, int64_t m, int64_t n, int64_t k) {
+  Measure(state,
+          {.op = "MatMul",
+           .inputs = {Converted(Uniform({m, k}, 1).view(), DType::bf16),
+                      Converted(Uniform({k, n}, 2).view(), DType::bf16)},
+           .outputs = {Tensor(DType::bf16, {m, n})},
+           .constants = {1}},
+          2.0 * m * n * k);
+}
+BENCHMARK_CAPTURE(MatMulBf16, attention, 512, 384, 384)->Arg(4)->Arg(5);
+BENCHMARK_CAPTURE(MatMulBf16, expanding, 512, 1536, 384)->Arg(4)->Arg(5);
+BENCHMARK_CAPTURE(MatMulBf16, narrowing, 512, 384, 1536)->Arg(4)->Arg(5);
 
 void MatMulInteger(benchmark::State& state, int64_t m, int64_t n, int64_t k) {
   Measure(state,

@@ -17,6 +17,7 @@ constexpr int64_t kTileQuads = 16;
 constexpr int64_t kTileRowBytes = 64;
 constexpr int kSumTiles = 4;  // registers 0 to 3
 constexpr int64_t kSumsOfTile = kTilePixels * kPanel;
+static_assert(kSumTiles == 4);
 constexpr int kPixels = 4, kFilters = 5, kLastPixels = 6, kLastFilters = 7;
 
 template <int count, typename F>
@@ -54,6 +55,9 @@ class TilePixels {
     for (int64_t i = 0; i < count; ++i)
       _mm512_store_si512(to + i * kTileRowBytes, _mm512_maskz_loadu_epi8(there, from + offsets[i]));
   }
+  /// The first of those that are read in place, and from one to the next.
+  const std::byte* first() const { return first_; }
+  int64_t step() const { return step_; }
   template <int tile>
   void Load(int64_t at) const {
     if (offsets_)
@@ -169,10 +173,52 @@ class TileRunner {
 
   template <int tiles, int panels>
   void Multiply(const Args& args, const std::byte* weights) {
-    const NhwcRun& t = args_.run;
     Unrolled<panels>([&](auto j) {
       Unrolled<tiles>([&](auto i) { LoadTile<i * panels + j>(args.starts + j * kPanel, 0); });
     });
+    if (cuts_.even && args_.run.quads % kTileQuads == 0)
+      AddWholeSteps<tiles, panels>(weights);
+    else
+      AddSteps<tiles, panels>(weights);
+    Unrolled<tiles>([&](auto i) {
+      Unrolled<panels>([&](auto j) {
+        StoreTile<i * panels + j>(sums_ + i * panels * kSumsOfTile + j * kPanel,
+                                  panels * kPanel * 4);
+      });
+    });
+  }
+
+  // Of pixels in place, 64 bytes at a time: as few instructions as there can be between products,
+  // and both pairs of registers.
+  template <int tiles, int panels>
+  void AddWholeSteps(const std::byte* weights) {
+    const NhwcRun& t = args_.run;
+    const int64_t width = width_, step = x_[0].step(), lines = next_lines_ * tiles * panels;
+    const std::byte* next = next_;
+    for (int64_t segment = 0; segment < t.segment_count; ++segment) {
+      int64_t at = t.segments[segment];
+      for (const int64_t end = at + t.quads * 4; at < end; at += kTileRowBytes) {
+        const std::byte* const last = next + std::min(lines * kTileRowBytes, next_end_ - next);
+        for (; next < last; next += kTileRowBytes)
+          _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
+        Unrolled<tiles>([&](auto i) {
+          constexpr int x = i % 2 == 0 ? kPixels : kLastPixels;
+          LoadTile<x>(x_[i].first() + at, step);
+          Unrolled<panels>([&](auto j) {
+            constexpr int y = j % 2 == 0 ? kFilters : kLastFilters;
+            if (i == 0) LoadTile<y>(weights + j * kPanel * 4, width);
+            Level::template AddTiles<i * panels + j, x, y>();
+          });
+        });
+        weights += kTileQuads * width;
+      }
+    }
+    next_ = next;
+  }
+
+  template <int tiles, int panels>
+  void AddSteps(const std::byte* weights) {
+    const NhwcRun& t = args_.run;
     TileStep next;
     const auto prepare = [&] {
       if (next.segment == t.segment_count) return;
@@ -188,12 +234,6 @@ class TileRunner {
         Step<tiles, panels, kLastPixels, kLastFilters>(weights, step.At(t), prepare);
       weights += quads * width_;
     }
-    Unrolled<tiles>([&](auto i) {
-      Unrolled<panels>([&](auto j) {
-        StoreTile<i * panels + j>(sums_ + i * panels * kSumsOfTile + j * kPanel,
-                                  panels * kPanel * 4);
-      });
-    });
   }
 
   template <int tiles, int panels, int x, int y, typename F>
