@@ -114,7 +114,11 @@ struct ExpParts {
   return std::copysign(e / (e + 2.0f), x);
 }
 
-[[maybe_unused]] inline float SigmoidF(float x) { return 1.0f / (1.0f + ExpF(-x)); }
+/// 0 where it would be subnormal.
+[[maybe_unused]] inline float SigmoidF(float x) {
+  const float e = ExpNegativeF(-std::fabs(x));
+  return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+}
 
 // A rational approximation, as Eigen's generic erf has it: within 8 ulp.
 [[maybe_unused]] inline float ErfF(float x) {
@@ -149,6 +153,8 @@ inline float Log1p(float x) { return Log1pF(x); }
 inline double Log1p(double x) { return std::log1p(x); }
 inline float Tanh(float x) { return TanhF(x); }
 inline double Tanh(double x) { return std::tanh(x); }
+inline float Sigmoid(float x) { return SigmoidF(x); }
+inline double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 inline float Erf(float x) { return ErfF(x); }
 inline double Erf(double x) { return std::erf(x); }
 

@@ -39,7 +39,7 @@ const UnaryCase kUnary[] = {
     {"Atanh", [](double x) { return std::atanh(x); }, -0.9f, 0.9f, 3e-7, 0},
     {"Tanh", [](double x) { return std::tanh(x); }, -12, 12, 5e-7, 1e-12},
     {"Erf", [](double x) { return std::erf(x); }, -5, 5, 5e-7, 0},
-    {"Sigmoid", Sigmoid, -100, 100, 5e-7, 1e-38},
+    {"Sigmoid", Sigmoid, -100, 100, 5e-7, 0x1p-126},  // which is 0 instead of subnormal
     {"Relu", [](double x) { return x < 0 ? 0 : x; }, -5, 5, 0, 0},
     {"LeakyRelu", [](double x) { return x < 0 ? 0.01f * x : x; }, -5, 5, 1e-7, 0},
     {"Elu", [](double x) { return x < 0 ? std::expm1(x) : x; }, -30, 5, 5e-7, 0},

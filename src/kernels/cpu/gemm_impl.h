@@ -18,7 +18,7 @@ inline float Activate(const Activation& act, float x) {
     case Activation::kRelu: return x < 0 ? 0 : x;
     case Activation::kLeakyRelu: return x < 0 ? act.a * x : x;
     case Activation::kClip: return x < act.a ? act.a : (x > act.b ? act.b : x);
-    case Activation::kSigmoid: return 1.0f / (1.0f + ExpF(-x));
+    case Activation::kSigmoid: return SigmoidF(x);
     case Activation::kTanh: return TanhF(x);
     case Activation::kHardSigmoid: {
       const float y = act.a * x + act.b;

@@ -1,5 +1,6 @@
 // Row-wise FP32 functions compiled once per instruction-set level, without contraction: the same
-// bits at every level.
+// bits at every level, but for functions by polynomials (elementwise_functions.h) and what is
+// centered, which the portable level does without fused multiply-add.
 #pragma once
 
 #include <limits>
@@ -55,6 +56,8 @@ struct RowLevel {
   float (*square_deviations)(const float* x, float mean, int64_t n);
   /// y = x * scale + shift.
   void (*affine)(const float* x, float scale, float shift, int64_t n, float* y);
+  /// y = (x - mean) * scale + bias.
+  void (*centered)(const float* x, float mean, float scale, float bias, int64_t n, float* y);
   /// y = x / (bias + alpha * sum)^beta.
   void (*lrn)(const float* x, const float* sum, float alpha, float beta, float bias, int64_t n,
               float* y);

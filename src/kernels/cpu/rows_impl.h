@@ -88,6 +88,11 @@ void Affine(const float* x, float scale, float shift, int64_t n, float* y) {
   for (int64_t i = 0; i < n; ++i) y[i] = x[i] * scale + shift;
 }
 
+void Centered(const float* x, float mean, float scale, float bias, int64_t n, float* y) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) y[i] = MulAdd(x[i] - mean, scale, bias);
+}
+
 void Lrn(const float* x, const float* sum, float alpha, float beta, float bias, int64_t n,
          float* y) {
 #pragma GCC ivdep
@@ -285,11 +290,11 @@ void DecodeGroup(const uint8_t* codes, const float* range, int bits, int64_t cou
 }  // namespace
 
 const RowLevel& MINIM_ROWS() {
-  static constexpr RowLevel kLevel = {MINIM_ROWS_NAME,  Softmax,   LayerNorm,    Sum,
-                                      SquareDeviations, Affine,    Lrn,          Adam,
-                                      Momentum,         Adagrad,   Rmsprop,      Sgd,
-                                      LambMoments,      LambApply, SumGradients, EncodeGroup,
-                                      DecodeGroup};
+  static constexpr RowLevel kLevel = {
+      MINIM_ROWS_NAME, Softmax,     LayerNorm,  Sum,         SquareDeviations,
+      Affine,          Centered,    Lrn,        Adam,        Momentum,
+      Adagrad,         Rmsprop,     Sgd,        LambMoments, LambApply,
+      SumGradients,    EncodeGroup, DecodeGroup};
   return kLevel;
 }
 
