@@ -6,15 +6,24 @@
 namespace minim {
 
 // Read top to bottom, this is the compiler.
+// clang-format off
 const Pipeline kLoadPipeline = {
-    {"eliminate-unread", EliminateDeadCode},  {"simplify", Simplify},
-    {"fuse-row-quantized", FuseRowQuantized}, {"fuse-qdq", FuseQdq},
-    {"fold-constants", FoldConstants},        {"inline-branches", InlineBranches},
-    {"expand-functions", ExpandFunctions},    {"fold-batch-norm", FoldBatchNorm},
-    {"flatten-products", FlattenProducts},    {"fuse-epilogue", FuseEpilogue},
-    {"fuse-transpose", FuseTranspose},        {"lower-precision", LowerPrecision},
-    {"fold-lowered", FoldConstants},          {"eliminate-dead-code", EliminateDeadCode},
+    {"eliminate-unread", EliminateDeadCode},
+    {"simplify", Simplify},
+    {"fuse-row-quantized", FuseRowQuantized},
+    {"fuse-qdq", FuseQdq},
+    {"fold-constants", FoldConstants},
+    {"inline-branches", InlineBranches},
+    {"expand-functions", ExpandFunctions},
+    {"fold-batch-norm", FoldBatchNorm},
+    {"flatten-products", FlattenProducts},
+    {"fuse-epilogue", FuseEpilogue},
+    {"fuse-transpose", FuseTranspose},
+    {"lower-precision", LowerPrecision},
+    {"fold-lowered", FoldConstants},
+    {"eliminate-dead-code", EliminateDeadCode},
 };
+// clang-format on
 
 const Pipeline kSpecializePipeline = {
     {"fold-shapes", FoldConstants},

@@ -157,6 +157,10 @@ inline float Sigmoid(float x) { return SigmoidF(x); }
 inline double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 inline float Erf(float x) { return ErfF(x); }
 inline double Erf(double x) { return std::erf(x); }
+template <typename T>
+T Gelu(T x) {
+  return T(0.5) * x * (T(1) + Erf(x * T(0.70710678118654752)));
+}
 
 }  // namespace
 }  // namespace minim

@@ -75,7 +75,7 @@ namespace {
   _mm512_mask_storeu_ps(y + i, rest, gelu(_mm512_maskz_loadu_ps(rest, x + i)));
 #else
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) y[i] = 0.5f * x[i] * (1.0f + ErfF(x[i] * 0.70710678118654752f));
+  for (int64_t i = 0; i < n; ++i) y[i] = Gelu(x[i]);
 #endif
 }
 
