@@ -56,7 +56,7 @@ class Cell:
         try:
             for engine in ["minim", *self.options.peers]:
                 self.enter(engine, contenders, reasons)
-            self.check(contenders)
+            self.check(contenders, reasons)
             figures = harness.alternate(contenders, self.rounds(len(contenders)), self.options.seconds)
         except harness.Failed as error:
             figures = {}
@@ -93,14 +93,23 @@ class Cell:
         contenders[engine] = one
         self.row[f"{engine}_form"] = form
 
-    def check(self, contenders):
+    def check(self, contenders, reasons):
+        """A peer that gives no answer leaves a reason instead."""
         expected = self.pool.answers.get((self.model.name, self.batch))
         if expected is None:
             reference = self.pool.get("onnxruntime", 1, "reference")
             reference.load(suite.path_of(self.model.name), "fp32", self.input)
             expected = self.pool.answers[self.model.name, self.batch] = reference.answer()
-        for engine, one in contenders.items():
-            self.row[f"{engine}_error"] = float(f"{engines.relative_error(one.answer(), expected):.3g}")
+        for engine, one in list(contenders.items()):
+            try:
+                error = engines.relative_error(one.answer(), expected)
+            except harness.Failed as failure:
+                if engine == "minim":
+                    raise
+                reasons.append(f"{engine}: {failure}")
+                del contenders[engine]
+                continue
+            self.row[f"{engine}_error"] = float(f"{error:.3g}")
 
     def wrong(self, best):
         allowed, theirs = BOUNDS[self.precision], self.row.get(f"{best}_error", 0)
