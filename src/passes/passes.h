@@ -57,6 +57,11 @@ Result<bool> FuseEpilogue(Graph& graph, const PassContext& context);
 /// kernels read either way. Leaves transpositions that nothing else reads dead.
 Result<bool> FuseTranspose(Graph& graph, const PassContext& context);
 
+/// MatMul, a scale, perhaps the Add of a mask, Softmax and MatMul become one FusedAttention, with
+/// the Transposes of its operands and result; in BF16 without a mask, where the machine has its
+/// products. Needs: static shapes. Leaves what it replaces dead.
+Result<bool> FuseAttention(Graph& graph, const PassContext& context);
+
 /// Trees of element-wise nodes become one FusedElementwise each.
 /// Needs: static shapes.
 Result<bool> FuseElementwise(Graph& graph, const PassContext& context);

@@ -26,15 +26,11 @@ const Pipeline kLoadPipeline = {
 // clang-format on
 
 const Pipeline kSpecializePipeline = {
-    {"fold-shapes", FoldConstants},
-    {"inline-branches", InlineBranches},
-    {"expand-functions", ExpandFunctions},
-    {"fold-constants", FoldConstants},
-    {"lower-batch-norm", LowerBatchNorm},
-    {"fuse-elementwise", FuseElementwise},
-    {"assign-layouts", AssignLayouts},
-    {"fuse-shortcut", FuseShortcut},
-    {"eliminate-dead-code", EliminateDeadCode},
+    {"fold-shapes", FoldConstants},        {"inline-branches", InlineBranches},
+    {"expand-functions", ExpandFunctions}, {"fold-constants", FoldConstants},
+    {"lower-batch-norm", LowerBatchNorm},  {"fuse-attention", FuseAttention},
+    {"fuse-elementwise", FuseElementwise}, {"assign-layouts", AssignLayouts},
+    {"fuse-shortcut", FuseShortcut},       {"eliminate-dead-code", EliminateDeadCode},
 };
 
 const Pipeline kTrainPipeline = {

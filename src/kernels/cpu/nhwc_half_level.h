@@ -65,17 +65,72 @@ struct Dots {
 inline void PackQuad(const BFloat16* low, const BFloat16* high, int64_t step, int64_t count,
                      uint32_t* to) {
   if (step == 1 && high) {
-    for (int64_t i = 0; i < count; ++i) to[i] = low[i].bits | uint32_t{high[i].bits} << 16;
+    for (int64_t i = 0; i < count; i += kPanel) {
+      const auto there =
+          static_cast<__mmask16>(count - i < kPanel ? (1u << (count - i)) - 1 : 0xFFFFu);
+      const auto widened = [=](const BFloat16* halves) {
+        return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, halves + i));
+      };
+      _mm512_mask_storeu_epi32(to + i, there,
+                               _mm512_or_si512(widened(low), _mm512_slli_epi32(widened(high), 16)));
+    }
     return;
   }
   for (int64_t i = 0; i < count; ++i)
     to[i] = low[i * step].bits | (high ? uint32_t{high[i * step].bits} << 16 : 0);
 }
 
+/// Sixteen rows of sixteen words become columns.
+inline void TransposeWords(__m512i (&r)[16]) {
+  __m512i t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {  // in each lane of 128 bits then four rows of a column
+    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    const __m512i even0 = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88),
+                  even1 = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88),
+                  odd0 = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xDD),
+                  odd1 = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xDD);
+    t[i] = _mm512_shuffle_i32x4(even0, even1, 0x88);
+    t[i + 4] = _mm512_shuffle_i32x4(odd0, odd1, 0x88);
+    t[i + 8] = _mm512_shuffle_i32x4(even0, even1, 0xDD);
+    t[i + 12] = _mm512_shuffle_i32x4(odd0, odd1, 0xDD);
+  }
+  for (int i = 0; i < 16; ++i) r[i] = t[i];
+}
+
+/// Up to sixteen columns whose values, and so their pairs, lie side by side; `width` words apart.
+inline void PackPairs(const HalfColumns& c, int64_t first, int64_t count, int64_t width,
+                      uint32_t* to) {
+  for (int64_t k = 0; k < c.k; k += 2 * kPanel, to += kPanel * width) {
+    const int64_t values = std::min(2 * kPanel, c.k - k);
+    const auto there = static_cast<__mmask32>(~uint32_t{0} >> (2 * kPanel - values));
+    __m512i words[kPanel];
+    for (int64_t i = 0; i < kPanel; ++i)
+      words[i] = i < count ? _mm512_maskz_loadu_epi16(there, c.b + (first + i) * c.column + k)
+                           : _mm512_setzero_si512();
+    TransposeWords(words);
+    for (int64_t i = 0; i < (values + 1) / 2; ++i) _mm512_storeu_si512(to + i * width, words[i]);
+  }
+}
+
 inline void PackColumns(const HalfColumns& c, std::byte* packed) {
   auto* to = reinterpret_cast<uint32_t*>(packed);
   for (int64_t first = 0; first < c.n; first += kFilterGroup) {
     const int64_t count = std::min(kFilterGroup, c.n - first), width = PanelsOf(count) * kPanel;
+    if (c.row == 1) {
+      for (int64_t i = 0; i < count; i += kPanel)
+        PackPairs(c, first + i, std::min(kPanel, count - i), width, to + i);
+      to += (c.k + 1) / 2 * width;
+      continue;
+    }
     for (int64_t k = 0; k < c.k; k += 2, to += width) {
       const BFloat16* low = c.b + k * c.row + first * c.column;
       PackQuad(low, k + 1 < c.k ? low + c.row : nullptr, c.column, count, to);

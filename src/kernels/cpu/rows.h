@@ -48,6 +48,9 @@ struct RowLevel {
   std::string_view name;
   /// Softmax (or its logarithm) of n values `inner` apart, for each of `inner` columns.
   void (*softmax)(const float* src, float* dst, int64_t n, int64_t inner, bool log);
+  /// row = e^(x - the largest x) with x = row * scale + mask, of n values; `mask` may be null. The
+  /// inverse of their sum, by which they become the softmax of x; 0 of no values.
+  float (*attend)(float* row, float scale, const float* mask, int64_t n);
   /// Writes y = (x - mean) * inverse deviation * scale + bias; scale and bias may be null.
   void (*layer_norm)(const float* x, const float* scale, const float* bias, float epsilon,
                      int64_t n, float* y, float* mean, float* inverse);

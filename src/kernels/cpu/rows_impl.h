@@ -60,6 +60,20 @@ void Softmax(const float* src, float* dst, int64_t n, int64_t inner, bool log) {
     SoftmaxColumns(src + j, dst + j, n, inner, std::min<int64_t>(64, inner - j), log);
 }
 
+float Attend(float* row, float scale, const float* mask, int64_t n) {
+  if (n == 0) return 0;
+  const float least = -std::numeric_limits<float>::infinity();
+  if (mask || !(scale > 0)) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) row[i] = mask ? MulAdd(row[i], scale, mask[i]) : row[i] * scale;
+    scale = 1;
+  }
+  const float top = LargestOf(n, least, [&](int64_t i) { return row[i]; }) * scale;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) row[i] = ExpNegativeF(MulAdd(row[i], scale, -top));
+  return 1.0f / SumOver(n, [&](int64_t i) { return row[i]; });
+}
+
 void LayerNorm(const float* x, const float* scale, const float* bias, float epsilon, int64_t n,
                float* y, float* mean_out, float* inverse_out) {
   const float count = n > 0 ? static_cast<float>(n) : 1.0f;
@@ -291,10 +305,9 @@ void DecodeGroup(const uint8_t* codes, const float* range, int bits, int64_t cou
 
 const RowLevel& MINIM_ROWS() {
   static constexpr RowLevel kLevel = {
-      MINIM_ROWS_NAME, Softmax,     LayerNorm,  Sum,         SquareDeviations,
-      Affine,          Centered,    Lrn,        Adam,        Momentum,
-      Adagrad,         Rmsprop,     Sgd,        LambMoments, LambApply,
-      SumGradients,    EncodeGroup, DecodeGroup};
+      MINIM_ROWS_NAME, Softmax,   Attend,       LayerNorm,   Sum,        SquareDeviations, Affine,
+      Centered,        Lrn,       Adam,         Momentum,    Adagrad,    Rmsprop,          Sgd,
+      LambMoments,     LambApply, SumGradients, EncodeGroup, DecodeGroup};
   return kLevel;
 }
 
