@@ -157,8 +157,8 @@ class AttentionFuser {
 
   bool Fits(const Attention& a, const Dims& scores) const {
     const DType type = dtype(a.q.id);
-    const bool computes = type == DType::f32 || (type == DType::bf16 && a.mask == kNoValue &&
-                                                 context_.isa >= Isa::kAvx512Bf16);
+    const bool computes =
+        type == DType::f32 || (type == DType::bf16 && context_.isa >= Isa::kAvx512Bf16);
     return computes && dtype(a.k.id) == type && dtype(a.v.id) == type && scores.rank() >= 3 &&
            a.v.perm.size() == a.q.perm.size() && scores[scores.rank() - 2] >= kLeastRows &&
            scores.Elements() > 0 && BatchOf(a.k) == BatchOf(a.q) && BatchOf(a.v) == BatchOf(a.q);

@@ -58,8 +58,8 @@ Result<bool> FuseEpilogue(Graph& graph, const PassContext& context);
 Result<bool> FuseTranspose(Graph& graph, const PassContext& context);
 
 /// MatMul, a scale, perhaps the Add of a mask, Softmax and MatMul become one FusedAttention, with
-/// the Transposes of its operands and result; in BF16 without a mask, where the machine has its
-/// products. Needs: static shapes. Leaves what it replaces dead.
+/// the Transposes of its operands and result; of BF16, whose scores stay FP32 then, where the
+/// machine has its products. Needs: static shapes. Leaves what it replaces dead.
 Result<bool> FuseAttention(Graph& graph, const PassContext& context);
 
 /// Trees of element-wise nodes become one FusedElementwise each.
