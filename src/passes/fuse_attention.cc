@@ -124,7 +124,7 @@ class AttentionFuser {
   }
   Operand OperandB(const Node& product) const {
     Operand operand{product.input(1), Identity(dims(product.input(1)).rank())};
-    if (product.attributes.Int("transB", 0) != 0)
+    if (product.attributes.Int("transB", 0) != 0 && operand.perm.size() > 1)
       std::swap(operand.perm.end()[-1], operand.perm.end()[-2]);
     return operand;
   }

@@ -40,6 +40,15 @@ TEST(FuseAttentionTest, ProductsAroundASoftmaxBecomeOne) {
             Ops({"Transpose", "Transpose", "Transpose", "MatMul", "Softmax", "MatMul"}));
 }
 
+TEST(FuseAttentionTest, LeavesVectorsAlone) {
+  const Graph graph = Parse(R"(graph "g"(q: f32[2,18,4], k: f32[4], v: f32[18,5]) -> (y) {
+    s = com.microsoft.FusedMatMul(q, k) {transB=1} p = Softmax(s) y = MatMul(p, v) })");
+  EXPECT_EQ(OpsOf(Apply(FuseAttention, graph)), OpsOf(graph));
+  const Graph last = Parse(R"(graph "g"(q: f32[2,18,4], k: f32[2,4,7], v: f32[7]) -> (y) {
+    s = MatMul(q, k) p = Softmax(s) y = com.microsoft.FusedMatMul(p, v) {transB=1} })");
+  EXPECT_EQ(OpsOf(Apply(FuseAttention, last)), OpsOf(last));
+}
+
 TEST(FuseAttentionTest, OfBf16WhereTheMachineHasItsProducts) {
   for (const Isa isa : {Isa::kAvx512Vnni, Isa::kAmx}) {
     Graph graph = Parse(R"(graph "g"(q: bf16[2,18,4], k: bf16[2,4,7], v: bf16[2,7,5], m: f32[7])
