@@ -86,7 +86,8 @@ class Flattener {
   // Of one value, with constants at most beside it.
   bool Activates(const Node& node) const {
     const OpDef* def = FindOp(node);
-    if (def == nullptr || !Has(def->traits, OpTrait::kElementwise) || node.outputs.size() != 1)
+    if (def == nullptr || !Has(def->traits, OpTrait::kElementwise) || node.outputs.size() != 1 ||
+        !node.subgraphs.empty())
       return false;
     for (size_t i = 1; i < node.inputs.size(); ++i) {
       const Tensor* beside = node.inputs[i] == kNoValue ? nullptr : graph_.constant(node.inputs[i]);

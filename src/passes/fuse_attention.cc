@@ -8,7 +8,8 @@
 namespace minim {
 namespace {
 
-constexpr int64_t kLeastRows = 16;  // for fewer, packing K and V costs what it gains
+constexpr int64_t kLeastRows =
+    16;  // products of few rows read K and V in place; here they are packed
 
 using Perm = std::vector<int64_t>;
 

@@ -10,6 +10,7 @@ namespace {
 struct Activation {
   std::string_view op;
   std::vector<std::pair<std::string_view, float>> params;
+  bool of_convolutions = true;  // else what stores their sums only clamps
 };
 const Activation kActivations[] = {
     {"Relu", {}},
@@ -17,7 +18,7 @@ const Activation kActivations[] = {
     {"Tanh", {}},
     {"LeakyRelu", {{"alpha", 0.01f}}},
     {"HardSigmoid", {{"alpha", 0.2f}, {"beta", 0.5f}}},
-    {"Gelu", {}},
+    {"Gelu", {}, false},
 };
 
 class Epilogue {
@@ -130,15 +131,15 @@ class Epilogue {
 
   bool FuseActivation(const Node& node) {
     std::vector<float> params;
-    if (!ActivationParams(node, params)) return false;
+    bool of_convolutions = true;
+    if (!ActivationParams(node, params, of_convolutions)) return false;
     Node* producer = SoleProducer(node.input(0));
     if (producer == nullptr || !Float(node.input(0))) return false;
     const bool added = producer->Is("FusedConv", kMicrosoftDomain) &&
                        producer->attributes.String("activation", "").empty();
     const bool conv = added || producer->Is("Conv"), gemm = producer->Is("Gemm");
     const std::string_view fused = conv ? "FusedConv" : "FusedGemm";
-    if ((!conv && !gemm) || !context_.has_kernel(fused)) return false;
-    if (conv && node.op == "Gelu") return false;  // what stores their sums only clamps
+    if ((!conv && !gemm) || (conv && !of_convolutions) || !context_.has_kernel(fused)) return false;
     producer->op = std::string(fused);
     producer->domain = std::string(kMicrosoftDomain);
     producer->attributes.Set("activation", node.op);
@@ -149,7 +150,7 @@ class Epilogue {
     return true;
   }
 
-  bool ActivationParams(const Node& node, std::vector<float>& params) const {
+  bool ActivationParams(const Node& node, std::vector<float>& params, bool& of_convolutions) const {
     if (!node.domain.empty()) return false;
     if (node.op == "Clip") return ClipParams(node, params);
     if (node.attributes.String("approximate", "none") != "none") return false;
@@ -158,6 +159,7 @@ class Epilogue {
     if (it == std::end(kActivations)) return false;
     for (const auto& [name, fallback] : it->params)
       params.push_back(node.attributes.Float(name, fallback));
+    of_convolutions = it->of_convolutions;
     return true;
   }
 

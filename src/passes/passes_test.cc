@@ -151,6 +151,10 @@ TEST(FuseEpilogueTest, AddedValuesMoveIntoConvolutions) {
     const w: f32[2,2,1,1] = [0.5, -2, 1, 3]
     c = Conv(x, w) y = Add(c, z) })");
   EXPECT_EQ(OpsOf(Apply(FuseEpilogue, broadcast)), Ops({"Conv", "Add"}));
+  const Graph gelu = Parse(R"(graph "g"(x: f32[1,2,3,3]) -> (y) {
+    const w: f32[2,2,1,1] = [0.5, -2, 1, 3]
+    c = Conv(x, w) y = Gelu(c) })");
+  EXPECT_EQ(OpsOf(Apply(FuseEpilogue, gelu)), Ops({"Conv", "Gelu"}));  // products only
 }
 
 TEST(FuseEpilogueTest, BiasAndActivationMoveIn) {

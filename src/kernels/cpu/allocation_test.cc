@@ -22,6 +22,7 @@ std::vector<KernelCase> Cases() {
   const Tensor labels = Integers<int64_t>({20}, 7, 0, 19), count = Tensor::Scalar<int64_t>(1);
   return {
       {.op = "Gelu", .inputs = {x}, .outputs = {Output({2, 4, 8, 8})}},
+      {.op = "FusedAttention", .inputs = {x, x, x}, .outputs = {Output({2, 4, 8, 8})}},
       {.op = "Add", .inputs = {x, Uniform({4, 1, 1}, 1)}, .outputs = {Output({2, 4, 8, 8})}},
       {.op = "Cast", .inputs = {x}, .outputs = {Output({2, 4, 8, 8}, DType::f16)}},
       {.op = "MatMul", .inputs = {m, m}, .outputs = {Output({20, 20})}},

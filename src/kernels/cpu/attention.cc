@@ -17,7 +17,6 @@ namespace {
 
 constexpr int64_t kScoreBytes = 128 << 10;  // of a block, beside K and V in the L2 cache
 constexpr int64_t kLeastRows = 32;          // of a block, however long they are
-constexpr int64_t kPairsOfBlock = kDotBlock / 4;
 
 // A stack of matrices within a tensor: element strides, and where each one begins.
 struct Matrices {
