@@ -25,6 +25,7 @@ struct GemmArgs {
   float* c = nullptr;
   int64_t c_row = 0;
   bool accumulate = false;
+  bool backwards = false;  // packed panels of groups of one from the last on
   const Epilogue* epilogue = nullptr;
 };
 

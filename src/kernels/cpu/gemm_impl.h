@@ -201,9 +201,19 @@ void CopyTransposed(const GemmArgs& args, const Block& block, float* dst) {
     std::memcpy(dst, src, block.rows * sizeof(float));
 }
 
+// Fewer than kMostTogether where those of one tile would fill L1: what walks its panels back and
+// forth finds the last ones there.
+constexpr int64_t kReadAgainBytes = 32 << 10;
+
+int64_t MostTogether(const GemmArgs& args, const Block& block) {
+  const auto width = static_cast<int64_t>(args.packed_bf16 ? sizeof(uint16_t) : sizeof(float));
+  const bool fills = kMostTogether * kPanel * block.k * width > kReadAgainBytes;
+  return block.rows > 2 || (fills && args.group == 1) ? kTilePanels : kMostTogether;
+}
+
 // How many panels from `p` on one tile takes.
 int64_t TogetherAt(const GemmArgs& args, const Block& block, int64_t p) {
-  const int64_t most = block.rows <= 2 ? kMostTogether : kTilePanels;
+  const int64_t most = MostTogether(args, block);
   const int64_t left = std::min(most, block.last - p);
   if (args.packed == nullptr && args.packed_bf16 == nullptr)
     return std::clamp<int64_t>(args.n / kPanel - p, 1, left);  // whole ones
@@ -251,8 +261,10 @@ void MultiplyPanels(const GemmArgs& args, const Block& block) {
     a = turned;
     a_column = block.rows;
   }
-  for (int64_t p = block.first; p < block.last;) {
-    const int64_t column = p * kPanel, together = TogetherAt(args, block, p);
+  for (int64_t done = block.first; done < block.last;) {
+    const int64_t together = TogetherAt(args, block, done);
+    const int64_t p = args.backwards ? block.first + block.last - done - together : done;
+    const int64_t column = p * kPanel;
     const int64_t columns = std::min(args.n - column, together * kPanel);
     TileArea area{.a = a,
                   .a_row = args.a_row,
@@ -266,7 +278,7 @@ void MultiplyPanels(const GemmArgs& args, const Block& block) {
     RunPanels<bf16>(area, block.rows, together, columns);
     if (block.final && args.epilogue)
       Finish(args.epilogue->At(block.row, column), block.rows, columns, area.c, args.c_row);
-    p += together;
+    done += together;
   }
 }
 

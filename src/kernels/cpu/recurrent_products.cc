@@ -17,7 +17,8 @@ GemmArgs GemmOf(const RecurrentPack& pack, const std::byte* packed, const Produc
                 .a_row = rows.step,
                 .c = to.dst,
                 .c_row = to.dst_row,
-                .accumulate = to.bias != nullptr};
+                .accumulate = to.bias != nullptr,
+                .backwards = to.backwards};
   if (pack.format == WeightFormat::kBf16)
     args.packed_bf16 = reinterpret_cast<const uint16_t*>(packed);
   else
