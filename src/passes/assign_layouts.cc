@@ -136,6 +136,8 @@ class Assigner {
       return (dtype == DType::u8 || dtype == DType::i8 || dtype == DType::f32 ||
               dtype == DType::bf16) &&
              node.outputs.size() == 1 && context_.has_kernel("NhwcMaxPool");
+    if (node.Is("GroupNorm", kMicrosoftDomain))
+      return node.attributes.Int("channels_last", 1) == 0 && IsImage(node.input(0));
     return node.Is("Concat") && (node.attributes.Int("axis", 0) + 4) % 4 == 1 &&
            std::all_of(node.inputs.begin(), node.inputs.end(),
                        [&](ValueId id) { return IsImage(id); });
@@ -279,6 +281,8 @@ class Assigner {
     } else if (node.op == "Conv" || node.op == "FusedConv") {
       node.domain = kMicrosoftDomain;
       node.op = "NhwcFusedConv";
+    } else if (node.op == "GroupNorm") {
+      node.attributes.Set("channels_last", int64_t{1});
     } else if (node.op == "Concat") {
       node.attributes.Set("axis", int64_t{3});
     } else if (const auto body = node.subgraphs.find("body"); body != node.subgraphs.end()) {

@@ -80,9 +80,15 @@ TEST(AssignLayoutsTest, WhatDoesNotPayOrHasNoKernelStays) {
   EXPECT_TRUE(changed.ok() && !*changed);
 }
 
-TEST(AssignLayoutsTest, FloatsWithConstantsOfTheirChannels) {
+// A value for each of 512 channels.
+std::string Line() {
   std::string line;
   for (int i = 0; i < 512; ++i) line += fmt::format("{}{}", i ? ", " : "", i % 128 - 60);
+  return line;
+}
+
+TEST(AssignLayoutsTest, FloatsWithConstantsOfTheirChannels) {
+  const std::string line = Line();
   const Graph graph =
       Net(FloatConv("a", "x", 512, 512) +
               fmt::format("\n    const k: f32[512,1,1] = [{0}]\n    const l: f32[1,512,1,1] = [{0}]"
@@ -114,6 +120,17 @@ TEST(AssignLayoutsTest, FusedConvolutionsAsTheirKernelTakesThem) {
   EXPECT_EQ(ops("\n    y = Relu(c)", Isa::kAvx2), Ops({"FusedConv"}));
   EXPECT_EQ(ops("\n    y = Sigmoid(c)"), Ops({"FusedConv"}));
   EXPECT_EQ(ops("\n    y = Add(c, x)"), turned);
+}
+
+TEST(AssignLayoutsTest, GroupsOfChannelsAreNormalizedWhereTheyLie) {
+  const Graph graph =
+      Net(FloatConv("a", "x", 512, 512) + fmt::format("\n    const k: f32[512] = [{}]", Line()) +
+              "\n    b = com.microsoft.GroupNorm(a, k, k) {groups=8, "
+              "channels_last=0, activation=1}" +
+              FloatConv("c", "b", 512, 512) + "\n    y = Flatten(c)",
+          "f32[2,512,3,5]");
+  EXPECT_EQ(OpsOf(Apply(Assign, graph, 1e-2)), Ops({"Transpose", "NhwcFusedConv", "GroupNorm",
+                                                    "NhwcFusedConv", "Transpose", "Flatten"}));
 }
 
 // BF16 that stays as it is would be widened: one product is enough to turn it.

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "ops/builder.h"
+#include "passes/neighbours.h"
 #include "passes/passes.h"
 
 namespace minim {
@@ -16,12 +17,7 @@ struct Chain {
 
 class Flattener {
  public:
-  explicit Flattener(Graph& graph) : graph_(graph), uses_(graph.UseCounts()) {
-    readers_.assign(graph.values.size(), -1);
-    for (size_t i = 0; i < graph.nodes.size(); ++i)
-      for (ValueId id : graph.nodes[i].inputs)
-        if (id != kNoValue) readers_[id] = static_cast<int>(i);
-  }
+  explicit Flattener(Graph& graph) : graph_(graph), near_(graph) {}
 
   Result<bool> Run() {
     std::vector<Chain> chains(graph_.nodes.size());
@@ -49,13 +45,11 @@ class Flattener {
   }
 
  private:
-  int SoleReader(ValueId id) const { return uses_[id] == 1 ? readers_[id] : -1; }
-
   Chain ChainFrom(int index) const {
     Chain chain{.product = index};
     const Node& product = graph_.nodes[index];
     if (!product.Is("MatMul") || !Flattens(product)) return {};
-    const int add = SoleReader(product.output(0));
+    const int add = near_.SoleReader(product.output(0));
     if (add < 0 || !graph_.nodes[add].Is("Add")) return {};
     const Tensor* bias = graph_.constant(BiasOf(product, graph_.nodes[add]));
     const int64_t columns = graph_.type(product.input(1)).dims()[1];
@@ -64,7 +58,7 @@ class Flattener {
         bias->dims().rank() > graph_.type(product.input(0)).rank())
       return {};
     chain.add = add;
-    const int next = SoleReader(graph_.nodes[add].output(0));
+    const int next = near_.SoleReader(graph_.nodes[add].output(0));
     if (next >= 0 && Activates(graph_.nodes[next])) chain.activation = next;
     return chain;
   }
@@ -134,8 +128,7 @@ class Flattener {
   }
 
   Graph& graph_;
-  const std::vector<int> uses_;
-  std::vector<int> readers_;  // one of each value's
+  const Neighbours near_;
 };
 
 }  // namespace

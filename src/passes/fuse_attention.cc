@@ -3,6 +3,7 @@
 #include <numeric>
 #include <optional>
 
+#include "passes/neighbours.h"
 #include "passes/passes.h"
 
 namespace minim {
@@ -27,15 +28,7 @@ struct Attention {
 class AttentionFuser {
  public:
   AttentionFuser(Graph& graph, const PassContext& context)
-      : graph_(graph),
-        context_(context),
-        producers_(graph.Producers()),
-        uses_(graph.UseCounts()),
-        readers_(graph.values.size(), -1) {
-    for (size_t i = 0; i < graph.nodes.size(); ++i)
-      for (const ValueId id : graph.nodes[i].inputs)
-        if (id != kNoValue) readers_[id] = static_cast<int>(i);
-  }
+      : graph_(graph), context_(context), near_(graph) {}
 
   bool Run() {
     bool changed = false;
@@ -45,11 +38,6 @@ class AttentionFuser {
   }
 
  private:
-  const Node* Producer(ValueId id) const {
-    return id == kNoValue || producers_[id] < 0 ? nullptr : &graph_.nodes[producers_[id]];
-  }
-  const Node* SoleProducer(ValueId id) const { return uses_[id] == 1 ? Producer(id) : nullptr; }
-  int SoleReader(ValueId id) const { return uses_[id] == 1 ? readers_[id] : -1; }
   DType dtype(ValueId id) const { return graph_.type(id).dtype; }
   bool Static(ValueId id) const { return id != kNoValue && graph_.type(id).Static(); }
   Dims dims(ValueId id) const { return graph_.type(id).dims(); }
@@ -82,7 +70,8 @@ class AttentionFuser {
   // From the scores that a Softmax reads up to their product.
   bool MatchScores(ValueId id, Attention* a) const {
     const Dims scores = dims(id);
-    for (const Node* node = SoleProducer(id); node != nullptr; node = SoleProducer(id)) {
+    for (const Node* node = near_.SoleProducer(id); node != nullptr;
+         node = near_.SoleProducer(id)) {
       if (IsProduct(*node)) {
         if (!Static(node->input(0)) || !Static(node->input(1))) return false;
         a->scale *= node->attributes.Float("alpha", 1);
@@ -108,7 +97,7 @@ class AttentionFuser {
     return false;
   }
   bool LeadsToProduct(ValueId id) const {
-    const Node* node = SoleProducer(id);
+    const Node* node = near_.SoleProducer(id);
     return node != nullptr && (IsProduct(*node) || Widens(*node) || Factor(*node));
   }
   bool IsMask(ValueId id, const Dims& scores) const {
@@ -140,7 +129,7 @@ class AttentionFuser {
 
   // Reads what a Transpose reads. The rows of some operands must lie in order.
   void TakeTranspose(Operand* operand, bool in_order) const {
-    const Node* transpose = Producer(operand->id);
+    const Node* transpose = near_.Producer(operand->id);
     if (transpose == nullptr || !transpose->Is("Transpose") || !Static(transpose->input(0))) return;
     const Perm inner = PermOf(*transpose);
     Perm perm;
@@ -175,10 +164,10 @@ class AttentionFuser {
     Attention a;
     if (!MatchScores(softmax.input(0), &a)) return false;
     ValueId weights = softmax.output(0);
-    int last = SoleReader(weights);
+    int last = near_.SoleReader(weights);
     if (last >= 0 && graph_.nodes[last].Is("Cast")) {
       weights = graph_.nodes[last].output(0);
-      last = SoleReader(weights);
+      last = near_.SoleReader(weights);
     }
     if (last < 0 || !IsProduct(graph_.nodes[last]) || graph_.nodes[last].input(0) != weights ||
         graph_.nodes[last].input(1) == weights || !Static(graph_.nodes[last].input(1)) ||
@@ -203,7 +192,7 @@ class AttentionFuser {
     fused.attributes.Set("perm_k", a.k.perm);
     fused.attributes.Set("perm_v", a.v.perm);
     fused.outputs = graph_.nodes[last].outputs;
-    const int next = SoleReader(fused.output(0));
+    const int next = near_.SoleReader(fused.output(0));
     if (next >= 0 && graph_.nodes[next].Is("Transpose")) {
       const Perm perm = PermOf(graph_.nodes[next]);
       if (perm.back() == static_cast<int64_t>(perm.size()) - 1) {
@@ -219,9 +208,7 @@ class AttentionFuser {
 
   Graph& graph_;
   const PassContext& context_;
-  const std::vector<int> producers_;
-  const std::vector<int> uses_;
-  std::vector<int> readers_;  // one of each value's
+  const Neighbours near_;
 };
 
 }  // namespace

@@ -57,6 +57,11 @@ Result<bool> FuseEpilogue(Graph& graph, const PassContext& context);
 /// kernels read either way. Leaves transpositions that nothing else reads dead.
 Result<bool> FuseTranspose(Graph& graph, const PassContext& context);
 
+/// An InstanceNormalization of groups of channels between two Reshapes, with the Mul and Add of
+/// constants per channel, y * Sigmoid(y) and Casts around it, becomes one GroupNorm of its image.
+/// Needs: static shapes. Leaves what it replaces dead.
+Result<bool> FuseGroupNorm(Graph& graph, const PassContext& context);
+
 /// MatMul, a scale, perhaps the Add of a mask, Softmax and MatMul become one FusedAttention, with
 /// the Transposes of its operands and result; of BF16, whose scores stay FP32 then, where the
 /// machine has its products. Needs: static shapes. Leaves what it replaces dead.

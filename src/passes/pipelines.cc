@@ -28,7 +28,8 @@ const Pipeline kLoadPipeline = {
 const Pipeline kSpecializePipeline = {
     {"fold-shapes", FoldConstants},        {"inline-branches", InlineBranches},
     {"expand-functions", ExpandFunctions}, {"fold-constants", FoldConstants},
-    {"lower-batch-norm", LowerBatchNorm},  {"fuse-attention", FuseAttention},
+    {"lower-batch-norm", LowerBatchNorm},  {"fuse-group-norm", FuseGroupNorm},
+    {"fuse-attention", FuseAttention},     {"eliminate-fused", EliminateDeadCode},
     {"fuse-elementwise", FuseElementwise}, {"assign-layouts", AssignLayouts},
     {"fuse-shortcut", FuseShortcut},       {"eliminate-dead-code", EliminateDeadCode},
 };
