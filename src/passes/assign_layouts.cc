@@ -2,6 +2,7 @@
 // transpositions at the edges of a region, and only where its products outweigh these.
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <numeric>
 #include <set>
 
@@ -128,6 +129,21 @@ class Assigner {
            });
   }
 
+  // By constant scales or sizes of all four axes, neither images nor channels.
+  bool ResizesPlanes(const Node& node) const {
+    const DType dtype = graph_.type(node.output(0)).dtype;
+    const auto has = [&](int i, int64_t most) {
+      const Tensor* tensor = node.input(i) == kNoValue ? nullptr : graph_.constant(node.input(i));
+      return node.input(i) == kNoValue ||
+             (tensor != nullptr && (tensor->size() == 0 || tensor->size() == most));
+    };
+    if (!IsImage(node.input(0)) || (dtype != DType::f32 && dtype != DType::bf16) ||
+        !node.attributes.Ints("axes").empty() || !has(1, 0) || !has(2, 4) || !has(3, 4))
+      return false;
+    const Dims x = graph_.type(node.input(0)).dims(), y = graph_.type(node.output(0)).dims();
+    return x[0] == y[0] && x[1] == y[1] && context_.has_kernel("Resize");
+  }
+
   bool FollowsLayout(const Node& node) const {
     if (node.outputs.empty() || !IsImage(node.output(0))) return false;
     if (IsElementwise(node)) return true;
@@ -138,6 +154,7 @@ class Assigner {
              node.outputs.size() == 1 && context_.has_kernel("NhwcMaxPool");
     if (node.Is("GroupNorm", kMicrosoftDomain))
       return node.attributes.Int("channels_last", 1) == 0 && IsImage(node.input(0));
+    if (node.Is("Resize")) return ResizesPlanes(node);
     return node.Is("Concat") && (node.attributes.Int("axis", 0) + 4) % 4 == 1 &&
            std::all_of(node.inputs.begin(), node.inputs.end(),
                        [&](ValueId id) { return IsImage(id); });
@@ -265,6 +282,18 @@ class Assigner {
     return graph_.AddConstant("", std::move(turned));
   }
 
+  // A value for each axis.
+  ValueId TurnedCounts(ValueId id) {
+    if (graph_.constant(id)->size() == 0) return id;
+    Tensor turned = graph_.constant(id)->Clone();
+    const auto width = SizeOf(turned.dtype());
+    const auto* from = static_cast<const std::byte*>(graph_.constant(id)->data());
+    for (size_t i = 0; i < kToLast.size(); ++i)
+      std::memcpy(static_cast<std::byte*>(turned.data()) + i * width, from + kToLast[i] * width,
+                  width);
+    return graph_.AddConstant("", std::move(turned));
+  }
+
   Node Turned(Node node) {
     const bool elementwise = IsElementwise(node);
     for (ValueId& id : node.inputs) {
@@ -273,6 +302,8 @@ class Assigner {
         id = Last(id);
       else if (elementwise && IsLine(id))
         id = TurnedLine(id);
+      else if (node.op == "Resize")
+        id = TurnedCounts(id);
     }
     for (ValueId& id : node.outputs) id = NewLast(id);
     if (node.op == "QLinearConv" || node.op == "MaxPool") {

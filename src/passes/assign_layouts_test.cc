@@ -133,6 +133,24 @@ TEST(AssignLayoutsTest, GroupsOfChannelsAreNormalizedWhereTheyLie) {
                                                     "NhwcFusedConv", "Transpose", "Flatten"}));
 }
 
+TEST(AssignLayoutsTest, ImagesGrowWithTheirChannelsLast) {
+  const auto ops = [](const std::string& resize, const std::string& before = "") {
+    const Graph graph = Net(FloatConv("a", "x", 512, 512) + before + "\n    b = Resize(" + resize +
+                                FloatConv("c", "b", 512, 512) + "\n    y = Flatten(c)",
+                            "f32[2,512,3,5]");
+    return OpsOf(Apply(Assign, graph, 1e-3));
+  };
+  const std::string scales = "\n    const k: f32[4] = [1, 1, 2, 3]";
+  const Ops turned = {"Transpose",     "NhwcFusedConv", "Resize",
+                      "NhwcFusedConv", "Transpose",     "Flatten"};
+  EXPECT_EQ(ops("a, _, k)", scales), turned);
+  EXPECT_EQ(ops("a, _, k) {mode=\"linear\"}", scales), turned);
+  EXPECT_EQ(ops("a, _, _, k)", "\n    const k: i64[4] = [2, 512, 7, 4]"), turned);
+  EXPECT_EQ(ops("a, _, k) {axes=[2,3]}", "\n    const k: f32[2] = [2, 3]"),
+            Ops({"Transpose", "NhwcFusedConv", "Transpose", "Resize", "Transpose", "NhwcFusedConv",
+                 "Transpose", "Flatten"}));
+}
+
 // BF16 that stays as it is would be widened: one product is enough to turn it.
 TEST(AssignLayoutsTest, Bf16IsTurnedWhereItsKernelIs) {
   const auto ops = [](Isa isa) {

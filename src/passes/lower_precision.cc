@@ -33,13 +33,20 @@ bool HasKernel(const Graph& graph, const Node& node) {
          node.attributes.Int("transA", 0) == 0 && node.attributes.Float("alpha", 1) == 1;
 }
 
+// Copies elements.
+bool ResizesByCopies(const Node& node) {
+  return node.Is("Resize") && node.attributes.String("mode", "nearest") == "nearest" &&
+         node.attributes.String("coordinate_transformation_mode", "") != "tf_crop_and_resize";
+}
+
 // Ops that take elements of any kind as they are, or compute chains of them in FP32.
 bool PassesOn(const Node& node) {
   static const std::set<std::string> kMoving = {"Concat", "Split",  "Slice",  "Transpose",
                                                 "Expand", "Gather", "MaxPool"};
   const OpDef* def = FindOp(node);
-  return def != nullptr && (Has(def->traits, OpTrait::kElementwise) ||
-                            Has(def->traits, OpTrait::kAlias) || kMoving.contains(node.op));
+  return def != nullptr &&
+         (Has(def->traits, OpTrait::kElementwise) || Has(def->traits, OpTrait::kAlias) ||
+          kMoving.contains(node.op) || ResizesByCopies(node));
 }
 
 // Casts to the lower precision move up, before ops that only move elements, so that these move half
@@ -61,7 +68,7 @@ class CastLifter {
     static const std::set<std::string> kOps = {"Concat", "Transpose", "Slice", "Expand"};
     const OpDef* def = FindOp(node);
     return def != nullptr && node.outputs.size() == 1 &&
-           (Has(def->traits, OpTrait::kAlias) || kOps.contains(node.op));
+           (Has(def->traits, OpTrait::kAlias) || kOps.contains(node.op) || ResizesByCopies(node));
   }
 
   bool LiftOne() {

@@ -92,6 +92,7 @@ BindResult InstanceNormPortable(const KernelRequest& request);
 BindResult GroupNormOfAvx512(const KernelRequest& request);
 BindResult GroupNormOfAvx2(const KernelRequest& request);
 BindResult GroupNormOfPortable(const KernelRequest& request);
+BindResult ResizeCopies(const KernelRequest& request);
 BindResult ResizeF32(const KernelRequest& request);
 BindResult AdamAvx2(const KernelRequest& request);
 BindResult AdamPortable(const KernelRequest& request);

@@ -1,5 +1,7 @@
-// FP32 Resize: along each axis an output place is a weighted sum of a few input places.
+// Resize: along each axis an output place is a weighted sum of a few input places, in FP32; or one
+// of them, whose element of any type is copied.
 #include <algorithm>
+#include <cstdint>
 
 #include "core/resample.h"
 #include "kernels/cpu/bindings.h"
@@ -20,38 +22,50 @@ struct Plan {
   std::vector<Pass> passes;
   int64_t elements = 0;  // of the result
   float outside = 0;     // where no input place is near
-  int64_t buffer = 0;    // floats of a result between two passes
+  int64_t buffer = 0;    // elements of a result between two passes
+
+  bool copies() const {
+    return std::all_of(passes.begin(), passes.end(), [](const Pass& p) { return p.copies; });
+  }
 };
 
 // Every value of a line of places lies alone.
-void ResizeLine(const Pass& p, const float* x, float outside, float* y) {
+template <typename T>
+void ResizeLine(const Pass& p, const T* x, [[maybe_unused]] float outside, T* y) {
   if (p.copies) {
     for (int64_t i = 0; i < p.out; ++i) y[i] = x[p.places[i]];
     return;
   }
-  for (int64_t i = 0; i < p.out; ++i) {
-    float sum = p.begin[i] == p.begin[i + 1] ? outside : 0;
-    for (int64_t t = p.begin[i]; t < p.begin[i + 1]; ++t) sum += p.weights[t] * x[p.places[t]];
-    y[i] = sum;
+  if constexpr (std::is_same_v<T, float>) {
+    for (int64_t i = 0; i < p.out; ++i) {
+      float sum = p.begin[i] == p.begin[i + 1] ? outside : 0;
+      for (int64_t t = p.begin[i]; t < p.begin[i + 1]; ++t) sum += p.weights[t] * x[p.places[t]];
+      y[i] = sum;
+    }
   }
 }
 
 // One output place of whole rows.
-void ResizeRow(const Pass& p, const float* x, float outside, int64_t place, float* y) {
-  const int64_t first = p.begin[place], last = p.begin[place + 1], n = p.inner;
-  if (first == last) return std::fill_n(y, n, outside), void();
-  const float* row = x + p.places[first] * n;
-  if (p.copies) return std::copy_n(row, n, y), void();
-  for (int64_t i = 0; i < n; ++i) y[i] = p.weights[first] * row[i];
-  for (int64_t t = first + 1; t < last; ++t) {
-    const float weight = p.weights[t];
-    row = x + p.places[t] * n;
+template <typename T>
+void ResizeRow(const Pass& p, const T* x, [[maybe_unused]] float outside, int64_t place, T* y) {
+  const int64_t first = p.begin[place], n = p.inner;
+  if (p.copies) return std::copy_n(x + p.places[first] * n, n, y), void();
+  if constexpr (std::is_same_v<T, float>) {
+    const int64_t last = p.begin[place + 1];
+    if (first == last) return std::fill_n(y, n, outside), void();
+    const float* row = x + p.places[first] * n;
+    for (int64_t i = 0; i < n; ++i) y[i] = p.weights[first] * row[i];
+    for (int64_t t = first + 1; t < last; ++t) {
+      const float weight = p.weights[t];
+      row = x + p.places[t] * n;
 #pragma GCC ivdep
-    for (int64_t i = 0; i < n; ++i) y[i] += weight * row[i];
+      for (int64_t i = 0; i < n; ++i) y[i] += weight * row[i];
+    }
   }
 }
 
-void RunPass(const Pass& p, const KernelArgs& args, const float* x, float outside, float* y) {
+template <typename T>
+void RunPass(const Pass& p, const KernelArgs& args, const T* x, float outside, T* y) {
   const int64_t rows = p.inner == 1 ? p.outer : p.outer * p.out;
   const int64_t work = p.inner == 1 ? p.out : p.inner;
   args.threads.ParallelRange(rows, 16384 / work + 1, [&](int64_t first, int64_t last) {
@@ -64,15 +78,16 @@ void RunPass(const Pass& p, const KernelArgs& args, const float* x, float outsid
   });
 }
 
+template <typename T>
 void Run(const Plan& plan, const KernelArgs& args) {
   if (plan.elements == 0) return;
-  const float* x = In<float>(args, 0);
-  float* result = Out<float>(args, 0);
+  const T* x = In<T>(args, 0);
+  T* result = Out<T>(args, 0);
   if (plan.passes.empty()) std::copy_n(x, plan.elements, result);
   for (size_t i = 0; i < plan.passes.size(); ++i) {
-    float* y = i + 1 == plan.passes.size()
-                   ? result
-                   : static_cast<float*>(args.scratch) + static_cast<int64_t>(i % 2) * plan.buffer;
+    T* y = i + 1 == plan.passes.size()
+               ? result
+               : static_cast<T*>(args.scratch) + static_cast<int64_t>(i % 2) * plan.buffer;
     RunPass(plan.passes[i], args, x, plan.outside, y);
     x = y;
   }
@@ -118,9 +133,7 @@ Pass PassOf(const resample::AxisPlan& axis, const Dims& dims) {
   return pass;
 }
 
-}  // namespace
-
-BindResult ResizeF32(const KernelRequest& request) {
+Result<Plan> PlanOf(const KernelRequest& request) {
   MINIM_TRY(std::vector<resample::AxisPlan> axes, AxesOf(request));
   Plan plan{.elements = request.outputs[0].dims.Elements(),
             .outside = AttributesOf(request).Float("extrapolation_value", 0)};
@@ -137,11 +150,38 @@ BindResult ResizeF32(const KernelRequest& request) {
   if (dims != request.outputs[0].dims)
     return Unsupported("result {}, expected {}", request.outputs[0].dims.ToString(),
                        dims.ToString());
-  const size_t scratch = plan.buffer * sizeof(float) * std::min<size_t>(2, plan.passes.size());
-  std::string name = fmt::format("resize, {} passes", plan.passes.size());
+  return plan;
+}
+
+template <typename T>
+BindResult Make(Plan plan) {
+  const size_t scratch = plan.buffer * sizeof(T) * std::min<size_t>(2, plan.passes.size());
+  std::string name =
+      fmt::format("resize{}, {} passes", plan.copies() ? " by copies" : "", plan.passes.size());
   return MakeKernel(
-      std::move(name), [plan = std::move(plan)](const KernelArgs& args) { Run(plan, args); },
+      std::move(name), [plan = std::move(plan)](const KernelArgs& args) { Run<T>(plan, args); },
       scratch);
+}
+
+}  // namespace
+
+BindResult ResizeCopies(const KernelRequest& request) {
+  MINIM_TRY(Plan plan, PlanOf(request));
+  if (!plan.copies()) return Unsupported("sums of several places");
+  switch (request.inputs[0].dtype) {
+    case DType::f32:
+    case DType::i32: return Make<uint32_t>(std::move(plan));
+    case DType::f16:
+    case DType::bf16: return Make<uint16_t>(std::move(plan));
+    case DType::u8:
+    case DType::i8: return Make<uint8_t>(std::move(plan));
+    default: return Unsupported("dtype {}", Name(request.inputs[0].dtype));
+  }
+}
+
+BindResult ResizeF32(const KernelRequest& request) {
+  MINIM_TRY(Plan plan, PlanOf(request));
+  return Make<float>(std::move(plan));
 }
 
 }  // namespace minim

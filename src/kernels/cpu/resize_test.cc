@@ -63,6 +63,25 @@ TEST(ResizeTest, EveryModeOnSeveralAxes) {
   ExpectResized({2, 24, 24}, {1, 0.4f, 0.4f}, {{"mode", std::string("linear")}, {"antialias", 1}});
 }
 
+TEST(ResizeTest, NearestCopiesElementsOfAnyType) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::u8}) {
+    const Dims in{2, 5, 7, 3}, out{2, 10, 9, 3};
+    const Tensor x = Converted(Uniform(in, 1, 0, 200).view(), dtype);
+    KernelCase test{.op = "Resize",
+                    .attributes = {{"mode", std::string("nearest")}},
+                    .inputs = {x, Tensor(), Tensor::From<float>({4}, {1, 2, 1.3f, 1})},
+                    .outputs = {Tensor(dtype, out)},
+                    .constants = {2}};
+    const auto expected = Expected(Converted(x.view(), DType::f32), test.attributes,
+                                   {1, 2, static_cast<double>(1.3f), 1}, out);
+    RunCase(test, Isa::kPortable);
+    ExpectNear(Converted(test.outputs[0].view(), DType::f32).as<float>(), expected, 0, 0,
+               std::string(Name(dtype)));
+    test.attributes = {{"mode", std::string("linear")}};  // 16 bits are widened, bytes refused
+    EXPECT_EQ(BoundCase(test, Isa::kPortable).ok(), dtype != DType::u8);
+  }
+}
+
 TEST(ResizeTest, SizesThatAreNotKnownAreRefused) {
   KernelCase test{.op = "Resize",
                   .inputs = {Uniform({4}, 1), Tensor(), Tensor::From<float>({1}, {2})},
