@@ -62,7 +62,7 @@ void SquareDeviations(const T* x, const float* center, int64_t rows, int64_t cha
 
 template <bool silu>
 inline float Finished(float y) {
-  return silu ? y * SigmoidF(y) : y;
+  return silu ? SiluF(y) : y;
 }
 
 template <bool silu, typename T>

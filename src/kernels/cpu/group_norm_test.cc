@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <limits>
+
+#include "kernels/cpu/elementwise_functions.h"
 #include "kernels/cpu/test_support.h"
 
 namespace minim {
@@ -91,6 +94,19 @@ TEST(GroupNormTest, IsWhatItsDefinitionSays) {
       }
     }
   }
+}
+
+TEST(GroupNormTest, SiluIsExactToAFewUlp) {
+  for (int i = -80000; i < 100000; ++i) {
+    const float x = static_cast<float>(i) * 1e-3f;
+    const double expected = x / (1 + std::exp(-static_cast<double>(x)));
+    const double bound = x > -10 ? 6e-7 : 4e-6;
+    ASSERT_NEAR(SiluF(x), expected, bound * std::fabs(expected)) << x;
+  }
+  const float infinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(SiluF(infinity), infinity);
+  EXPECT_TRUE(std::isnan(SiluF(std::numeric_limits<float>::quiet_NaN())));
+  EXPECT_NEAR(SiluF(-1e30f), 0, 1e-4);
 }
 
 }  // namespace

@@ -9,25 +9,7 @@
 namespace minim {
 namespace {
 
-inline float Bounded(float x, float limit) {  // NaN passes
-  const float above = -limit > x ? -limit : x;
-  return limit < above ? limit : above;
-}
-
 inline float Least(float a, float b) { return a < b ? a : b; }
-
-/// 1 + exp(-x) for |x| <= 80 or NaN, within 2e-7 of the larger of exp(-x) and 1. Shorter than ExpF:
-/// a step waits for its whole chain, so sums are paired instead of nested.
-inline float OnePlusExpOfMinus(float x) {
-  constexpr float kPerPower = -1.44269504f, kWhole = 12582912.0f;  // 1.5 * 2^23: sums are integers
-  const float shifted = MulAdd(x, kPerPower, kWhole);
-  const float r = MulAdd(x, kPerPower, kWhole - shifted), r2 = r * r;
-  const float low = MulAdd(MulAdd(5.550713275e-2f, r, 2.402211972e-1f), r2,
-                           MulAdd(6.931469671e-1f, r, 1.000000072f));
-  const float p = MulAdd(MulAdd(1.327647152e-3f, r, 9.675541331e-3f), r2 * r2, low);
-  return MulAdd(p, std::bit_cast<float>((std::bit_cast<uint32_t>(shifted) << 23) + 0x3F800000u),
-                1.0f);
-}
 
 /// What the arguments of exp and tanh are held to: as the op's clip says, or where floats end.
 struct Limits {
