@@ -201,14 +201,15 @@ void CopyTransposed(const GemmArgs& args, const Block& block, float* dst) {
     std::memcpy(dst, src, block.rows * sizeof(float));
 }
 
-// Fewer than kMostTogether where those of one tile would fill L1: what walks its panels back and
-// forth finds the last ones there.
+// Of panels packed one by one fewer than kMostTogether where so many would fill L1: what walks its
+// panels back and forth finds the last ones there.
 constexpr int64_t kReadAgainBytes = 32 << 10;
 
 int64_t MostTogether(const GemmArgs& args, const Block& block) {
+  const bool one_by_one = args.packed_bf16 || (args.packed && args.group == 1);
   const auto width = static_cast<int64_t>(args.packed_bf16 ? sizeof(uint16_t) : sizeof(float));
-  const bool fills = kMostTogether * kPanel * block.k * width > kReadAgainBytes;
-  return block.rows > 2 || (fills && args.group == 1) ? kTilePanels : kMostTogether;
+  const bool fills = one_by_one && kMostTogether * kPanel * block.k * width > kReadAgainBytes;
+  return block.rows > 2 || fills ? kTilePanels : kMostTogether;
 }
 
 // How many panels from `p` on one tile takes.
