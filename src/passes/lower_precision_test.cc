@@ -58,6 +58,20 @@ TEST(LowerPrecisionTest, CastsMoveBeforeWhatOnlyMoves) {
             Ops({"Softmax", "Cast", "Cast", "Concat", "Transpose", "MatMul", "Cast"}));
 }
 
+TEST(LowerPrecisionTest, CastsMoveBeforeAResizeThatCopies) {
+  const auto ops = [](const char* mode) {
+    return OpsOf(Lowered(fmt::format(R"(graph "g"(x: f32[1,2,4,4]) -> (y) {{
+      const w: f32[2,2,1,1] = [1, 2, 3, 4]
+      const k: f32[4] = [1, 1, 2, 2]
+      s = Softmax(x)
+      r = Resize(s, _, k) {{mode="{}"}}
+      y = Conv(r, w) }})",
+                                     mode)));
+  };
+  EXPECT_EQ(ops("nearest"), Ops({"Softmax", "Cast", "Resize", "Conv", "Cast"}));
+  EXPECT_EQ(ops("linear"), Ops({"Softmax", "Resize", "Cast", "Conv", "Cast"}));
+}
+
 TEST(LowerPrecisionTest, RecurrentWeightsAreStoredLowEverywhere) {
   for (const Isa isa : {Isa::kPortable, Isa::kAmx}) {
     Graph graph = Parse(R"(graph "g"(x: f32[2,1,3]) -> (y) {
