@@ -132,13 +132,13 @@ class Assigner {
   // By constant scales or sizes of all four axes, neither images nor channels.
   bool ResizesPlanes(const Node& node) const {
     const DType dtype = graph_.type(node.output(0)).dtype;
-    const auto has = [&](int i, int64_t most) {
+    const auto holds = [&](int i, int64_t count) {  // so many constants, or nothing
       const Tensor* tensor = node.input(i) == kNoValue ? nullptr : graph_.constant(node.input(i));
       return node.input(i) == kNoValue ||
-             (tensor != nullptr && (tensor->size() == 0 || tensor->size() == most));
+             (tensor != nullptr && (tensor->size() == 0 || tensor->size() == count));
     };
     if (!IsImage(node.input(0)) || (dtype != DType::f32 && dtype != DType::bf16) ||
-        !node.attributes.Ints("axes").empty() || !has(1, 0) || !has(2, 4) || !has(3, 4))
+        !node.attributes.Ints("axes").empty() || !holds(1, 0) || !holds(2, 4) || !holds(3, 4))
       return false;
     const Dims x = graph_.type(node.input(0)).dims(), y = graph_.type(node.output(0)).dims();
     return x[0] == y[0] && x[1] == y[1] && context_.has_kernel("Resize");

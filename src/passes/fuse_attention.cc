@@ -9,8 +9,8 @@
 namespace minim {
 namespace {
 
-constexpr int64_t kLeastRows =
-    16;  // products of few rows read K and V in place; here they are packed
+// Products of fewer rows read K and V in place; here they are packed.
+constexpr int64_t kLeastRows = 16;
 
 using Perm = std::vector<int64_t>;
 

@@ -35,7 +35,7 @@ struct ProductSums {
   const float* bias = nullptr;
   float* dst = nullptr;
   int64_t dst_row = 0;
-  bool backwards = false;  // the last panels first, of a single row
+  bool backwards = false;  // the last panels first; bytes are multiplied in order all the same
 };
 
 /// The products of all rows with `panels` panels from `panel` on, as floats.
