@@ -54,11 +54,12 @@ std::string BodyPrograms::Explain() const {
 class Region::Builder {
  public:
   Builder(Graph graph, Cut cut, const std::vector<ValueId>& inputs,
-          std::shared_ptr<Runtime> runtime, const ProgramOptions& options)
+          std::shared_ptr<Runtime> runtime, const ProgramOptions& options, int64_t slices)
       : graph_(std::move(graph)),
         cut_(std::move(cut)),
         runtime_(std::move(runtime)),
-        options_(options) {
+        options_(options),
+        slices_(slices) {
     region_->runtime_ = runtime_;
     region_->threads_ = options.threads;
     for (ValueId id : graph_.inputs) {
@@ -143,7 +144,9 @@ class Region::Builder {
     std::erase_if(graph_.inputs, [&](ValueId id) { return !graph_.type(id).dense(); });
     graph_.nodes = std::move(cut_.early);
     MINIM_TRY(region_->executable_,
-              Executable::Build(std::move(graph_), runtime_, options_.threads));
+              slices_ > 1
+                  ? Executable::BuildSliced(std::move(graph_), slices_, runtime_, options_.threads)
+                  : Executable::Build(std::move(graph_), runtime_, options_.threads));
     return {};
   }
 
@@ -151,6 +154,7 @@ class Region::Builder {
   Cut cut_;
   std::shared_ptr<Runtime> runtime_;
   const ProgramOptions& options_;
+  const int64_t slices_;
   std::shared_ptr<Region> region_ = std::make_shared<Region>();
   std::map<ValueId, Source> sources_;
   int results_ = 0;
@@ -159,8 +163,9 @@ class Region::Builder {
 Result<std::shared_ptr<const Region>> Region::Build(Graph graph, Cut cut,
                                                     const std::vector<ValueId>& inputs,
                                                     std::shared_ptr<Runtime> runtime,
-                                                    const ProgramOptions& options) {
-  return Builder(std::move(graph), std::move(cut), inputs, std::move(runtime), options).Run();
+                                                    const ProgramOptions& options, int64_t slices) {
+  return Builder(std::move(graph), std::move(cut), inputs, std::move(runtime), options, slices)
+      .Run();
 }
 
 HostValue Region::Get(const Source& source, const Program::Inputs& inputs,
@@ -180,8 +185,8 @@ Result<std::vector<HostValue>> Region::Run(ExecContext& context,
                                            const Program::Inputs& inputs) const {
   std::vector<Tensor> tensors;
   std::vector<void*> output_pointers;
-  for (ValueId id : executable_->graph().outputs) {
-    const TensorType& type = executable_->graph().type(id);
+  for (size_t i = 0; i < executable_->graph().outputs.size(); ++i) {
+    const TensorType& type = executable_->output_type(i);
     tensors.emplace_back(type.dtype, type.dims());
     output_pointers.push_back(tensors.back().data());
   }
@@ -223,7 +228,7 @@ Status Region::RunHostNodes(ExecContext& context, const Program::Inputs& inputs,
 }
 
 size_t Region::arena_bytes() const {
-  return std::max(executable_->plan().arena_bytes, rest_ ? rest_->arena_bytes() : 0);
+  return std::max(executable_->arena_bytes(), rest_ ? rest_->arena_bytes() : 0);
 }
 
 std::string Region::Explain() const {

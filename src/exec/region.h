@@ -37,10 +37,12 @@ class Region {
  public:
   /// `inputs` are all of the program's inputs; those that have become constants are no longer
   /// among `graph`'s own.
+  /// With `slices` above 1 `graph` is for that part of a batch.
   static Result<std::shared_ptr<const Region>> Build(Graph graph, Cut cut,
                                                      const std::vector<ValueId>& inputs,
                                                      std::shared_ptr<Runtime> runtime,
-                                                     const ProgramOptions& options);
+                                                     const ProgramOptions& options,
+                                                     int64_t slices = 1);
 
   Result<std::vector<HostValue>> Run(ExecContext& context, const Program::Inputs& inputs) const;
 

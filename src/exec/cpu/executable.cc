@@ -1,6 +1,7 @@
 #include "exec/cpu/executable.h"
 
 #include <algorithm>
+#include <mutex>
 #include <numeric>
 #include <set>
 
@@ -107,10 +108,23 @@ Result<std::unique_ptr<Executable>> Executable::Build(Graph graph, std::shared_p
     return ResourceExhausted(
         "one run needs {} bytes for what lies between its ops; main memory has {}",
         result->plan_.arena_bytes, PhysicalMemory());
+  for (const ValueId id : result->plan_.graph.outputs)
+    result->output_types_.push_back(result->plan_.graph.type(id));
   result->DropUnread();
   result->constants_.assign(result->plan_.graph.values.size(), nullptr);
   for (const auto& [id, tensor] : result->plan_.graph.constants)
     result->constants_[id] = tensor.data();
+  return result;
+}
+
+Result<std::unique_ptr<Executable>> Executable::BuildSliced(Graph graph, int64_t slices,
+                                                            std::shared_ptr<Runtime> runtime,
+                                                            int threads) {
+  MINIM_TRY(std::unique_ptr<Executable> result, Build(std::move(graph), std::move(runtime), 1));
+  result->slices_ = slices;
+  result->workers_ = static_cast<size_t>(std::min<int64_t>(threads, slices));
+  for (TensorType& type : result->output_types_)
+    (*type.shape)[0] = Dim((*type.shape)[0].value() * slices);
   return result;
 }
 
@@ -201,16 +215,56 @@ Status Executable::RunStep(const Step& step, std::byte* arena, void** pointers,
   return {};
 }
 
-Status Executable::Run(ExecContext& context, const RunArgs& args) const {
+Status Executable::RunSteps(std::byte* arena, void** pointers, const RunArgs& args) const {
   using Clock = std::chrono::steady_clock;
-  std::byte* arena = context.Arena(plan_.arena_bytes);
-  void** pointers = context.Pointers(most_pointers_);
   for (size_t i = 0; i < plan_.steps.size(); ++i) {
     const auto start = args.step_times.empty() ? Clock::time_point() : Clock::now();
     MINIM_TRY(RunStep(plan_.steps[i], arena, pointers, args));
-    if (!args.step_times.empty()) args.step_times[i] = Clock::now() - start;
+    if (!args.step_times.empty()) args.step_times[i] += Clock::now() - start;
   }
   return {};
+}
+
+// Workers take slices in order; those of a profile are timed one by one.
+Status Executable::RunSlices(std::byte* arena, void** pointers, const RunArgs& args) const {
+  const Graph& graph = plan_.graph;
+  const auto bytes = [&](ValueId id) {
+    return static_cast<size_t>(graph.type(id).dims().Elements()) * SizeOf(graph.type(id).dtype);
+  };
+  const int workers = args.step_times.empty() ? static_cast<int>(workers_) : 1;
+  std::mutex mutex;
+  Status failed;
+  args.threads.ParallelFor(workers, [&](int worker) {
+    void** own = pointers + worker * WorkerPointers();
+    void** inputs = own + most_pointers_;
+    void** outputs = inputs + graph.inputs.size();
+    RunArgs slice = args;
+    slice.inputs = {inputs, graph.inputs.size()};
+    slice.outputs = {outputs, graph.outputs.size()};
+    slice.threads = {};
+    for (int64_t i = slices_ * worker / workers; i < slices_ * (worker + 1) / workers; ++i) {
+      const auto place = [&](const void* base, ValueId id) {
+        return static_cast<std::byte*>(const_cast<void*>(base)) + i * bytes(id);
+      };
+      for (size_t k = 0; k < graph.inputs.size(); ++k)
+        inputs[k] = place(args.inputs[k], graph.inputs[k]);
+      for (size_t k = 0; k < graph.outputs.size(); ++k)
+        outputs[k] = place(args.outputs[k], graph.outputs[k]);
+      Status status = RunSteps(arena + worker * plan_.arena_bytes, own, slice);
+      if (status.ok()) continue;
+      std::lock_guard lock(mutex);
+      failed = std::move(status);
+      return;
+    }
+  });
+  return failed;
+}
+
+Status Executable::Run(ExecContext& context, const RunArgs& args) const {
+  std::byte* arena = context.Arena(arena_bytes());
+  void** pointers = context.Pointers(workers_ * WorkerPointers());
+  std::fill(args.step_times.begin(), args.step_times.end(), std::chrono::nanoseconds(0));
+  return slices_ > 1 ? RunSlices(arena, pointers, args) : RunSteps(arena, pointers, args);
 }
 
 std::string Executable::Describe(size_t index) const {
@@ -226,6 +280,8 @@ std::string Executable::Describe(size_t index) const {
 
 std::string Executable::Explain() const {
   std::string text;
+  if (slices_ > 1)
+    text += fmt::format("{} slices of the batch, {} at a time:\n", slices_, workers_);
   for (size_t i = 0; i < bound_.size(); ++i) text += Describe(i);
   return text + fmt::format("arena {} bytes (at least {} live at once)\n", plan_.arena_bytes,
                             plan_.live_bytes);
@@ -244,10 +300,13 @@ Result<std::string> Executable::Profile(ExecContext& context, RunArgs args, int 
   std::vector<double> medians;
   for (const auto& sample : samples) medians.push_back(Percentile(sample, 0.5));
   const double total = std::accumulate(medians.begin(), medians.end(), 0.0);
-  std::string text = "        us      %  GFLOP/s  step\n";
+  std::string text =
+      slices_ > 1 ? fmt::format("{} slices of the batch, one by one:\n", slices_) : "";
+  text += "        us      %  GFLOP/s  step\n";
   for (size_t i = 0; i < steps.size(); ++i) {
     if (steps[i].kind == StepKind::kAlias) continue;
-    const double flops = steps[i].node < 0 ? 0 : FlopsOf(plan_.graph, steps[i].node);
+    const double flops =
+        steps[i].node < 0 ? 0 : static_cast<double>(slices_) * FlopsOf(plan_.graph, steps[i].node);
     const std::string speed = flops > 0 ? fmt::format("{:.1f}", flops / medians[i] / 1e3) : "";
     text += fmt::format("{:10.1f} {:6.2f} {:>8}  {}", medians[i], 100 * medians[i] / total, speed,
                         steps[i].node < 0 ? "copy to an output\n" : Describe(steps[i].node));

@@ -53,17 +53,27 @@ class Executable {
   /// memory or the goal.
   static Result<std::unique_ptr<Executable>> Build(Graph graph, std::shared_ptr<Runtime> runtime,
                                                    int threads, const RecomputeGoal& goal = {});
+  /// The same of a graph for a slice of a batch: a run takes `slices` of them, one after the other
+  /// along axis 0 of every input and output, each on one thread.
+  static Result<std::unique_ptr<Executable>> BuildSliced(Graph graph, int64_t slices,
+                                                         std::shared_ptr<Runtime> runtime,
+                                                         int threads);
 
   /// Makes room in `context`, so that running there allocates nothing.
   void Ready(ExecContext& context) const {
-    context.Arena(plan_.arena_bytes);
-    context.Pointers(most_pointers_);
+    context.Arena(arena_bytes());
+    context.Pointers(workers_ * WorkerPointers());
   }
 
   /// Errors: only from steps that the reference runs.
   Status Run(ExecContext& context, const RunArgs& args) const;
 
   const Plan& plan() const { return plan_; }
+  /// Of what a run needs: a plan's for each slice at work.
+  size_t arena_bytes() const { return workers_ * plan_.arena_bytes; }
+  int64_t slices() const { return slices_; }
+  /// Of a run's output, all slices of it.
+  const TensorType& output_type(size_t index) const { return output_types_[index]; }
   /// Nodes that run twice, and their share of the work.
   const RecomputeCost& recomputed() const { return recomputed_; }
   const Graph& graph() const { return plan_.graph; }
@@ -78,6 +88,13 @@ class Executable {
   // Constants that the kernels have packed.
   void DropUnread();
   void* Resolve(const Slot& slot, std::byte* arena, const RunArgs& args) const;
+  // Of one worker: those of a node, and of the inputs and outputs of its slice.
+  size_t WorkerPointers() const {
+    return slices_ == 1 ? most_pointers_
+                        : most_pointers_ + plan_.graph.inputs.size() + plan_.graph.outputs.size();
+  }
+  Status RunSteps(std::byte* arena, void** pointers, const RunArgs& args) const;
+  Status RunSlices(std::byte* arena, void** pointers, const RunArgs& args) const;
   Status RunStep(const Step& step, std::byte* arena, void** pointers, const RunArgs& args) const;
   std::string Describe(size_t node) const;
   Status RunHost(const Step& step, void* const* inputs, void* const* outputs) const;
@@ -88,6 +105,9 @@ class Executable {
   std::vector<BoundStep> bound_;        // by node
   std::vector<const void*> constants_;  // by ValueId
   size_t most_pointers_ = 0;
+  std::vector<TensorType> output_types_;
+  int64_t slices_ = 1;
+  size_t workers_ = 1;
 };
 
 }  // namespace minim

@@ -1,0 +1,207 @@
+#include "exec/batch_rows.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "ops/op_def.h"
+#include "ops/registry.h"
+
+namespace minim {
+namespace {
+
+constexpr double kCacheBytes = 2 << 20;  // of a core: L2
+constexpr double kWeightShare = 0.25;    // of the bytes of values
+
+class RowChecker {
+ public:
+  RowChecker(const Graph& graph, int64_t rows)
+      : graph_(graph), rows_(rows), follows_(graph.values.size(), false) {}
+
+  bool Run() {
+    for (const ValueId id : graph_.inputs) {
+      if (!HasRows(id) || dims(id)[0] != rows_) return false;
+      follows_[id] = true;
+    }
+    for (const Node& node : graph_.nodes) {
+      const bool follows = std::any_of(node.inputs.begin(), node.inputs.end(),
+                                       [&](ValueId id) { return Follows(id); });
+      if (!follows) continue;
+      if (!KeepsRows(node)) return false;
+      for (const ValueId id : node.outputs) {
+        if (id == kNoValue) continue;
+        if (!HasRows(id)) return false;
+        follows_[id] = true;
+      }
+    }
+    return std::all_of(graph_.outputs.begin(), graph_.outputs.end(),
+                       [&](ValueId id) { return Follows(id) && dims(id)[0] == rows_; });
+  }
+
+ private:
+  using Rule = bool (RowChecker::*)(const Node&) const;
+
+  Dims dims(ValueId id) const { return graph_.type(id).dims(); }
+  bool Follows(ValueId id) const { return id != kNoValue && follows_[id]; }
+  // As many elements of axis 0 for each row, one row's after another's.
+  bool HasRows(ValueId id) const {
+    const TensorType& type = graph_.type(id);
+    return type.Static() && type.dense() && type.rank() > 0 && dims(id)[0] > 0 &&
+           dims(id)[0] % rows_ == 0;
+  }
+  bool KeepsFirstAxis(const Node& node) const {
+    return Follows(node.input(0)) && dims(node.output(0))[0] == dims(node.input(0))[0];
+  }
+  // Nothing else comes from the batch.
+  bool OnlyFirst(const Node& node) const {
+    return Follows(node.input(0)) && std::none_of(node.inputs.begin() + 1, node.inputs.end(),
+                                                  [&](ValueId id) { return Follows(id); });
+  }
+  // The axis of an attribute is not the first.
+  bool AxisIsInside(const Node& node, int64_t otherwise) const {
+    const int64_t axis = node.attributes.Int("axis", otherwise);
+    const int rank = graph_.type(node.input(0)).rank();
+    return axis % rank != 0 && axis >= -rank;
+  }
+
+  bool Images(const Node& node) const { return OnlyFirst(node) && KeepsFirstAxis(node); }
+  // What is added to the products has their dims.
+  bool Products(const Node& node) const {
+    for (size_t i = 1; i < node.inputs.size(); ++i)
+      if (Follows(node.inputs[i]) && (i < 3 || dims(node.inputs[i]) != dims(node.output(0))))
+        return false;
+    return KeepsFirstAxis(node);
+  }
+  bool Matrices(const Node& node) const {
+    return OnlyFirst(node) && KeepsFirstAxis(node) && graph_.type(node.input(0)).rank() == 2 &&
+           node.attributes.Int("transA", 0) == 0;
+  }
+  bool MatMul(const Node& node) const {
+    const TensorType &a = graph_.type(node.input(0)), &b = graph_.type(node.input(1));
+    if (!Follows(node.input(1)))
+      return KeepsFirstAxis(node) && a.rank() >= 2 && b.rank() <= a.rank() &&
+             (b.rank() <= 2 || b.dims()[0] == 1 || a.rank() > b.rank());
+    return Follows(node.input(0)) && a.rank() == b.rank() && a.rank() >= 3 &&
+           a.dims()[0] == b.dims()[0];
+  }
+  bool Elementwise(const Node& node) const {
+    const Dims y = dims(node.output(0));
+    return std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) {
+      if (id == kNoValue) return true;
+      const Dims x = dims(id);
+      if (Follows(id)) return x.rank() == y.rank() && x[0] == y[0];
+      return x.rank() < y.rank() || x.Elements() == 1 || (x.rank() == y.rank() && x[0] == 1);
+    });
+  }
+  bool Concat(const Node& node) const {
+    return AxisIsInside(node, 0) && std::all_of(node.inputs.begin(), node.inputs.end(),
+                                                [&](ValueId id) { return Follows(id); });
+  }
+  bool AlongRows(const Node& node) const { return Images(node) && AxisIsInside(node, -1); }
+  bool Transpose(const Node& node) const {
+    const std::vector<int64_t> perm = node.attributes.Ints("perm");
+    return !perm.empty() && perm[0] == 0;
+  }
+  bool Attention(const Node& node) const {
+    for (int i = 0; i < 3; ++i)
+      if (!Follows(node.input(i))) return false;
+    if (node.inputs.size() > 3 && Follows(node.input(3))) return false;
+    for (const char* side : {"perm_q", "perm_k", "perm_v", "perm_y"}) {
+      const std::vector<int64_t> perm = node.attributes.Ints(side);
+      if (perm.size() < 3 ? !perm.empty() : perm[0] != 0) return false;
+    }
+    const auto mask = node.inputs.size() > 3 ? dims(node.input(3)) : Dims{};
+    return graph_.type(node.input(0)).rank() >= 3 &&
+           (mask.rank() < graph_.type(node.input(0)).rank() || mask[0] == 1);
+  }
+
+  bool KeepsRows(const Node& node) const {
+    static const std::map<std::string, Rule, std::less<>> kRules = {
+        {"Conv", &RowChecker::Images},
+        {"FusedConv", &RowChecker::Products},
+        {"NhwcFusedConv", &RowChecker::Products},
+        {"QLinearConv", &RowChecker::Products},
+        {"NhwcQLinearConv", &RowChecker::Products},
+        {"MaxPool", &RowChecker::Images},
+        {"NhwcMaxPool", &RowChecker::Images},
+        {"AveragePool", &RowChecker::Images},
+        {"GlobalAveragePool", &RowChecker::Images},
+        {"GlobalMaxPool", &RowChecker::Images},
+        {"InstanceNormalization", &RowChecker::Images},
+        {"GroupNorm", &RowChecker::Images},
+        {"BatchNormalization", &RowChecker::Images},
+        {"LRN", &RowChecker::Images},
+        {"Resize", &RowChecker::Images},
+        {"Gemm", &RowChecker::Matrices},
+        {"FusedGemm", &RowChecker::Matrices},
+        {"QGemm", &RowChecker::Matrices},
+        {"MatMul", &RowChecker::MatMul},
+        {"QLinearMatMul", &RowChecker::Matrices},
+        {"Concat", &RowChecker::Concat},
+        {"Softmax", &RowChecker::AlongRows},
+        {"LayerNormalization", &RowChecker::AlongRows},
+        {"Transpose", &RowChecker::Transpose},
+        {"FusedAttention", &RowChecker::Attention}};
+    const OpDef* def = FindOp(node);
+    if (def == nullptr || Has(def->traits, OpTrait::kRandom)) return false;
+    if (Has(def->traits, OpTrait::kAlias)) return OnlyFirst(node);  // HasRows says the rest
+    if (Has(def->traits, OpTrait::kElementwise)) return Elementwise(node);
+    const auto rule = kRules.find(node.op);
+    return rule != kRules.end() && (this->*rule->second)(node);
+  }
+
+  const Graph& graph_;
+  const int64_t rows_;
+  std::vector<bool> follows_;  // by value: has rows of the batch
+};
+
+double Bytes(const Graph& graph, ValueId id) {
+  const TensorType& type = graph.type(id);
+  return static_cast<double>(type.dims().Elements()) * static_cast<double>(SizeOf(type.dtype));
+}
+
+bool IsConv(const Node& node) { return node.op.ends_with("Conv"); }
+
+}  // namespace
+
+int64_t IndependentRows(const Graph& graph) {
+  if (graph.inputs.empty() || graph.outputs.empty() || !graph.states.empty()) return 0;
+  for (const Node& node : graph.nodes)
+    for (const auto& ids : {node.inputs, node.outputs})
+      for (const ValueId id : ids)
+        if (id != kNoValue && !(graph.type(id).dense() && graph.type(id).Static())) return 0;
+  const TensorType& first = graph.type(graph.inputs[0]);
+  if (!first.Static() || first.rank() == 0 || first.dims()[0] < 1) return 0;
+  const int64_t rows = first.dims()[0];
+  return RowChecker(graph, rows).Run() ? rows : 0;
+}
+
+int64_t RowsTogether(const Graph& graph, int64_t rows, int threads) {
+  double weights = 0, moved = 0, most = 0;  // bytes; of all rows
+  std::set<ValueId> seen;
+  bool images = false;
+  for (const Node& node : graph.nodes) {
+    images |= IsConv(node);
+    double here = 0;
+    for (const auto& ids : {node.inputs, node.outputs})
+      for (const ValueId id : ids) {
+        if (id == kNoValue) continue;
+        if (graph.constant(id) == nullptr)
+          here += Bytes(graph, id);
+        else if (seen.insert(id).second)
+          weights += Bytes(graph, id);
+      }
+    moved += here;
+    most = std::max(most, here);
+  }
+  if (!images || most <= kCacheBytes) return rows;
+  const auto pays = [&](int64_t together) {
+    const double slices = static_cast<double>(rows) / static_cast<double>(together);
+    return weights * slices <= kWeightShare * moved;
+  };
+  for (int64_t together = 1; together * threads <= rows; ++together)
+    if (rows % (together * threads) == 0 && pays(together)) return together;
+  return rows;
+}
+
+}  // namespace minim

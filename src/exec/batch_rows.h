@@ -1,0 +1,19 @@
+// Whether the rows of a batch may be computed a few at a time, and how many that should be.
+#pragma once
+
+#include "graph/graph.h"
+
+namespace minim {
+
+/// The number of rows (axis 0 of every input and output) if what the graph makes of a row depends
+/// on that row and constants alone, and every value in between holds the rows one after the other;
+/// else 0. Needs static types.
+int64_t IndependentRows(const Graph& graph);
+
+/// How many of `rows` one run should take on `threads` threads: a divisor; `rows` where nothing is
+/// gained. Of graphs with convolutions, whose values outgrow the caches before their products are
+/// large enough to be worth a batch: as few rows as read their weights for a quarter of what their
+/// values are moved.
+int64_t RowsTogether(const Graph& graph, int64_t rows, int threads);
+
+}  // namespace minim
