@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 
+#include "ops/infer.h"
 #include "ops/op_def.h"
-#include "ops/registry.h"
 
 namespace minim {
 namespace {
@@ -17,6 +18,9 @@ class RowChecker {
  public:
   RowChecker(const Graph& graph, int64_t rows)
       : graph_(graph), rows_(rows), follows_(graph.values.size(), false) {}
+
+  /// By value: whether it has rows of the batch.
+  const std::vector<bool>& follows() const { return follows_; }
 
   bool Run() {
     for (const ValueId id : graph_.inputs) {
@@ -97,6 +101,10 @@ class RowChecker {
     return AxisIsInside(node, 0) && std::all_of(node.inputs.begin(), node.inputs.end(),
                                                 [&](ValueId id) { return Follows(id); });
   }
+  // By one scale, or one for each place of another axis.
+  bool Quantized(const Node& node) const {
+    return Images(node) && (dims(node.input(1)).Elements() == 1 || AxisIsInside(node, 1));
+  }
   bool AlongRows(const Node& node) const { return Images(node) && AxisIsInside(node, -1); }
   bool Transpose(const Node& node) const {
     const std::vector<int64_t> perm = node.attributes.Ints("perm");
@@ -137,6 +145,8 @@ class RowChecker {
         {"QGemm", &RowChecker::Matrices},
         {"MatMul", &RowChecker::MatMul},
         {"QLinearMatMul", &RowChecker::Matrices},
+        {"QuantizeLinear", &RowChecker::Quantized},
+        {"DequantizeLinear", &RowChecker::Quantized},
         {"Concat", &RowChecker::Concat},
         {"Softmax", &RowChecker::AlongRows},
         {"LayerNormalization", &RowChecker::AlongRows},
@@ -162,18 +172,75 @@ double Bytes(const Graph& graph, ValueId id) {
 
 bool IsConv(const Node& node) { return node.op.ends_with("Conv"); }
 
-}  // namespace
+struct Rows {
+  int64_t count;
+  std::vector<bool> follow;  // by value
+};
 
-int64_t IndependentRows(const Graph& graph) {
-  if (graph.inputs.empty() || graph.outputs.empty() || !graph.states.empty()) return 0;
+std::optional<Rows> RowsOf(const Graph& graph) {
+  if (graph.inputs.empty() || graph.outputs.empty() || !graph.states.empty()) return std::nullopt;
   for (const Node& node : graph.nodes)
     for (const auto& ids : {node.inputs, node.outputs})
       for (const ValueId id : ids)
-        if (id != kNoValue && !(graph.type(id).dense() && graph.type(id).Static())) return 0;
+        if (id != kNoValue && !(graph.type(id).dense() && graph.type(id).Static()))
+          return std::nullopt;
   const TensorType& first = graph.type(graph.inputs[0]);
-  if (!first.Static() || first.rank() == 0 || first.dims()[0] < 1) return 0;
-  const int64_t rows = first.dims()[0];
-  return RowChecker(graph, rows).Run() ? rows : 0;
+  if (!first.Static() || first.rank() == 0 || first.dims()[0] < 1) return std::nullopt;
+  RowChecker checker(graph, first.dims()[0]);
+  if (!checker.Run()) return std::nullopt;
+  return Rows{first.dims()[0], checker.follows()};
+}
+
+void Shorten(TensorType* type, int64_t slices) {
+  Dim& rows = (*type->shape)[0];
+  rows = Dim(rows.value() / slices);
+}
+
+// Of the body of a chain: what has as many elements of axis 0 as the node's output.
+void ShortenBody(Node* node, const Dims& y, int64_t slices) {
+  const auto body = node->subgraphs.find("body");
+  if (body == node->subgraphs.end()) return;
+  auto shorter = std::make_shared<Graph>(*body->second);
+  for (Value& value : shorter->values)
+    if (value.type.Static() && value.type.rank() == y.rank() && value.type.dims()[0] == y[0])
+      Shorten(&value.type, slices);
+  body->second = std::move(shorter);
+}
+
+// The same nodes with axis 0 of what follows the batch cut; none if inference says otherwise.
+std::optional<Graph> SliceOf(const Graph& whole, const std::vector<bool>& follows, int64_t slices) {
+  Graph graph = whole;
+  for (ValueId id = 0; id < static_cast<ValueId>(follows.size()); ++id)
+    if (follows[id]) Shorten(&graph.value(id).type, slices);
+  for (Node& node : graph.nodes) {
+    const ValueId y = node.output(0);
+    if (y == kNoValue || !follows[y]) continue;
+    ShortenBody(&node, whole.type(y).dims(), slices);
+    if (!node.Is("Reshape")) continue;
+    const Dims dims = graph.type(y).dims();
+    node.attributes.Set("allowzero", int64_t{1});
+    node.inputs[1] =
+        graph.AddConstant("", Tensor::From<int64_t>({dims.rank()}, {dims.begin(), dims.end()}));
+  }
+  Graph inferred = graph;
+  for (const Node& node : graph.nodes)
+    for (const ValueId id : node.outputs)
+      if (id != kNoValue) inferred.value(id).type.shape = std::nullopt;
+  if (!InferGraph(inferred).ok()) return std::nullopt;
+  for (const Node& node : graph.nodes)
+    for (const ValueId id : node.outputs)
+      if (id != kNoValue &&
+          (!inferred.type(id).Static() || inferred.type(id).dtype != graph.type(id).dtype ||
+           inferred.type(id).dims() != graph.type(id).dims()))
+        return std::nullopt;
+  return graph;
+}
+
+}  // namespace
+
+int64_t IndependentRows(const Graph& graph) {
+  const std::optional<Rows> rows = RowsOf(graph);
+  return rows ? rows->count : 0;
 }
 
 int64_t RowsTogether(const Graph& graph, int64_t rows, int threads) {
@@ -202,6 +269,17 @@ int64_t RowsTogether(const Graph& graph, int64_t rows, int threads) {
   for (int64_t together = 1; together * threads <= rows; ++together)
     if (rows % (together * threads) == 0 && pays(together)) return together;
   return rows;
+}
+
+int64_t SliceBatch(Graph& graph, int threads) {
+  const std::optional<Rows> rows = RowsOf(graph);
+  if (!rows || rows->count < 2) return 1;
+  const int64_t slices = rows->count / RowsTogether(graph, rows->count, threads);
+  if (slices == 1) return 1;
+  std::optional<Graph> slice = SliceOf(graph, rows->follow, slices);
+  if (!slice) return 1;
+  graph = *std::move(slice);
+  return slices;
 }
 
 }  // namespace minim

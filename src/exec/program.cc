@@ -109,77 +109,46 @@ Result<std::shared_ptr<const Program::Entry>> Program::FindShared(const Inputs& 
   return std::shared_ptr<const Entry>(std::move(entry));
 }
 
-struct Program::Lowered {
-  Graph graph;
-  Cut cut;
-  std::vector<ValueId> inputs;  // of the program, those that have become constants among them
-};
-
-Result<Program::Lowered> Program::Lower(const Inputs& inputs, const std::vector<int>& awaited,
-                                        int64_t slices) const {
-  Graph graph = graph_;
-  graph.constants = constants_.All();
-  std::vector<Dims> dims;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    dims.push_back(inputs[i].dims);
-    if (slices > 1) dims[i][0] /= slices;
-    if (std::find(awaited.begin(), awaited.end(), static_cast<int>(i)) == awaited.end()) continue;
-    if (inputs[i].data == nullptr && inputs[i].bytes() > 0)
-      return Unsupported(
-          "input '{}': its value decides shapes, so it cannot be warmed by dims alone",
-          graph.value(graph.inputs[i]).name);
-    graph.constants.emplace(graph.inputs[i], Tensor::Copy(inputs[i]));
-    graph.value(graph.inputs[i]).type.shape = ToShape(inputs[i].dims);
-  }
-  PassContext context;
-  context.has_kernel = HasCpuKernel;
-  context.isa = runtime_->isa();
-  context.skip = options_.skip_passes;
-  MINIM_TRY(graph, Specialize(graph, dims));
-  Lowered lowered{.inputs = graph.inputs};
-  std::erase_if(graph.inputs, [&](ValueId id) { return graph.constant(id) != nullptr; });
-  MINIM_TRY(RunPipeline(kSpecializePipeline, graph, context));
-  MINIM_TRY(lowered.cut, CutGraph(graph));
-  lowered.graph = std::move(graph);
-  return lowered;
-}
-
-// A slice of the batch where its rows do not depend on each other and fewer of them fit the caches.
-Result<std::shared_ptr<const Region>> Program::BuildRegion(const Inputs& inputs, Lowered lowered) {
-  const bool whole = lowered.cut.host.empty() && lowered.cut.late.empty();
-  const int64_t rows = whole ? IndependentRows(lowered.graph) : 0;
-  const int64_t together = rows < 2 ? rows : RowsTogether(lowered.graph, rows, options_.threads);
-  int64_t slices = 1;
-  if (together < rows) {
-    Result<Lowered> slice = Lower(inputs, {}, rows / together);
-    if (slice.ok() && IndependentRows(slice->graph) == together) {
-      slices = rows / together;
-      lowered = *std::move(slice);
-    }
-  }
-  return Region::Build(std::move(lowered.graph), std::move(lowered.cut), lowered.inputs, runtime_,
-                       options_, slices);
-}
-
 Result<std::shared_ptr<const Region>> Program::Compile(const Inputs& inputs) {
+  std::vector<Dims> dims;
+  for (const ConstView& view : inputs.views) dims.push_back(view.dims);
   std::vector<int> awaited;
   {
     std::lock_guard lock(mutex_);
     awaited = awaited_;
   }
+  PassContext context;
+  context.has_kernel = HasCpuKernel;
+  context.isa = runtime_->isa();
+  context.skip = options_.skip_passes;
+  const std::map<ValueId, Tensor> constants = constants_.All();
   while (true) {
-    MINIM_TRY(Lowered lowered, Lower(inputs, awaited, 1));
+    Graph graph = graph_;
+    graph.constants = constants;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      if (std::find(awaited.begin(), awaited.end(), static_cast<int>(i)) == awaited.end()) continue;
+      if (inputs[i].data == nullptr && inputs[i].bytes() > 0)
+        return Unsupported(
+            "input '{}': its value decides shapes, so it cannot be warmed by dims alone",
+            graph.value(graph.inputs[i]).name);
+      graph.constants.emplace(graph.inputs[i], Tensor::Copy(inputs[i]));
+      graph.value(graph.inputs[i]).type.shape = ToShape(inputs[i].dims);
+    }
+    MINIM_TRY(graph, Specialize(graph, dims));
+    const std::vector<ValueId> all_inputs = graph.inputs;
+    std::erase_if(graph.inputs, [&](ValueId id) { return graph.constant(id) != nullptr; });
+    MINIM_TRY(RunPipeline(kSpecializePipeline, graph, context));
+    MINIM_TRY(Cut cut, CutGraph(graph));
     bool again = false;
-    for (ValueId id : lowered.cut.awaited) {
-      const auto it = std::find(lowered.inputs.begin(), lowered.inputs.end(), id);
-      if (it == lowered.inputs.end()) continue;
-      const int index = static_cast<int>(it - lowered.inputs.begin());
+    for (ValueId id : cut.awaited) {
+      const auto it = std::find(all_inputs.begin(), all_inputs.end(), id);
+      if (it == all_inputs.end()) continue;
+      const int index = static_cast<int>(it - all_inputs.begin());
       if (std::find(awaited.begin(), awaited.end(), index) != awaited.end()) continue;
       awaited.push_back(index);
       again = true;
     }
     if (again) continue;
-    const Cut& cut = lowered.cut;
     if (cut.early.empty() && cut.host.empty() && !cut.late.empty())
       return Unsupported("node '{}' ({}): its output shape cannot be determined", cut.late[0].name,
                          cut.late[0].op);
@@ -191,7 +160,12 @@ Result<std::shared_ptr<const Region>> Program::Compile(const Inputs& inputs) {
           entries_.clear();  // their keys lack the new values
         }
     }
-    return BuildRegion(inputs, std::move(lowered));
+    const bool foreseeable = cut.host.empty() && cut.late.empty();
+    const int64_t slices = foreseeable ? SliceBatch(graph, options_.threads) : 1;
+    if (slices > 1) {
+      MINIM_TRY(cut, CutGraph(graph));
+    }
+    return Region::Build(std::move(graph), std::move(cut), all_inputs, runtime_, options_, slices);
   }
 }
 

@@ -68,16 +68,11 @@ class Program {
 
  private:
   struct Entry;
-  struct Lowered;
 
   Status CheckInputs(const Inputs& inputs) const;
   Result<const Region*> Find(ExecContext& context, const Inputs& inputs);
   Result<std::shared_ptr<const Entry>> FindShared(const Inputs& inputs);
   Result<std::shared_ptr<const Region>> Compile(const Inputs& inputs);
-  // The graph for these dims, or for one of so many slices of them along axis 0, ready to be built.
-  Result<Lowered> Lower(const Inputs& inputs, const std::vector<int>& awaited,
-                        int64_t slices) const;
-  Result<std::shared_ptr<const Region>> BuildRegion(const Inputs& inputs, Lowered lowered);
   Status CheckOutput(size_t index, const TensorType& type, const View& buffer) const;
   HeldConstants constants_;
   Graph graph_;
