@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 
+#include "core/dtype.h"
 #include "ops/infer.h"
 #include "ops/op_def.h"
 
@@ -12,7 +13,8 @@ namespace minim {
 namespace {
 
 constexpr double kCacheBytes = 2 << 20;  // of a core: L2
-constexpr double kWeightShare = 0.25;    // of the bytes of values
+constexpr double kWeightShare = 0.3;     // of the bytes of values
+constexpr double kIdle = 1.25;           // threads' time in all over that at work
 
 class RowChecker {
  public:
@@ -68,7 +70,22 @@ class RowChecker {
     return axis % rank != 0 && axis >= -rank;
   }
 
+  // None of the axes that a constant input lists is the first.
+  bool AxesAreInside(const Node& node, int input) const {
+    const Tensor* axes = graph_.constant(node.input(input));
+    if (axes == nullptr || axes->size() == 0) return false;
+    const Tensor indices = Converted(axes->view(), DType::i64);
+    const int rank = graph_.type(node.input(0)).rank();
+    return std::none_of(indices.as<int64_t>().begin(), indices.as<int64_t>().end(),
+                        [&](int64_t axis) { return axis % rank == 0; });
+  }
+
   bool Images(const Node& node) const { return OnlyFirst(node) && KeepsFirstAxis(node); }
+  // Where a maximum lies is counted from the start of the batch.
+  bool MaxPool(const Node& node) const { return Images(node) && node.output(1) == kNoValue; }
+  bool BatchNorm(const Node& node) const {
+    return Images(node) && node.attributes.Int("training_mode", 0) == 0;
+  }
   // What is added to the products has their dims.
   bool Products(const Node& node) const {
     for (size_t i = 1; i < node.inputs.size(); ++i)
@@ -105,7 +122,11 @@ class RowChecker {
   bool Quantized(const Node& node) const {
     return Images(node) && (dims(node.input(1)).Elements() == 1 || AxisIsInside(node, 1));
   }
-  bool AlongRows(const Node& node) const { return Images(node) && AxisIsInside(node, -1); }
+  // Each place of other axes alone.
+  bool AlongAxisOrLast(const Node& node) const { return Images(node) && AxisIsInside(node, -1); }
+  bool AlongAxisOrFirst(const Node& node) const { return Images(node) && AxisIsInside(node, 0); }
+  bool Reduce(const Node& node) const { return Images(node) && AxesAreInside(node, 1); }
+  bool Slice(const Node& node) const { return Images(node) && AxesAreInside(node, 3); }
   bool Transpose(const Node& node) const {
     const std::vector<int64_t> perm = node.attributes.Ints("perm");
     return !perm.empty() && perm[0] == 0;
@@ -130,16 +151,19 @@ class RowChecker {
         {"NhwcFusedConv", &RowChecker::Products},
         {"QLinearConv", &RowChecker::Products},
         {"NhwcQLinearConv", &RowChecker::Products},
-        {"MaxPool", &RowChecker::Images},
-        {"NhwcMaxPool", &RowChecker::Images},
+        {"ConvTranspose", &RowChecker::Images},
+        {"MaxPool", &RowChecker::MaxPool},
+        {"NhwcMaxPool", &RowChecker::MaxPool},
         {"AveragePool", &RowChecker::Images},
         {"GlobalAveragePool", &RowChecker::Images},
         {"GlobalMaxPool", &RowChecker::Images},
         {"InstanceNormalization", &RowChecker::Images},
         {"GroupNorm", &RowChecker::Images},
-        {"BatchNormalization", &RowChecker::Images},
+        {"BatchNormalization", &RowChecker::BatchNorm},
         {"LRN", &RowChecker::Images},
         {"Resize", &RowChecker::Images},
+        {"DepthToSpace", &RowChecker::Images},
+        {"SpaceToDepth", &RowChecker::Images},
         {"Gemm", &RowChecker::Matrices},
         {"FusedGemm", &RowChecker::Matrices},
         {"QGemm", &RowChecker::Matrices},
@@ -148,8 +172,17 @@ class RowChecker {
         {"QuantizeLinear", &RowChecker::Quantized},
         {"DequantizeLinear", &RowChecker::Quantized},
         {"Concat", &RowChecker::Concat},
-        {"Softmax", &RowChecker::AlongRows},
-        {"LayerNormalization", &RowChecker::AlongRows},
+        {"Split", &RowChecker::AlongAxisOrFirst},
+        {"Gather", &RowChecker::AlongAxisOrFirst},
+        {"Slice", &RowChecker::Slice},
+        {"ArgMax", &RowChecker::AlongAxisOrFirst},
+        {"TopK", &RowChecker::AlongAxisOrLast},
+        {"Softmax", &RowChecker::AlongAxisOrLast},
+        {"LogSoftmax", &RowChecker::AlongAxisOrLast},
+        {"LayerNormalization", &RowChecker::AlongAxisOrLast},
+        {"ReduceMean", &RowChecker::Reduce},
+        {"ReduceSum", &RowChecker::Reduce},
+        {"ReduceMax", &RowChecker::Reduce},
         {"Transpose", &RowChecker::Transpose},
         {"FusedAttention", &RowChecker::Attention}};
     const OpDef* def = FindOp(node);
@@ -263,11 +296,15 @@ int64_t RowsTogether(const Graph& graph, int64_t rows, int threads) {
   }
   if (!images || most <= kCacheBytes) return rows;
   const auto pays = [&](int64_t together) {
-    const double slices = static_cast<double>(rows) / static_cast<double>(together);
-    return weights * slices <= kWeightShare * moved;
+    return weights * static_cast<double>(rows) <=
+           kWeightShare * moved * static_cast<double>(together);
   };
-  for (int64_t together = 1; together * threads <= rows; ++together)
-    if (rows % (together * threads) == 0 && pays(together)) return together;
+  for (int64_t together = 1; together < rows; ++together) {
+    if (rows % together != 0 || !pays(together)) continue;
+    const int64_t slices = rows / together, turns = (slices + threads - 1) / threads;
+    if (static_cast<double>(turns * threads) <= kIdle * static_cast<double>(slices))
+      return together;
+  }
   return rows;
 }
 

@@ -12,8 +12,8 @@ int64_t IndependentRows(const Graph& graph);
 
 /// How many of `rows` one run should take on `threads` threads: a divisor; `rows` where nothing is
 /// gained. Of graphs with convolutions, whose values outgrow the caches before their products are
-/// large enough to be worth a batch: as few rows as read their weights for a quarter of what their
-/// values are moved.
+/// large enough to be worth a batch: as few rows as read their weights for less than a third of
+/// the bytes of the values they move, in slices that keep the threads at work.
 int64_t RowsTogether(const Graph& graph, int64_t rows, int threads);
 
 /// Makes the graph one for RowsTogether of its IndependentRows: the same nodes, axis 0 of what has

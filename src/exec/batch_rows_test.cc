@@ -30,6 +30,11 @@ TEST(BatchRowsTest, RowsThatAreComputedAlone) {
                  "a = Add(b, x) y = Mul(a, c)"),
             4);
   EXPECT_EQ(rows("c = Concat(x, x) {axis=-1} y = Relu(c)"), 4);
+  EXPECT_EQ(rows("const a: i64[1] = [-1] m = ReduceMean(x, a) y = Sub(x, m)"), 4);
+  EXPECT_EQ(rows("const a: i64[1] = [1] const b: i64[1] = [2] const e: i64[1] = [5] "
+                 "y = Slice(x, b, e, a)"),
+            4);
+  EXPECT_EQ(rows("const i: i64[2] = [3, 0] y = Gather(x, i) {axis=1}"), 4);
 }
 
 TEST(BatchRowsTest, RowsThatMeetEachOther) {
@@ -46,6 +51,36 @@ TEST(BatchRowsTest, RowsThatMeetEachOther) {
   EXPECT_EQ(rows("const s: i64[1] = [24] y = Reshape(x, s)"), 0);
   EXPECT_EQ(rows("const s: i64[2] = [3, 8] r = Reshape(x, s) y = Relu(r)"), 0);
   EXPECT_EQ(rows("const a: i64 = [0] y = CumSum(x, a)"), 0);
+  EXPECT_EQ(rows("const i: i64[4] = [3, 0, 1, 2] y = Gather(x, i)"), 0);
+  EXPECT_EQ(rows("const a: i64[2] = [1, -2] y = ReduceMax(x, a) {keepdims=1}"), 0);
+  EXPECT_EQ(rows("const a: i64[1] = [0] const b: i64[1] = [3] const e: i64[1] = [-9] "
+                 "const t: i64[1] = [-1] y = Slice(x, b, e, a, t)"),
+            0);  // the other way around
+}
+
+// Where a maximum lies is counted over the batch.
+TEST(BatchRowsTest, PlacesOfMaximaAreOfTheBatch) {
+  const auto rows = [](const std::string& results) {
+    return IndependentRows(Parse(results + " = MaxPool(x) {kernel_shape=[2,2]} y = Cast(p) {to=1}",
+                                 "x: f32[4,1,4,4]"));
+  };
+  EXPECT_EQ(rows("p"), 4);
+  EXPECT_EQ(rows("m, p"), 0);
+}
+
+// Slices keep all threads at work, or there are none.
+TEST(BatchRowsTest, SlicesAreSharedEvenly) {
+  const auto together = [](int64_t rows, int threads) {
+    return RowsTogether(
+        Parse("const w: f32[4,3,1,1] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12] y = Conv(x, w)",
+              fmt::format("x: f32[{},3,256,256]", rows)),
+        rows, threads);
+  };
+  EXPECT_EQ(together(8, 1), 1);
+  EXPECT_EQ(together(8, 4), 1);
+  EXPECT_EQ(together(5, 2), 1);   // 2 and 3: a sixth of the time idle
+  EXPECT_EQ(together(5, 4), 5);   // the second turn has one
+  EXPECT_EQ(together(8, 16), 8);  // half of the threads
 }
 
 // 1x1 and 3x3 products, a shortcut, pools, what an exporter writes between them, and a product at

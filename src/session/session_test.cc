@@ -114,21 +114,31 @@ constexpr char kClassifier[] = R"(graph "g"(x: f32[N,2,8,8]) -> (p) {
   p: f32[N,10] = Softmax(g)
 })";
 
-TEST(SessionTest, WarmRunsAllocateNothing) {
+// A batch that is computed a row at a time.
+constexpr const char* kImages = R"(graph "g"(x: f32[N,8,96,96]) -> (p) {
+  const w_dims: i64[4] = [8, 8, 1, 1]
+  w = ConstantOfShape(w_dims)
+  c = Conv(x, w)
+  r = Relu(c)
+  p = GlobalMaxPool(r)
+})";
+
+// 10,000 runs by four callers.
+void ExpectNoAllocation(const char* model, const Dims& x_dims, const Dims& y_dims) {
   constexpr int kCallers = 4;
   const auto session =
-      MakeSession(ParseText(kClassifier).value(), {.threads = 2, .contexts = kCallers}).value();
-  const Dims warm[] = {Dims({3, 2, 8, 8})};
+      MakeSession(ParseText(model).value(), {.threads = 2, .contexts = kCallers}).value();
+  const Dims warm[] = {x_dims};
   ASSERT_TRUE(session->Warm(warm).ok());
   std::atomic<int> failed{0};
   std::barrier ready(kCallers + 1), done(kCallers + 1);
   std::vector<std::thread> callers;
   for (int c = 0; c < kCallers; ++c) {
     callers.emplace_back([&] {
-      const Tensor x(DType::f32, {3, 2, 8, 8});
-      Tensor p(DType::f32, {3, 10});
+      const Tensor x(DType::f32, x_dims);
+      Tensor y(DType::f32, y_dims);
       const ConstView inputs[] = {x.view()};
-      const View outputs[] = {p.view()};
+      const View outputs[] = {y.view()};
       ready.arrive_and_wait();
       ready.arrive_and_wait();
       for (int i = 0; i < 2'500; ++i)
@@ -144,6 +154,18 @@ TEST(SessionTest, WarmRunsAllocateNothing) {
   for (auto& caller : callers) caller.join();
   EXPECT_EQ(failed, 0);
   EXPECT_EQ(after, before);
+}
+
+TEST(SessionTest, WarmRunsAllocateNothing) {
+  ExpectNoAllocation(kClassifier, {3, 2, 8, 8}, {3, 10});
+}
+
+TEST(SessionTest, WarmRunsInSlicesAllocateNothing) {
+  const auto session = MakeSession(ParseText(kImages).value(), {.threads = 2}).value();
+  const Dims warm[] = {{4, 8, 96, 96}};
+  ASSERT_TRUE(session->Warm(warm).ok());
+  ASSERT_NE(session->Explain().find("4 slices of the batch"), std::string::npos);
+  ExpectNoAllocation(kImages, {4, 8, 96, 96}, {4, 8, 1, 1});
 }
 
 TEST(SessionTest, MissingFilesAreNamed) {
