@@ -4,9 +4,7 @@
 
 #include "apps/bench_server.h"
 #include "apps/cli.h"
-#include "core/dtype.h"
 #include "core/heap.h"
-#include "core/philox.h"
 #include "core/stats.h"
 
 namespace minim {
@@ -36,21 +34,6 @@ struct Timing {
 
 double Since(Clock::time_point start, double unit) {
   return std::chrono::duration<double>(Clock::now() - start).count() * unit;
-}
-
-std::vector<Tensor> RandomInputs(const Session& session, const std::vector<Dims>& dims,
-                                 uint64_t seed) {
-  std::vector<Tensor> inputs;
-  const Philox rng(seed);
-  uint64_t drawn = 0;
-  for (size_t i = 0; i < dims.size(); ++i) {
-    Tensor values(DType::f32, dims[i]);
-    const bool ints = IsInteger(session.inputs()[i].dtype);
-    for (float& v : values.as<float>())
-      v = ints ? std::floor(rng.Uniform(drawn++) * 8) : rng.Uniform(drawn++);
-    inputs.push_back(Converted(values.view(), session.inputs()[i].dtype));
-  }
-  return inputs;
 }
 
 Result<std::vector<Tensor>> Inputs(const Session& session, const Options& options) {

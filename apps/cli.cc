@@ -3,7 +3,9 @@
 #include <charconv>
 #include <cstdio>
 
+#include "core/dtype.h"
 #include "core/file.h"
+#include "core/philox.h"
 #include "data/npy.h"
 #include "onnx/onnx.h"
 
@@ -156,6 +158,21 @@ Result<std::vector<Dims>> InputDims(const Session& session, const std::vector<st
     }
   }
   return dims;
+}
+
+std::vector<Tensor> RandomInputs(const Session& session, const std::vector<Dims>& dims,
+                                 uint64_t seed) {
+  std::vector<Tensor> inputs;
+  const Philox rng(seed);
+  uint64_t drawn = 0;
+  for (size_t i = 0; i < dims.size(); ++i) {
+    Tensor values(DType::f32, dims[i]);
+    const bool ints = IsInteger(session.inputs()[i].dtype);
+    for (float& v : values.as<float>())
+      v = ints ? std::floor(rng.Uniform(drawn++) * 8) : rng.Uniform(drawn++);
+    inputs.push_back(Converted(values.view(), session.inputs()[i].dtype));
+  }
+  return inputs;
 }
 
 }  // namespace minim

@@ -40,6 +40,10 @@ Result<std::vector<Tensor>> ReadInputs(const Session& session,
 Result<std::vector<Dims>> InputDims(const Session& session, const std::vector<std::string>& shapes,
                                     int64_t batch);
 
+/// Uniform in [0, 1); whole numbers below 8 where an input takes integers.
+std::vector<Tensor> RandomInputs(const Session& session, const std::vector<Dims>& dims,
+                                 uint64_t seed);
+
 void AddTrainCommand(CLI::App& app, int& exit_code);
 void AddShrinkCommand(CLI::App& app, int& exit_code);
 void AddReportCommand(CLI::App& app, int& exit_code);
@@ -48,6 +52,7 @@ void AddCompareCommand(CLI::App& app, int& exit_code);
 void AddBenchCommand(CLI::App& app, int& exit_code);
 void AddInspectCommand(CLI::App& app, int& exit_code);
 void AddExplainCommand(CLI::App& app, int& exit_code);
+void AddTuneCommand(CLI::App& app, int& exit_code);
 void AddDoctorCommand(CLI::App& app, int& exit_code);
 void AddLoadCommand(CLI::App& app, int& exit_code);
 void AddWatchCommands(CLI::App& app, int& exit_code);  // stats, top

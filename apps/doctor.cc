@@ -1,21 +1,14 @@
 // minim doctor: what this machine offers and what is missing.
 #include <unistd.h>
 
-#include <fstream>
 #include <thread>
 
 #include "apps/cli.h"
 #include "core/isa.h"
+#include "exec/tuning.h"
 
 namespace minim {
 namespace {
-
-std::string CpuName() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);)
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  return "unknown CPU";
-}
 
 int Doctor() {
   const double gib = static_cast<double>(sysconf(_SC_PHYS_PAGES)) *
@@ -32,6 +25,19 @@ int Doctor() {
     fmt::print(
         "missing  fast BF16 (AMX, or AMD's AVX512-BF16): models asked for in BF16 run in FP32\n");
   if (*isa == Isa::kPortable) fmt::print("missing  AVX2: every kernel is the portable one\n");
+  if (const std::optional<Path> path = TuningFile::DefaultPath()) {
+    const auto file = TuningFile::Read(*path);
+    if (!file.ok()) return Report(file.status());
+    if (!file->stale.empty())
+      fmt::print("tuning   {}: measured by {}, not used\n", path->string(), file->stale);
+    else if (const auto it = file->levels.find(std::string(Name(*isa))); it != file->levels.end())
+      fmt::print("tuning   {}: {} steps, {} batches\n", path->string(), it->second.steps(),
+                 it->second.batches());
+    else
+      fmt::print("tuning   none: kernels go by cost models (minim tune measures)\n");
+  } else {
+    fmt::print("tuning   off\n");
+  }
   fmt::print("cuda     not built in\n");
   return 0;
 }

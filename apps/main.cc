@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
   minim::AddBenchCommand(app, exit_code);
   minim::AddInspectCommand(app, exit_code);
   minim::AddExplainCommand(app, exit_code);
+  minim::AddTuneCommand(app, exit_code);
   minim::AddDoctorCommand(app, exit_code);
   try {
     app.parse(argc, argv);

@@ -14,6 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 NAMES = {"minim": "minim", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch": "PyTorch"}
 PRECISIONS = ("fp32", "bf16", "int8")
 NOISE = 0.03  # a smaller difference of medians is none
+os.environ.setdefault("MINIM_TUNING", "off")  # kernels by cost models: what a user gets who measures nothing first
 LEAST_CALLS = 5  # in one measurement, warm-up included, however slow the model
 
 

@@ -106,4 +106,6 @@ function(minim_test name)
   target_precompile_headers(${name} PRIVATE <gtest/gtest.h>)
   target_link_libraries(${name} PRIVATE minim_options ${arg_DEPS} GTest::gtest_main GTest::gmock)
   add_test(NAME ${name} COMMAND ${name})
+  # Kernels by cost models, whatever was measured here.
+  set_tests_properties(${name} PROPERTIES ENVIRONMENT MINIM_TUNING=off)
 endfunction()

@@ -97,6 +97,11 @@ class Session {
   /// share, arithmetic speed of products, implementation. Errors: those of Run; kUnsupported when
   /// shapes depend on values.
   virtual Result<std::string> Profile(std::span<const ConstView> inputs, int runs) const = 0;
+  /// Measures for about `seconds` which kernels, and how many rows of a batch at a time, are
+  /// fastest on these inputs, and keeps what differs from the cost models in the machine's tuning
+  /// file, for the processes that start from then on. Returns what differs, as text. Errors: those
+  /// of Profile; kUnsupported when MINIM_TUNING is "off"; those of reading and writing the file.
+  virtual Result<std::string> Tune(std::span<const ConstView> inputs, double seconds) const = 0;
 };
 
 }  // namespace minim

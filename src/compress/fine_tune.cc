@@ -20,9 +20,9 @@ constexpr int64_t kMeasuredShare = 16;  // ... for so many steps one
 constexpr int64_t kWarmupShare = 10;    // one step in so many, ...
 constexpr int64_t kMostWarmup = 100;    // ... but no more than this
 
-class Tuning {
+class FineTuning {
  public:
-  Tuning(const Graph& graph, DataSource& train, const FineTuneOptions& options,
+  FineTuning(const Graph& graph, DataSource& train, const FineTuneOptions& options,
          const FineTuneHooks& hooks)
       : graph_(graph), train_(train), options_(options), hooks_(hooks), start_(Clock::now()) {}
 
@@ -158,7 +158,7 @@ Tensor* TunedParameters::Find(const std::string& name) const {
 
 Result<FineTuned> FineTune(const Graph& graph, DataSource& train, const FineTuneOptions& options,
                            const FineTuneHooks& hooks) {
-  return Tuning(graph, train, options, hooks).Run();
+  return FineTuning(graph, train, options, hooks).Run();
 }
 
 Result<FineTuned> FineTune(const Graph& graph, const Dataset& train, const FineTuneOptions& options,

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <iterator>
 
 namespace minim {
@@ -62,6 +63,13 @@ Result<Isa> IsaFromEnvironment() {
         "MINIM_ISA={} but this CPU runs at most {}; unset it or choose a lower level", forced,
         Name(best));
   return isa;
+}
+
+std::string CpuName() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "unknown CPU";
 }
 
 }  // namespace minim

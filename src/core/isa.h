@@ -1,6 +1,7 @@
 // Instruction-set levels of the CPU kernels.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include "core/error.h"
@@ -14,6 +15,8 @@ inline constexpr Isa kIsas[] = {Isa::kPortable,   Isa::kAvx2,       Isa::kAvx512
 /// "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx".
 std::string_view Name(Isa isa);
 Result<Isa> IsaFromName(std::string_view name);
+/// The processor's name as the operating system gives it.
+std::string CpuName();
 /// The best level this CPU and operating system run. kAvx512 is F, BW, VL and DQ; kAvx512Vnni adds
 /// dot products of integers, kAvx512Bf16 those of BF16, kAmx tiles of both, for which the first
 /// call asks the operating system on behalf of the process.

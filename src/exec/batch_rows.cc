@@ -308,11 +308,10 @@ int64_t RowsTogether(const Graph& graph, int64_t rows, int threads) {
   return rows;
 }
 
-int64_t SliceBatch(Graph& graph, int threads) {
+int64_t SliceBatch(Graph& graph, int64_t together) {
   const std::optional<Rows> rows = RowsOf(graph);
-  if (!rows || rows->count < 2) return 1;
-  const int64_t slices = rows->count / RowsTogether(graph, rows->count, threads);
-  if (slices == 1) return 1;
+  if (!rows || together < 1 || together >= rows->count || rows->count % together != 0) return 1;
+  const int64_t slices = rows->count / together;
   std::optional<Graph> slice = SliceOf(graph, rows->follow, slices);
   if (!slice) return 1;
   graph = *std::move(slice);

@@ -16,8 +16,8 @@ int64_t IndependentRows(const Graph& graph);
 /// the bytes of the values they move, in slices that keep the threads at work.
 int64_t RowsTogether(const Graph& graph, int64_t rows, int threads);
 
-/// Makes the graph one for RowsTogether of its IndependentRows: the same nodes, axis 0 of what has
-/// rows shorter. Returns how many such slices the batch has; 1 leaves the graph as it is.
-int64_t SliceBatch(Graph& graph, int threads);
+/// Makes the graph one for `together` of its IndependentRows, a divisor: the same nodes, axis 0 of
+/// what has rows shorter. Returns how many such slices the batch has; 1 leaves the graph as it is.
+int64_t SliceBatch(Graph& graph, int64_t together);
 
 }  // namespace minim

@@ -109,7 +109,16 @@ Result<std::shared_ptr<const Program::Entry>> Program::FindShared(const Inputs& 
   return std::shared_ptr<const Entry>(std::move(entry));
 }
 
-Result<std::shared_ptr<const Region>> Program::Compile(const Inputs& inputs) {
+// A graph for one binding. Without host and late nodes all of it is foreseeable.
+struct Program::Specialized {
+  Graph graph;
+  Cut cut;
+  std::vector<ValueId> inputs;  // of the program; those that became constants included
+
+  bool foreseeable() const { return cut.host.empty() && cut.late.empty(); }
+};
+
+Result<Program::Specialized> Program::SpecializedFor(const Inputs& inputs) {
   std::vector<Dims> dims;
   for (const ConstView& view : inputs.views) dims.push_back(view.dims);
   std::vector<int> awaited;
@@ -160,13 +169,24 @@ Result<std::shared_ptr<const Region>> Program::Compile(const Inputs& inputs) {
           entries_.clear();  // their keys lack the new values
         }
     }
-    const bool foreseeable = cut.host.empty() && cut.late.empty();
-    const int64_t slices = foreseeable ? SliceBatch(graph, options_.threads) : 1;
-    if (slices > 1) {
-      MINIM_TRY(cut, CutGraph(graph));
-    }
-    return Region::Build(std::move(graph), std::move(cut), all_inputs, runtime_, options_, slices);
+    return Specialized{std::move(graph), std::move(cut), all_inputs};
   }
+}
+
+Result<std::shared_ptr<const Region>> Program::Compile(const Inputs& inputs) {
+  MINIM_TRY(Specialized s, SpecializedFor(inputs));
+  int64_t slices = 1;
+  if (const int64_t rows = s.foreseeable() ? IndependentRows(s.graph) : 0; rows > 1) {
+    int64_t together = 0;
+    if (!runtime_->tuning().empty())
+      together = runtime_->tuning().RowsTogether(BatchSignature(s.graph, options_.threads));
+    if (together == 0) together = RowsTogether(s.graph, rows, options_.threads);
+    slices = SliceBatch(s.graph, together);
+  }
+  if (slices > 1) {
+    MINIM_TRY(s.cut, CutGraph(s.graph));
+  }
+  return Region::Build(std::move(s.graph), std::move(s.cut), s.inputs, runtime_, options_, slices);
 }
 
 Result<std::vector<HostValue>> Program::Run(ExecContext& context,
@@ -274,6 +294,17 @@ std::string Program::Explain() const {
     text += "\n" + entry->region->Explain();
   }
   return text;
+}
+
+Result<TuneReport> Program::Tune(std::span<const ConstView> inputs, double seconds) {
+  MINIM_TRY(CheckInputs({inputs}));
+  MINIM_TRY(const Specialized s, SpecializedFor({inputs}));
+  if (!s.foreseeable())
+    return Unsupported("a model whose shapes depend on values runs in parts that are not measured");
+  std::vector<const void*> pointers;
+  for (size_t i = 0; i < s.inputs.size(); ++i)
+    if (s.graph.constant(s.inputs[i]) == nullptr) pointers.push_back(inputs[i].data);
+  return TuneGraph(s.graph, pointers, *runtime_, options_.threads, seconds);
 }
 
 Result<std::string> Program::Profile(ExecContext& context, std::span<const ConstView> inputs,

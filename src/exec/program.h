@@ -8,6 +8,7 @@
 
 #include "exec/cpu/executable.h"
 #include "exec/held_constants.h"
+#include "exec/tune.h"
 #include "minim/host_value.h"
 #include "passes/passes.h"
 
@@ -30,6 +31,7 @@ class Program {
 
   /// Without its constants.
   const Graph& graph() const { return graph_; }
+  const Runtime& runtime() const { return *runtime_; }
   /// Of the constants that are held beside what kernels packed.
   size_t constant_bytes() const { return constants_.bytes(); }
 
@@ -65,13 +67,18 @@ class Program {
   /// A table of what each step takes: medians over `runs` runs on these inputs. Errors:
   /// kUnsupported when shapes depend on values or a value is no array of numbers.
   Result<std::string> Profile(ExecContext& context, std::span<const ConstView> inputs, int runs);
+  /// Measures for about `seconds` what is fastest for these inputs; changes nothing of the program.
+  /// Errors: as of Profile.
+  Result<TuneReport> Tune(std::span<const ConstView> inputs, double seconds);
 
  private:
   struct Entry;
+  struct Specialized;
 
   Status CheckInputs(const Inputs& inputs) const;
   Result<const Region*> Find(ExecContext& context, const Inputs& inputs);
   Result<std::shared_ptr<const Entry>> FindShared(const Inputs& inputs);
+  Result<Specialized> SpecializedFor(const Inputs& inputs);
   Result<std::shared_ptr<const Region>> Compile(const Inputs& inputs);
   Status CheckOutput(size_t index, const TensorType& type, const View& buffer) const;
   HeldConstants constants_;

@@ -12,6 +12,10 @@ Result<std::shared_ptr<Runtime>> Runtime::Default() {
   MINIM_TRY(const Isa isa, IsaFromEnvironment());
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   auto runtime = std::make_shared<Runtime>(isa, cores - 1);
+  if (const std::optional<Path> path = TuningFile::DefaultPath()) {
+    MINIM_TRY(TuningFile file, TuningFile::Read(*path));
+    runtime = std::make_shared<Runtime>(*runtime, std::move(file.levels[std::string(Name(isa))]));
+  }
   current = runtime;
   return runtime;
 }

@@ -126,9 +126,7 @@ class Printer {
     for (size_t i = 0; i < node.inputs.size(); ++i)
       text += (i ? ", " : "") + NameOf(node.inputs[i]);
     text += ")";
-    std::string items;
-    for (const auto& [name, value] : node.attributes.items())
-      items += (items.empty() ? "" : ", ") + name + "=" + std::visit(AttributeText(), value);
+    std::string items = ToText(node.attributes);
     for (const auto& [name, body] : node.subgraphs)
       items += (items.empty() ? "" : ", ") + name + "=" + Printer(*body, options_).Print(indent);
     if (!items.empty()) text += " {" + items + "}";
@@ -301,6 +299,13 @@ class GraphParser {
 };
 
 Result<Graph> TextReader::ParseGraph() { return GraphParser(*this).Run(); }
+
+std::string ToText(const Attributes& attributes) {
+  std::string text;
+  for (const auto& [name, value] : attributes.items())
+    text += (text.empty() ? "" : ", ") + name + "=" + std::visit(AttributeText(), value);
+  return text;
+}
 
 std::string ToText(const Graph& graph, const TextOptions& options) {
   return Printer(graph, options).Print("") + "\n";

@@ -21,6 +21,8 @@ struct TextOptions {
 };
 
 std::string ToText(const Graph& graph, const TextOptions& options = {});
+/// "axis=1, pads=[1, 1]", by name.
+std::string ToText(const Attributes& attributes);
 /// Errors: kInvalidArgument names the line. The result is verified.
 Result<Graph> ParseText(std::string_view text);
 

@@ -79,6 +79,8 @@ struct KernelRequest {
   Isa isa = Isa::kPortable;                     // rows above this level do not fit
   int threads = 1;                              // the largest budget Run will get
   PackStore* packs = nullptr;                   // never null when a row is bound
+  std::string_view row = {};                    // the name of the row to try first
+  bool at_any_cost = false;                     // a row does not refuse where others cost less
 };
 
 struct KernelArgs {
@@ -104,10 +106,15 @@ class Kernel {
 struct BoundKernel {
   std::unique_ptr<Kernel> kernel;
   std::vector<std::string> refusals;  // why better rows were skipped
+  std::string_view row = {};          // of the table; empty where 16-bit values are widened for one
 };
 
-/// Binds the first row of the CPU table that fits. Errors: kUnsupported lists each refusal.
+/// Binds `request.row` at any cost if it fits, else the first row of the CPU table that does.
+/// Errors: kUnsupported lists each refusal.
 Result<BoundKernel> BindCpuKernel(const KernelRequest& request);
+
+/// Rows of the CPU table that fit at any cost, best first; portable ones only where no other does.
+std::vector<std::string_view> FittingRows(const KernelRequest& request);
 
 /// The process-wide PackStore implementation: weak entries, dropped with their last holder.
 std::unique_ptr<PackStore> MakePackStore();

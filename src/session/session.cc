@@ -138,6 +138,19 @@ class SessionImpl final : public Session {
     return program_.Profile(*lease, inputs, runs);
   }
 
+  Result<std::string> Tune(std::span<const ConstView> inputs, double seconds) const override {
+    const std::optional<Path> path = TuningFile::DefaultPath();
+    if (!path) return Unsupported("there is no tuning file: MINIM_TUNING is off, or HOME not set");
+    MINIM_TRY(TuningFile file, TuningFile::Read(*path));  // before the work
+    return WithinMemory([&]() -> Result<std::string> {
+      MINIM_TRY(TuneReport report, program_.Tune(inputs, seconds));
+      file.levels[std::string(Name(program_.runtime().isa()))].Merge(report.found);
+      MINIM_TRY(file.Write(*path));
+      return report.text + fmt::format("a run takes {:.1f} us; as the cost models choose {:.1f}\n",
+                                       report.measured_us, report.model_us);
+    });
+  }
+
  private:
   Status PrepareAll(std::span<const Dims> input_dims) const {
     std::vector<std::unique_ptr<ContextPool::Lease>> leases;  // all at once, so that all exist

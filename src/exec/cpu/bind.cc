@@ -41,6 +41,27 @@ ElementwiseProgram ProgramOf(const Graph& body) {
   return program;
 }
 
+// A request with what it refers to.
+struct Request {
+  Request(const Graph& graph, const Node& node, Runtime& runtime, int threads)
+      : inputs(DescsOf(graph, node.inputs)),
+        outputs(DescsOf(graph, node.outputs)),
+        request{
+            .op = node.op, .attributes = &node.attributes, .inputs = inputs, .outputs = outputs} {
+    request.isa = runtime.isa();
+    request.threads = threads;
+    request.packs = &runtime.packs();
+    if (!node.Is("FusedElementwise", kMinimDomain)) return;
+    program = ProgramOf(*node.subgraphs.at("body"));
+    request.program = &program;
+  }
+  Request(const Request&) = delete;
+
+  std::vector<TensorDesc> inputs, outputs;
+  ElementwiseProgram program;
+  KernelRequest request;
+};
+
 }  // namespace
 
 bool HasCpuKernel(std::string_view op) {
@@ -52,25 +73,21 @@ bool HasCpuKernel(std::string_view op) {
   return names.contains(op);
 }
 
+std::vector<std::string_view> RowsFor(const Graph& graph, const Node& node, Runtime& runtime,
+                                      int threads) {
+  return FittingRows(Request(graph, node, runtime, threads).request);
+}
+
 BoundStep BindNode(const Graph& graph, const Node& node, Runtime& runtime, int threads) {
-  const std::vector<TensorDesc> inputs = DescsOf(graph, node.inputs);
-  const std::vector<TensorDesc> outputs = DescsOf(graph, node.outputs);
-  KernelRequest request{.op = node.op, .attributes = &node.attributes};
-  request.inputs = inputs;
-  request.outputs = outputs;
-  request.isa = runtime.isa();
-  request.threads = threads;
-  request.packs = &runtime.packs();
-  ElementwiseProgram program;
-  if (node.Is("FusedElementwise", kMinimDomain)) {
-    program = ProgramOf(*node.subgraphs.at("body"));
-    request.program = &program;
-  }
-  auto bound = BindCpuKernel(request);
+  Request of(graph, node, runtime, threads);
+  if (!runtime.tuning().empty())
+    of.request.row = runtime.tuning().RowOf(StepSignature(graph, node, threads));
+  auto bound = BindCpuKernel(of.request);
   if (!bound.ok()) return {nullptr, "reference: " + bound.status().message()};
   std::string how = bound->kernel->Describe();
+  if (!of.request.row.empty() && bound->row == of.request.row) how += "; as measured";
   for (const std::string& refusal : bound->refusals) how += "; not " + refusal;
-  return {std::move(bound->kernel), std::move(how)};
+  return {std::move(bound->kernel), std::move(how), bound->row};
 }
 
 }  // namespace minim

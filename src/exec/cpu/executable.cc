@@ -287,18 +287,24 @@ std::string Executable::Explain() const {
                             plan_.live_bytes);
 }
 
-Result<std::string> Executable::Profile(ExecContext& context, RunArgs args, int runs) const {
-  const std::vector<Step>& steps = plan_.steps;
-  std::vector<std::vector<double>> samples(steps.size());
-  std::vector<std::chrono::nanoseconds> times(steps.size());
+Result<std::vector<double>> Executable::StepMedians(ExecContext& context, RunArgs args,
+                                                    int runs) const {
+  std::vector<std::vector<double>> samples(plan_.steps.size());
+  std::vector<std::chrono::nanoseconds> times(plan_.steps.size());
   args.step_times = times;
   for (int run = 0; run < runs; ++run) {
     MINIM_TRY(Run(context, args));
-    for (size_t i = 0; i < steps.size(); ++i)
+    for (size_t i = 0; i < times.size(); ++i)
       samples[i].push_back(static_cast<double>(times[i].count()) / 1e3);
   }
   std::vector<double> medians;
   for (const auto& sample : samples) medians.push_back(Percentile(sample, 0.5));
+  return medians;
+}
+
+Result<std::string> Executable::Profile(ExecContext& context, RunArgs args, int runs) const {
+  const std::vector<Step>& steps = plan_.steps;
+  MINIM_TRY(const std::vector<double> medians, StepMedians(context, args, runs));
   const double total = std::accumulate(medians.begin(), medians.end(), 0.0);
   std::string text =
       slices_ > 1 ? fmt::format("{} slices of the batch, one by one:\n", slices_) : "";

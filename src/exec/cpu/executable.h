@@ -82,6 +82,10 @@ class Executable {
   /// The same after `runs` runs, each step with its median time, share of the whole, and arithmetic
   /// speed where it multiplies matrices.
   Result<std::string> Profile(ExecContext& context, RunArgs args, int runs) const;
+  /// Microseconds of each step of the plan, medians of `runs` runs, at least one.
+  Result<std::vector<double>> StepMedians(ExecContext& context, RunArgs args, int runs) const;
+  /// The row of the CPU table that a node is bound to; empty for other than these.
+  std::string_view row(size_t node) const { return bound_[node].row; }
 
  private:
   Executable(std::shared_ptr<Runtime> runtime) : runtime_(std::move(runtime)) {}

@@ -34,12 +34,43 @@ std::string Refusal(const KernelRow& row, std::string_view why) {
   return fmt::format("{} ({}): {}", row.name, Name(row.isa), why);
 }
 
+bool Takes(const KernelRow& row, const KernelRequest& request) {
+  return row.isa <= request.isa && (row.dtype == kAnyDType || row.dtype == KeyOf(request));
+}
+
+bool BindNamed(const KernelRequest& request, BoundKernel* bound) {
+  KernelRequest asked = request;
+  asked.at_any_cost = true;
+  for (const KernelRow& row : kRows) {
+    if (row.op != request.op || row.name != request.row || !Takes(row, request)) continue;
+    BindResult result = row.bind(asked);
+    if (!result.ok()) continue;
+    bound->kernel = std::move(result).value();
+    bound->row = row.name;
+    return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 std::span<const KernelRow> CpuKernelTable() { return kRows; }
 
+std::vector<std::string_view> FittingRows(const KernelRequest& request) {
+  KernelRequest asked = request;
+  asked.at_any_cost = true;
+  std::vector<std::string_view> names;
+  for (const KernelRow& row : kRows) {
+    if (row.op != request.op || !Takes(row, request)) continue;
+    if (row.isa == Isa::kPortable && !names.empty()) continue;
+    if (row.bind(asked).ok()) names.push_back(row.name);
+  }
+  return names;
+}
+
 Result<BoundKernel> BindCpuKernel(const KernelRequest& request) {
   BoundKernel bound;
+  if (!request.row.empty() && BindNamed(request, &bound)) return bound;
   bool known = false;
   const int key = KeyOf(request);
   for (const KernelRow& row : kRows) {
@@ -51,6 +82,7 @@ Result<BoundKernel> BindCpuKernel(const KernelRequest& request) {
       bound.refusals.push_back(Refusal(row, "another dtype"));
     } else if (BindResult result = row.bind(request); result.ok()) {
       bound.kernel = std::move(result).value();
+      bound.row = row.name;
       return bound;
     } else {
       bound.refusals.push_back(Refusal(row, result.status().message()));

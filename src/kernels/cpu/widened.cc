@@ -97,6 +97,7 @@ Result<BoundKernel> BindWidened(const KernelRequest& request) {
   for (TensorDesc& output : outputs)
     if (Narrow(output)) output.dtype = DType::f32;
   KernelRequest wide = request;
+  wide.row = {};
   wide.inputs = inputs;
   wide.outputs = outputs;
   MINIM_TRY(BoundKernel bound, BindCpuKernel(wide));
@@ -107,6 +108,7 @@ Result<BoundKernel> BindWidened(const KernelRequest& request) {
   for (size_t i = 0; i < outputs.size(); ++i)
     if (Narrow(request.outputs[i])) kernel->AddOutput(i, request.outputs[i]);
   bound.kernel = std::move(kernel);
+  bound.row = {};
   return bound;
 }
 
