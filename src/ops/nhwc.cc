@@ -129,7 +129,11 @@ std::vector<OpDef> NhwcOps() {
       "activation=\"Clip\", activation_params=[-1.0,1.0]}\n"
       "NhwcFusedConv(x: f32[1,5,7], w: f32[2,7,3], _, z: f32[1,3,2]) {activation=\"Tanh\"}\n"
       "NhwcFusedConv(x: f16[1,4,3,2], w: f16[4,2,2,2], b: f16[4])\n"
-      "NhwcFusedConv(x: bf16[1,4,3,2], w: bf16[4,2,2,2] = const, b: bf16[4])\n");
+      "NhwcFusedConv(x: bf16[1,4,3,2], w: bf16[4,2,2,2] = const, b: bf16[4])\n"
+      "NhwcFusedConv(x: f32[2,5,7,70], w: f32[70,1,3,3] = const, b: f32[70], z: f32[2,3,4,70]) "
+      "{group=70, strides=[2,2], pads=[1,1,1,1], activation=\"Relu\"}\n"
+      "NhwcFusedConv(x: bf16[1,5,4,9], w: bf16[9,1,2,5] = const) {group=9, pads=[1,2,0,2], "
+      "dilations=[2,1], activation=\"Clip\", activation_params=[-1.0,0.5]}\n");
   conv.dtypes = {DType::f32, DType::f16, DType::bf16};
   conv.precision = PrecisionClass::kLower;
   OpDef pool = Define(

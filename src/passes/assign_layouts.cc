@@ -69,14 +69,18 @@ class Assigner {
     return graph_.type(id).dims().Elements() * static_cast<int64_t>(SizeOf(graph_.type(id).dtype));
   }
 
-  // Multiply-adds of a convolution that its kernel takes with the channels last; else 0.
-  int64_t Products(const Node& node) const {
+  // Constant filters of a convolution that its kernel takes with the channels last; else null.
+  const Tensor* FiltersOf(const Node& node) const {
     const bool floats = IsFloatConv(node);
-    if (!floats && !IsByteConv(node)) return 0;
-    const Tensor* w = graph_.constant(node.input(floats ? 1 : 3));
-    if (w == nullptr || !IsImage(node.input(0)) || Bytes(node.input(0)) > kMostBytes ||
-        !IsImage(node.output(0)) || node.attributes.Int("group", 1) != 1)
-      return 0;
+    if (!floats && !IsByteConv(node)) return nullptr;
+    return IsImage(node.input(0)) && Bytes(node.input(0)) <= kMostBytes && IsImage(node.output(0))
+               ? graph_.constant(node.input(floats ? 1 : 3))
+               : nullptr;
+  }
+  // Multiply-adds of such a convolution, unless it has groups.
+  int64_t Products(const Node& node) const {
+    const Tensor* w = FiltersOf(node);
+    if (w == nullptr || node.attributes.Int("group", 1) != 1) return 0;
     const Dims y = graph_.type(node.output(0)).dims();
     return y.Elements() * (w->size() / std::max<int64_t>(1, w->dims()[0]));
   }
@@ -144,9 +148,17 @@ class Assigner {
     return x[0] == y[0] && x[1] == y[1] && context_.has_kernel("Resize");
   }
 
+  // A filter of one plane for each channel, of BF16: planes of FP32 are as fast.
+  bool IsDepthwise(const Node& node) const {
+    const Tensor* w = FiltersOf(node);
+    return w != nullptr && w->dtype() == DType::bf16 && w->dims()[1] == 1 &&
+           w->dims()[0] == node.attributes.Int("group", 1) &&
+           w->dims()[0] == graph_.type(node.input(0)).dims()[1];
+  }
+
   bool FollowsLayout(const Node& node) const {
     if (node.outputs.empty() || !IsImage(node.output(0))) return false;
-    if (IsElementwise(node)) return true;
+    if (IsElementwise(node) || IsDepthwise(node)) return true;
     const DType dtype = graph_.type(node.output(0)).dtype;
     if (node.Is("MaxPool"))
       return (dtype == DType::u8 || dtype == DType::i8 || dtype == DType::f32 ||

@@ -24,7 +24,9 @@ bool HasKernel(const Graph& graph, const Node& node) {
   if (!Activates(node)) return false;
   if (IsConv(node)) {
     const Tensor* w = graph.constant(node.input(1));
-    return w != nullptr && w->dims().rank() == 4 && node.attributes.Int("group", 1) == 1;
+    const int64_t groups = node.attributes.Int("group", 1);
+    return w != nullptr && w->dims().rank() == 4 &&
+           (groups == 1 || (w->dims()[0] == groups && w->dims()[1] == 1));
   }
   const auto matrices = [&](ValueId id) {
     return graph.type(id).ranked() && graph.type(id).rank() >= 2;

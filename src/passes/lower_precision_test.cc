@@ -38,12 +38,21 @@ TEST(LowerPrecisionTest, AMachineWithoutTheArithmeticStaysInFp32) {
 }
 
 TEST(LowerPrecisionTest, ProductsWithoutAKernelStayInFp32) {
-  const std::string_view text = R"(graph "g"(x: f32[1,2,4,4]) -> (y) {
-    const w: f32[2,1,1,1] = [1, 2]
+  const std::string_view text = R"(graph "g"(x: f32[1,4,4,4]) -> (y) {
+    const w: f32[2,2,1,1] = [1, 2, 3, 4]
     const v: f32[2,2,1,1] = [1, 2, 3, 4]
     a = Conv(x, w) {group=2}
     y = com.microsoft.FusedConv(a, v) {activation="Tanh"} })";
   EXPECT_EQ(OpsOf(Lowered(text)), OpsOf(Parse(text)));
+}
+
+TEST(LowerPrecisionTest, DepthwiseFiltersAreLowered) {
+  const Graph graph = Lowered(R"(graph "g"(x: f32[1,2,4,4]) -> (y) {
+    const w: f32[2,1,1,1] = [1, 2]
+    const v: f32[2,2,1,1] = [1, 2, 3, 4]
+    a = Conv(x, w) {group=2}
+    y = Conv(a, v) })");
+  EXPECT_EQ(OpsOf(graph), Ops({"Cast", "Conv", "Conv", "Cast"}));
 }
 
 // What computes in FP32 meets its cast before anything is moved.

@@ -53,6 +53,11 @@ Result<bool> FlattenProducts(Graph& graph, const PassContext& context);
 /// FusedConv and FusedGemm.
 Result<bool> FuseEpilogue(Graph& graph, const PassContext& context);
 
+/// For BF16 on tiles: a convolution of a few groups becomes one of all channels, whose filters are
+/// zero for those of other groups, and a shuffle of its channels (two Reshapes around a Transpose)
+/// an order of its filters. Needs: inferred types.
+Result<bool> JoinGroups(Graph& graph, const PassContext& context);
+
 /// A transposition of the last two axes before MatMul or Gemm becomes their transA or transB: the
 /// kernels read either way. Leaves transpositions that nothing else reads dead.
 Result<bool> FuseTranspose(Graph& graph, const PassContext& context);

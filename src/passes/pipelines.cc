@@ -19,6 +19,7 @@ const Pipeline kLoadPipeline = {
     {"flatten-products", FlattenProducts},
     {"fuse-epilogue", FuseEpilogue},
     {"fuse-transpose", FuseTranspose},
+    {"join-groups", JoinGroups},
     {"lower-precision", LowerPrecision},
     {"fold-lowered", FoldConstants},
     {"eliminate-dead-code", EliminateDeadCode},

@@ -37,6 +37,8 @@ BindResult WinogradAvx512(const KernelRequest& request);
 BindResult WinogradAvx2(const KernelRequest& request);
 BindResult WinogradPortable(const KernelRequest& request);
 BindResult NhwcWinogradAvx512(const KernelRequest& request);
+BindResult NhwcDepthwiseAvx512(const KernelRequest& request);
+BindResult NhwcDepthwisePortable(const KernelRequest& request);
 BindResult NhwcWinogradPortable(const KernelRequest& request);
 BindResult NhwcFusedConvAmx(const KernelRequest& request);
 BindResult NhwcFusedConvBf16(const KernelRequest& request);
