@@ -57,7 +57,10 @@ struct Geometry {
                        dilations[0], dilations[1]);
   }
   Attributes attributes() const {
-    return {{"strides", strides}, {"pads", pads}, {"dilations", dilations}};
+    return {{"strides", strides},
+            {"pads", pads},
+            {"dilations", dilations},
+            {"group", x[1] / std::max<int64_t>(1, w[1])}};
   }
 };
 
@@ -207,6 +210,50 @@ TEST(NhwcConvTest, InTiles) {
                     .constants = {1}};
     BoundCase bound(test, DetectIsa());
     EXPECT_THAT(bound.kernel().Describe(), testing::HasSubstr("winograd")) << cases[i].Text();
+  }
+}
+
+// One plane for each channel: parts of vectors, taps at the edges, more taps than are summed at
+// once.
+TEST(NhwcConvTest, DepthwiseFilters) {
+  const Geometry cases[] = {
+      {{2, 136, 9, 8}, {136, 1, 3, 3}, {1, 1}, {1, 1, 1, 1}},
+      {{1, 70, 8, 9}, {70, 1, 3, 3}, {2, 2}, {1, 1, 1, 1}},
+      {{3, 16, 7, 5}, {16, 1, 5, 7}, {1, 2}, {2, 3, 2, 3}},
+      {{1, 3, 12, 9}, {3, 1, 2, 4}, {1, 1}, {0, 0, 3, 2}, {2, 1}},
+      {{1, 33, 1, 1}, {33, 1, 1, 1}},
+  };
+  for (const Geometry& g : cases)
+    for (uint64_t seed = 0; seed < 6; ++seed)
+      for (const DType dtype : {DType::f32, DType::bf16}) ExpectNearConv(g, seed, dtype);
+  KernelCase test{
+      .op = "NhwcFusedConv",
+      .attributes = cases[0].attributes(),
+      .inputs = {Tensor(DType::bf16, {2, 9, 8, 136}), Tensor(DType::bf16, {136, 1, 3, 3})},
+      .outputs = {Tensor(DType::bf16, {2, 9, 8, 136})},
+      .constants = {1}};
+  for (const Isa isa : TestLevels())
+    EXPECT_THAT(BoundCase(test, isa).kernel().Describe(), testing::HasSubstr("depthwise"));
+}
+
+TEST(NhwcConvTest, DepthwiseNaNStays) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const Tensor x = Tensor::From<float>({1, 1, 2, 2}, {kNan, 1, 2, -3});
+    const Tensor w = Tensor::From<float>({2, 1, 1, 1}, {1, 1});
+    KernelCase test{.op = "NhwcFusedConv",
+                    .attributes = {{"group", int64_t{2}}, {"activation", std::string("Relu")}},
+                    .inputs = {Converted(x.view(), dtype), Converted(w.view(), dtype)},
+                    .constants = {1}};
+    for (const Isa isa : TestLevels()) {
+      test.outputs = {Tensor(dtype, {1, 1, 2, 2})};
+      RunCase(test, isa);
+      const Tensor y = Converted(test.outputs[0].view(), DType::f32);
+      EXPECT_TRUE(std::isnan(y.as<float>()[0])) << Name(isa);
+      EXPECT_EQ(y.as<float>()[1], 1) << Name(isa);
+      EXPECT_EQ(y.as<float>()[2], 2) << Name(isa);
+      EXPECT_EQ(y.as<float>()[3], 0) << Name(isa);
+    }
   }
 }
 

@@ -46,7 +46,7 @@ template <typename T>
 void Run(const Plan<T>& p, const KernelArgs& args) {
   const Window& w = p.w;
   auto* starts = static_cast<float*>(args.scratch);
-  FillStarts(In<void>(args, 2), DTypeOf<T>, w.channels, w.channels, starts);
+  FillStarts(In<void>(args, 2), kDTypeOf<T>, w.channels, w.channels, starts);
   const int64_t lines = w.batch * w.out[1];
   const int pieces = static_cast<int>(std::min<int64_t>(lines, std::max(1, args.threads.threads)));
   args.threads.ParallelFor(pieces, [&](int piece) {
@@ -69,7 +69,7 @@ void Run(const Plan<T>& p, const KernelArgs& args) {
 template <typename T>
 BindResult Make(const KernelRequest& request, void (*sum)(const NhwcDepthwisePixel<T>&),
                 std::string_view level) {
-  MINIM_TRY(RequireInputs(request, 0, 4, DTypeOf<T>));
+  MINIM_TRY(RequireInputs(request, 0, 4, kDTypeOf<T>));
   MINIM_TRY(RequireOutputDims(request, 3));
   const TensorDesc &x = request.inputs[0], &filters = request.inputs[1];
   const Attributes& attributes = AttributesOf(request);
