@@ -118,6 +118,13 @@ class RowChecker {
     return AxisIsInside(node, 0) && std::all_of(node.inputs.begin(), node.inputs.end(),
                                                 [&](ValueId id) { return Follows(id); });
   }
+  // Along the last axis, after a line for the scale and one for the shift.
+  bool ConcatLast(const Node& node) const {
+    const auto follows = [&](ValueId id) { return Follows(id); };
+    return dims(node.output(0)).rank() > 1 &&
+           std::none_of(node.inputs.begin(), node.inputs.begin() + 2, follows) &&
+           std::all_of(node.inputs.begin() + 2, node.inputs.end(), follows);
+  }
   // By one scale, or one for each place of another axis.
   bool Quantized(const Node& node) const {
     return Images(node) && (dims(node.input(1)).Elements() == 1 || AxisIsInside(node, 1));
@@ -155,6 +162,7 @@ class RowChecker {
         {"MaxPool", &RowChecker::MaxPool},
         {"NhwcMaxPool", &RowChecker::MaxPool},
         {"AveragePool", &RowChecker::Images},
+        {"NhwcAveragePool", &RowChecker::Images},
         {"GlobalAveragePool", &RowChecker::Images},
         {"GlobalMaxPool", &RowChecker::Images},
         {"InstanceNormalization", &RowChecker::Images},
@@ -172,6 +180,7 @@ class RowChecker {
         {"QuantizeLinear", &RowChecker::Quantized},
         {"DequantizeLinear", &RowChecker::Quantized},
         {"Concat", &RowChecker::Concat},
+        {"ConcatScale", &RowChecker::ConcatLast},
         {"Split", &RowChecker::AlongAxisOrFirst},
         {"Gather", &RowChecker::AlongAxisOrFirst},
         {"Slice", &RowChecker::Slice},

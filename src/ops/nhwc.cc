@@ -118,6 +118,14 @@ OpDef Define(std::string name, std::string_view domain, int min_inputs, int max_
           .samples = std::move(samples)};
 }
 
+// ONNX's pool `of` images with their channels last.
+OpDef DefinePool(std::string name, std::string_view domain, std::string of, std::string samples) {
+  return Define(
+      std::move(name), domain, 1, 1,
+      [of](InferContext& op) { return InferTurned(op, of, {op.input(0)}, true); },
+      [of](ExpandContext& e) { return ExpandTurned(e, of, true); }, std::move(samples));
+}
+
 }  // namespace
 
 std::vector<OpDef> NhwcOps() {
@@ -136,10 +144,18 @@ std::vector<OpDef> NhwcOps() {
       "dilations=[2,1], activation=\"Clip\", activation_params=[-1.0,0.5]}\n");
   conv.dtypes = {DType::f32, DType::f16, DType::bf16};
   conv.precision = PrecisionClass::kLower;
-  OpDef pool = Define(
-      "NhwcMaxPool", kMicrosoftDomain, 1, 1,
-      [](InferContext& op) { return InferTurned(op, "MaxPool", {op.input(0)}, true); },
-      [](ExpandContext& e) { return ExpandTurned(e, "MaxPool", true); },
+  OpDef average = DefinePool(
+      "NhwcAveragePool", kMinimDomain, "AveragePool",
+      "NhwcAveragePool(x: f32[2,5,6,3]) {kernel_shape=[3,2], strides=[2,2], pads=[1,0,1,1]}\n"
+      "NhwcAveragePool(x: f32[1,7,20]) {kernel_shape=[3], strides=[3], pads=[1,1], ceil_mode=1, "
+      "count_include_pad=1}\n"
+      "NhwcAveragePool(x: bf16[1,5,5,35]) {kernel_shape=[2,2], dilations=[1,2], "
+      "auto_pad=\"SAME_LOWER\"}\n"
+      "NhwcAveragePool(x: bf16[1,2,4,4,16]) {kernel_shape=[2,2,2], strides=[1,2,2]}\n");
+  average.dtypes = {DType::f32, DType::bf16};
+  average.precision = PrecisionClass::kWidest;
+  OpDef pool = DefinePool(
+      "NhwcMaxPool", kMicrosoftDomain, "MaxPool",
       "NhwcMaxPool(x: u8[1,4,5,2]) {kernel_shape=[2,3], strides=[2,1], pads=[0,1,0,1]}\n"
       "NhwcMaxPool(x: i8[1,5,2]) {kernel_shape=[2]}\n"
       "NhwcMaxPool(x: f32[1,5,4,3]) {kernel_shape=[4,3], strides=[2,2], pads=[1,1,1,1]}\n"
@@ -148,6 +164,7 @@ std::vector<OpDef> NhwcOps() {
   return {
       std::move(conv),
       std::move(pool),
+      std::move(average),
       Define(
           "QLinearConv", kMicrosoftDomain, 8, 9,
           [](InferContext& op) { return InferConv(op, IsChannelsLast(op.attributes())); },

@@ -333,7 +333,6 @@ std::vector<OpDef> PoolOps() {
       "AveragePool(x: f32[1,1,5,5]) {kernel_shape=[2,2], auto_pad=\"SAME_LOWER\"}\n"
       "AveragePool(x: f16[1,1,5]) {kernel_shape=[2]}\nAveragePool(x: bf16[1,1,5]) "
       "{kernel_shape=[2]}\n");
-  average.precision = PrecisionClass::kFp32;
   OpDef lp = Define("LpPool", {1, 2, 11, 18, 22}, LpPoolReference, LpPoolGradient,
                     "LpPool(x: f32[2,3,5,6] = away_from(0)) {kernel_shape=[3,2], strides=[2,2]}\n"
                     "LpPool(x: f32[1,2,7] = away_from(0)) {kernel_shape=[3], dilations=[2], p=3}\n"

@@ -164,6 +164,9 @@ class Assigner {
       return (dtype == DType::u8 || dtype == DType::i8 || dtype == DType::f32 ||
               dtype == DType::bf16) &&
              node.outputs.size() == 1 && context_.has_kernel("NhwcMaxPool");
+    if (node.Is("AveragePool"))
+      return (dtype == DType::f32 || dtype == DType::bf16) &&
+             context_.has_kernel("NhwcAveragePool");
     if (node.Is("GroupNorm", kMicrosoftDomain))
       return node.attributes.Int("channels_last", 1) == 0 && IsImage(node.input(0));
     if (node.Is("Resize")) return ResizesPlanes(node);
@@ -318,7 +321,7 @@ class Assigner {
         id = TurnedCounts(id);
     }
     for (ValueId& id : node.outputs) id = NewLast(id);
-    if (node.op == "QLinearConv" || node.op == "MaxPool") {
+    if (node.op == "QLinearConv" || node.op == "MaxPool" || node.op == "AveragePool") {
       node.domain = std::string(node.op == "MaxPool" ? kMicrosoftDomain : kMinimDomain);
       node.op = "Nhwc" + node.op;
     } else if (node.op == "Conv" || node.op == "FusedConv") {

@@ -95,17 +95,18 @@ TEST(AssignLayoutsTest, FloatsWithConstantsOfTheirChannels) {
                           "\n    const rows: f32[1,3,1] = [1, 2, 3]",
                           line) +
               "\n    b = Mul(a, k)\n    c = Add(l, b)\n    r = Mul(c, rows)"
-              "\n    p = MaxPool(r) {kernel_shape=[2,2]}" +
+              "\n    m = MaxPool(r) {kernel_shape=[1,2]}"
+              "\n    p = AveragePool(m) {kernel_shape=[2,2]}" +
               FloatConv("d", "p", 512, 512) + "\n    y = Flatten(d)",
           "f32[2,512,3,5]");
   Graph fused = graph;
   EXPECT_EQ(OpsOf(Apply(Assign, fused, 1e-3)),
-            Ops({"Transpose", "NhwcFusedConv", "Mul", "Add", "Mul", "NhwcMaxPool", "NhwcFusedConv",
-                 "Transpose", "Flatten"}));
+            Ops({"Transpose", "NhwcFusedConv", "Mul", "Add", "Mul", "NhwcMaxPool",
+                 "NhwcAveragePool", "NhwcFusedConv", "Transpose", "Flatten"}));
   ASSERT_TRUE(FuseElementwise(fused, {}).ok());
   EXPECT_EQ(OpsOf(Apply(Assign, fused, 1e-3)),
-            Ops({"Transpose", "NhwcFusedConv", "FusedElementwise", "NhwcMaxPool", "NhwcFusedConv",
-                 "Transpose", "Flatten"}));
+            Ops({"Transpose", "NhwcFusedConv", "FusedElementwise", "NhwcMaxPool", "NhwcAveragePool",
+                 "NhwcFusedConv", "Transpose", "Flatten"}));
 }
 
 TEST(AssignLayoutsTest, FusedConvolutionsAsTheirKernelTakesThem) {

@@ -41,10 +41,10 @@ bool ResizesByCopies(const Node& node) {
          node.attributes.String("coordinate_transformation_mode", "") != "tf_crop_and_resize";
 }
 
-// Ops that take elements of any kind as they are, or compute chains of them in FP32.
+// Ops that take elements of any kind as they are, or compute chains and means of them in FP32.
 bool PassesOn(const Node& node) {
-  static const std::set<std::string> kMoving = {"Concat", "Split",  "Slice",  "Transpose",
-                                                "Expand", "Gather", "MaxPool"};
+  static const std::set<std::string> kMoving = {"Concat", "Split",  "Slice",   "Transpose",
+                                                "Expand", "Gather", "MaxPool", "AveragePool"};
   const OpDef* def = FindOp(node);
   return def != nullptr &&
          (Has(def->traits, OpTrait::kElementwise) || Has(def->traits, OpTrait::kAlias) ||

@@ -21,13 +21,15 @@ constexpr std::string_view kConvs = R"(graph "g"(x: f32[1,2,4,4]) -> (y) {
     const b: f32[2] = [0.5, 0.25]
     a = com.microsoft.FusedConv(x, w, b) {activation="Relu"}
     p = MaxPool(a) {kernel_shape=[2,2]}
-    c = Concat(p, p) {axis=1}
+    m = AveragePool(p) {kernel_shape=[2,2]}
+    c = Concat(m, m) {axis=1}
     const v: f32[4,4,1,1] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
     y = Conv(c, v) })";
 
 TEST(LowerPrecisionTest, WhatLiesBetweenProductsStaysLow) {
   const Graph graph = Lowered(kConvs);
-  EXPECT_EQ(OpsOf(graph), Ops({"Cast", "FusedConv", "MaxPool", "Concat", "Conv", "Cast"}));
+  EXPECT_EQ(OpsOf(graph),
+            Ops({"Cast", "FusedConv", "MaxPool", "AveragePool", "Concat", "Conv", "Cast"}));
   for (size_t i = 1; i + 1 < graph.nodes.size(); ++i)
     EXPECT_EQ(graph.type(graph.nodes[i].output(0)).dtype, DType::bf16) << graph.nodes[i].op;
   EXPECT_EQ(graph.type(graph.outputs[0]).dtype, DType::f32);

@@ -27,12 +27,19 @@ const Pipeline kLoadPipeline = {
 // clang-format on
 
 const Pipeline kSpecializePipeline = {
-    {"fold-shapes", FoldConstants},        {"inline-branches", InlineBranches},
-    {"expand-functions", ExpandFunctions}, {"fold-constants", FoldConstants},
-    {"lower-batch-norm", LowerBatchNorm},  {"fuse-group-norm", FuseGroupNorm},
-    {"fuse-attention", FuseAttention},     {"eliminate-fused", EliminateDeadCode},
-    {"fuse-elementwise", FuseElementwise}, {"assign-layouts", AssignLayouts},
-    {"fuse-shortcut", FuseShortcut},       {"eliminate-dead-code", EliminateDeadCode},
+    {"fold-shapes", FoldConstants},
+    {"inline-branches", InlineBranches},
+    {"expand-functions", ExpandFunctions},
+    {"fold-constants", FoldConstants},
+    {"lower-batch-norm", LowerBatchNorm},
+    {"fuse-group-norm", FuseGroupNorm},
+    {"fuse-attention", FuseAttention},
+    {"eliminate-fused", EliminateDeadCode},
+    {"fuse-elementwise", FuseElementwise},
+    {"assign-layouts", AssignLayouts},
+    {"fuse-shortcut", FuseShortcut},
+    {"fuse-concat-scale", FuseConcatScale},
+    {"eliminate-dead-code", EliminateDeadCode},
 };
 
 const Pipeline kTrainPipeline = {

@@ -9,28 +9,6 @@
 namespace minim {
 namespace {
 
-// Input positions [first, last) by `step` of one axis under output position `at`.
-struct Span {
-  int64_t first, last, step;
-  int64_t count() const { return first < last ? (last - first + step - 1) / step : 0; }
-};
-
-Span SpanOf(const Window& w, int axis, int64_t at) {
-  const int64_t step = w.dilation[axis];
-  int64_t first = at * w.stride[axis] - w.begin[axis];
-  const int64_t last = std::min(first + (w.kernel[axis] - 1) * step + 1, w.in[axis]);
-  if (first < 0) first += (-first + step - 1) / step * step;
-  return {first, last, step};
-}
-
-// The same, counting the padding too (but nothing past it).
-int64_t PaddedCount(const Window& w, int axis, int64_t at) {
-  const int64_t first = at * w.stride[axis] - w.begin[axis];
-  const int64_t reach = (w.kernel[axis] - 1) * w.dilation[axis] + 1;
-  const int64_t last = std::min(first + reach, w.in[axis] + w.end[axis]);
-  return std::max<int64_t>(1, (last - first + w.dilation[axis] - 1) / w.dilation[axis]);
-}
-
 template <typename T>
 T Lowest() {
   if constexpr (std::is_floating_point_v<T>) return -std::numeric_limits<T>::infinity();
@@ -113,12 +91,6 @@ void MaxPlaneWithIndices(const Window& w, const T* src, T* dst, int64_t plane, b
       indices[to + i] = plane * w.in_size() + at;
     }
   });
-}
-
-// 1 / count for each output of a chunk is not exact, so sums are divided by the count itself.
-int64_t CountAt(const Window& w, bool include_pad, int64_t d, int64_t h, int64_t x) {
-  if (include_pad) return PaddedCount(w, 0, d) * PaddedCount(w, 1, h) * PaddedCount(w, 2, x);
-  return SpanOf(w, 0, d).count() * SpanOf(w, 1, h).count() * SpanOf(w, 2, x).count();
 }
 
 template <typename T>

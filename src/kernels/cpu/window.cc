@@ -33,6 +33,15 @@ void FillAxes(const std::vector<int64_t>& values, int rank, int64_t* axes) {
     axes[3 - rank + i] = values[i];
 }
 
+// The positions of one axis under output position `at`, in the image or its padding, but not past
+// that.
+int64_t PaddedCount(const Window& w, int axis, int64_t at) {
+  const int64_t first = at * w.stride[axis] - w.begin[axis];
+  const int64_t reach = (w.kernel[axis] - 1) * w.dilation[axis] + 1;
+  const int64_t last = std::min(first + reach, w.in[axis] + w.end[axis]);
+  return std::max<int64_t>(1, (last - first + w.dilation[axis] - 1) / w.dilation[axis]);
+}
+
 }  // namespace
 
 Result<Window> WindowOf(const Attributes& attributes, const Dims& image, const Dims& result,
@@ -59,6 +68,19 @@ Result<Window> WindowOf(const Attributes& attributes, const Dims& image, const D
   }
   MINIM_TRY(FillPads(attributes, rank, &w));
   return w;
+}
+
+Span SpanOf(const Window& w, int axis, int64_t at) {
+  const int64_t step = w.dilation[axis];
+  int64_t first = at * w.stride[axis] - w.begin[axis];
+  const int64_t last = std::min(first + (w.kernel[axis] - 1) * step + 1, w.in[axis]);
+  if (first < 0) first += (-first + step - 1) / step * step;
+  return {first, last, step};
+}
+
+int64_t CountAt(const Window& w, bool include_pad, int64_t d, int64_t h, int64_t x) {
+  if (include_pad) return PaddedCount(w, 0, d) * PaddedCount(w, 1, h) * PaddedCount(w, 2, x);
+  return SpanOf(w, 0, d).count() * SpanOf(w, 1, h).count() * SpanOf(w, 2, x).count();
 }
 
 Result<int64_t> GroupsOf(const Attributes& attributes, const Dims& image, const Dims& weights) {

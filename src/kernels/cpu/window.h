@@ -36,6 +36,18 @@ inline Dims ChannelsFirst(const Dims& last) {
   return first;
 }
 
+/// Input positions [first, last) by `step` of one axis under output position `at`, those in the
+/// image.
+struct Span {
+  int64_t first, last, step;
+  int64_t count() const { return first < last ? (last - first + step - 1) / step : 0; }
+};
+Span SpanOf(const Window& w, int axis, int64_t at);
+
+/// Elements that an average over the window at (d, h, x) divides by: those in the image, or also
+/// those in the padding. 1 / count is not exact, so sums are divided by the count itself.
+int64_t CountAt(const Window& w, bool include_pad, int64_t d, int64_t h, int64_t x);
+
 /// ONNX's `group`. Errors: kUnsupported unless weights (M, C / group, spatial) fit the image.
 Result<int64_t> GroupsOf(const Attributes& attributes, const Dims& image, const Dims& weights);
 

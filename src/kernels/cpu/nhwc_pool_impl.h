@@ -1,5 +1,5 @@
-// The bodies of NhwcMaxLevel: loops that the compiler makes vectors of, at the level of the file
-// that includes them. Define MINIM_NHWC_MAX first.
+// The bodies of NhwcPoolLevel: loops that the compiler makes vectors of, at the level of the file
+// that includes them. Define MINIM_NHWC_POOL first.
 #pragma once
 
 #include <algorithm>
@@ -7,8 +7,8 @@
 #include <type_traits>
 #include <utility>
 
-#include "kernels/cpu/nhwc_max.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/halves.h"
+#include "kernels/cpu/nhwc_pool.h"
 
 namespace minim {
 namespace {
@@ -101,11 +101,24 @@ void MaxOf(const T* const* src, int count, int64_t channels, bool first, T* dst)
   LargestOf(src, count, channels, first, dst, std::make_integer_sequence<int, kMaxTaps + 1>());
 }
 
+template <typename T>
+void MeanOf(const NhwcBox<T>& box, int64_t channels, float divisor, T* dst) {
+  for (int64_t c = 0; c < channels; c += kLanes) {
+    const int64_t left = std::min<int64_t>(kLanes, channels - c);
+    Vec sum = {};
+    for (int64_t i = 0; i < box.count[0]; ++i)
+      for (int64_t j = 0; j < box.count[1]; ++j)
+        for (int64_t k = 0; k < box.count[2]; ++k)
+          sum += LoadWide(box.src + c + i * box.step[0] + j * box.step[1] + k * box.step[2], left);
+    StoreNarrow(dst + c, sum / Broadcast(divisor), left);
+  }
+}
+
 }  // namespace
 
-const NhwcMaxLevel& MINIM_NHWC_MAX() {
-  static constexpr NhwcMaxLevel kLevel = {MaxOf<float>, MaxOf<BFloat16>, MaxOf<int8_t>,
-                                          MaxOf<uint8_t>};
+const NhwcPoolLevel& MINIM_NHWC_POOL() {
+  static constexpr NhwcPoolLevel kLevel = {MaxOf<float>,   MaxOf<BFloat16>, MaxOf<int8_t>,
+                                           MaxOf<uint8_t>, MeanOf<float>,   MeanOf<BFloat16>};
   return kLevel;
 }
 

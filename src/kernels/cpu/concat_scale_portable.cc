@@ -1,0 +1,3 @@
+#define MINIM_CONCAT_SCALE ConcatScalesPortable
+#define MINIM_CONCAT_SCALE_NAME "portable"
+#include "kernels/cpu/concat_scale_impl.h"

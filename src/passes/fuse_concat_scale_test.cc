@@ -1,0 +1,81 @@
+#include <gtest/gtest.h>
+
+#include "passes/passes.h"
+#include "passes/testing/pass_test.h"
+
+namespace minim {
+namespace {
+
+bool HasAll(std::string_view) { return true; }
+
+Result<bool> AtAvx512(Graph& graph, const PassContext&) {
+  return FuseConcatScale(graph, {.has_kernel = HasAll, .isa = Isa::kAvx512});
+}
+
+// What becomes of element-wise chains over images of 3, 2 and 1 channels.
+Graph Fused(const std::string& nodes, const char* type = "f32", const char* outputs = "y") {
+  Graph graph =
+      Parse(fmt::format(R"(graph "g"(a: {0}[2,4,3], b: {0}[2,4,2], c: {0}[2,4,1]) -> ({1}) {{
+    const s5: f32[1,5] = [1, -2, 3, 0.5, -0.25]
+    const t5: f32[5] = [0.5, 1, -1.5, 2, -3]
+    const s6: f32[1,1,6] = [1, -2, 3, 0.5, -0.25, 7]
+    const t6: f32[6] = [0.5, 1, -1.5, 2, -3, 0.125]
+    const rows: f32[4,1] = [1, 2, 3, 4]
+    {2} }})",
+                        type, outputs, nodes));
+  EXPECT_TRUE(FuseElementwise(graph, {.has_kernel = HasAll}).ok());
+  Graph after = Apply(AtAvx512, graph);
+  EXPECT_TRUE(EliminateDeadCode(after, {}).ok());
+  return after;
+}
+
+const char kRelu[] = R"(d = Concat(a, b) {axis=2}
+    e = Concat(d, c) {axis=-1}
+    f = Mul(e, s6) g = Add(t6, f) y = Relu(g))";
+
+TEST(FuseConcatScaleTest, PartsAreScaledFromWhereTheyLie) {
+  const Graph graph = Fused(kRelu);
+  ASSERT_EQ(OpsOf(graph), Ops({"ConcatScale"}));
+  const Node& node = graph.nodes[0];
+  EXPECT_EQ(std::vector(node.inputs.begin() + 2, node.inputs.end()), graph.inputs);
+  EXPECT_EQ(node.attributes.String("activation", ""), "Relu");
+  EXPECT_EQ(graph.constant(node.input(0))->dims(), (Dims{6}));
+}
+
+TEST(FuseConcatScaleTest, Bf16IsRoundedOnce) {
+  const Graph graph = Fused(R"(d = Concat(a, b) {axis=2} e = Cast(d) {to=1}
+    f = Mul(e, s5) g = Add(f, t5) y = Cast(g) {to=16})",
+                            "bf16");
+  ASSERT_EQ(OpsOf(graph), Ops({"ConcatScale"}));
+  EXPECT_EQ(graph.type(graph.outputs[0]).dtype, DType::bf16);
+  EXPECT_EQ(graph.nodes[0].attributes.String("activation", ""), "");
+}
+
+TEST(FuseConcatScaleTest, AConcatThatOthersReadStaysBeside) {
+  EXPECT_EQ(OpsOf(Fused(kRelu, "f32", "y, d")), Ops({"Concat", "ConcatScale"}));
+  EXPECT_EQ(OpsOf(Fused(R"(d = Concat(a, a) {axis=1} e = Concat(d, d) {axis=2}
+    f = Mul(e, s6) y = Add(f, t6))")),
+            Ops({"Concat", "ConcatScale"}));
+}
+
+TEST(FuseConcatScaleTest, OthersStay) {
+  const auto stays = [](const std::string& nodes, const char* type = "f32") {
+    return OpsOf(Fused("d = Concat(a, b) {axis=2}\n" + nodes, type)).back() == "FusedElementwise";
+  };
+  EXPECT_TRUE(stays("f = Mul(d, rows) y = Add(f, t5)"));
+  EXPECT_TRUE(stays("f = Add(d, t5) y = Mul(f, s5)"));
+  EXPECT_TRUE(stays("f = Mul(d, s5) g = Add(f, t5) y = Sigmoid(g)"));
+  EXPECT_TRUE(stays("f = Mul(d, s5) y = Add(f, d)"));
+  EXPECT_TRUE(stays("e = Cast(d) {to=1} f = Mul(e, s5) y = Add(f, t5)", "bf16"));
+}
+
+TEST(FuseConcatScaleTest, OlderProcessorsKeepChains) {
+  Graph graph = Parse(R"(graph "g"(x: f32[2,2]) -> (y) {
+    const s: f32[2] = [1, 2] f = Mul(x, s) y = Add(f, s) })");
+  const PassContext context = {.has_kernel = HasAll, .isa = Isa::kAvx2};
+  ASSERT_TRUE(FuseElementwise(graph, context).ok());
+  EXPECT_FALSE(FuseConcatScale(graph, context).value());
+}
+
+}  // namespace
+}  // namespace minim
