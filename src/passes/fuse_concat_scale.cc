@@ -1,5 +1,6 @@
 // Networks that normalize before they convolve scale, shift and rectify images with the channels
-// last, which they often put together for that alone: one ConcatScale from where the parts lie.
+// last, which they often put together for that alone: one ConcatScale from where the parts lie,
+// their bytes dequantized and the result quantized on the way.
 #include <algorithm>
 #include <optional>
 
@@ -9,11 +10,17 @@
 namespace minim {
 namespace {
 
+// A scalar scale and a zero point, which may be left out.
+struct Steps {
+  ValueId scale = kNoValue, zero = kNoValue;
+};
+
 // What a FusedElementwise does if it is x * scale + shift, perhaps with a Relu after it, in FP32:
 // values outside the body.
 struct Scaling {
   ValueId x = kNoValue, scale = kNoValue, shift = kNoValue;
   bool rectifies = false;
+  Steps quantized = {};  // of the result, if it is
 };
 
 class Matcher {
@@ -26,6 +33,10 @@ class Matcher {
     Scaling found;
     size_t nodes = 0;
     ValueId at = Above(body_.outputs[0], "Cast", &nodes);
+    if (const Node* quantize = near_.Producer(at); quantize && quantize->Is("QuantizeLinear")) {
+      found.quantized = {Outside(quantize->input(1)), Outside(quantize->input(2))};
+      at = Above(at, "QuantizeLinear", &nodes);
+    }
     const ValueId rectified = Above(at, "Relu", &nodes);
     found.rectifies = rectified != at;
     at = rectified;
@@ -90,10 +101,23 @@ class ConcatScaleFuser {
   }
 
  private:
+  // Constants by which bytes are quantized as a whole.
+  bool AreSteps(const Steps& steps) const {
+    const Tensor* scale = graph_.constant(steps.scale);
+    const Tensor* zero = steps.zero == kNoValue ? nullptr : graph_.constant(steps.zero);
+    return scale != nullptr && scale->size() == 1 && scale->dtype() == DType::f32 &&
+           zero != nullptr && zero->size() == 1 && zero->dtype() == DType::u8;
+  }
+  float ScaleOf(const Steps& s) const { return graph_.constant(s.scale)->as<float>()[0]; }
+  int64_t ZeroOf(const Steps& s) const { return graph_.constant(s.zero)->as<uint8_t>()[0]; }
+
   bool Fits(const Scaling& s, const Node& node) const {
     const TensorType &x = graph_.type(s.x), &y = graph_.type(node.output(0));
-    return (x.dtype == DType::f32 || x.dtype == DType::bf16) && y.dtype == x.dtype && x.Static() &&
-           x.dims() == y.dims() && graph_.constant(s.x) == nullptr;
+    const bool quantizes = s.quantized.scale != kNoValue;
+    return (x.dtype == DType::f32 || x.dtype == DType::bf16) &&
+           (quantizes ? AreSteps(s.quantized) && x.dtype == DType::f32 && y.dtype == DType::u8
+                      : y.dtype == x.dtype) &&
+           x.Static() && x.dims() == y.dims() && graph_.constant(s.x) == nullptr;
   }
 
   // The images that a value is put together from, side by side in the last axis.
@@ -104,6 +128,14 @@ class ConcatScaleFuser {
         (concat->attributes.Int("axis", 0) + rank) % rank != rank - 1)
       return parts->push_back(id);
     for (const ValueId part : concat->inputs) AppendParts(part, parts);
+  }
+  // The DequantizeLinear that makes a part of bytes; null for others.
+  const Node* Dequantizing(ValueId part) const {
+    const Node* node = near_.Producer(part);
+    return node != nullptr && node->Is("DequantizeLinear") &&
+                   AreSteps({node->input(1), node->input(2)})
+               ? node
+               : nullptr;
   }
 
   ValueId Line(ValueId id) {
@@ -117,7 +149,25 @@ class ConcatScaleFuser {
     node.op = "ConcatScale";
     node.domain = std::string(kMinimDomain);
     node.inputs = {Line(s.scale), Line(s.shift)};
-    AppendParts(s.x, &node.inputs);
+    std::vector<ValueId> parts;
+    AppendParts(s.x, &parts);
+    std::vector<float> scales(parts.size(), 1.0f);
+    std::vector<int64_t> zeros(parts.size(), 0);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const Node* bytes = Dequantizing(parts[i]);
+      if (bytes == nullptr) continue;
+      const Steps steps = {bytes->input(1), bytes->input(2)};
+      scales[i] = ScaleOf(steps);
+      zeros[i] = ZeroOf(steps);
+      parts[i] = bytes->input(0);
+    }
+    node.attributes.Set("x_scales", scales);
+    node.attributes.Set("x_zero_points", zeros);
+    node.inputs.insert(node.inputs.end(), parts.begin(), parts.end());
+    if (s.quantized.scale != kNoValue) {
+      node.attributes.Set("y_scale", ScaleOf(s.quantized));
+      node.attributes.Set("y_zero_point", ZeroOf(s.quantized));
+    }
     node.outputs = scaling.outputs;
     if (s.rectifies) node.attributes.Set("activation", std::string("Relu"));
     return node;

@@ -12,17 +12,17 @@ Result<bool> AtAvx512(Graph& graph, const PassContext&) {
   return FuseConcatScale(graph, {.has_kernel = HasAll, .isa = Isa::kAvx512});
 }
 
-// What becomes of element-wise chains over images of 3, 2 and 1 channels.
+// What becomes of element-wise chains over images of 3, 2, 1 and 2 channels.
 Graph Fused(const std::string& nodes, const char* type = "f32", const char* outputs = "y") {
-  Graph graph =
-      Parse(fmt::format(R"(graph "g"(a: {0}[2,4,3], b: {0}[2,4,2], c: {0}[2,4,1]) -> ({1}) {{
+  Graph graph = Parse(fmt::format(
+      R"(graph "g"(a: {0}[2,4,3], b: {0}[2,4,2], c: {0}[2,4,1], bytes: u8[2,4,2]) -> ({1}) {{
     const s5: f32[1,5] = [1, -2, 3, 0.5, -0.25]
     const t5: f32[5] = [0.5, 1, -1.5, 2, -3]
     const s6: f32[1,1,6] = [1, -2, 3, 0.5, -0.25, 7]
     const t6: f32[6] = [0.5, 1, -1.5, 2, -3, 0.125]
     const rows: f32[4,1] = [1, 2, 3, 4]
     {2} }})",
-                        type, outputs, nodes));
+      type, outputs, nodes));
   EXPECT_TRUE(FuseElementwise(graph, {.has_kernel = HasAll}).ok());
   Graph after = Apply(AtAvx512, graph);
   EXPECT_TRUE(EliminateDeadCode(after, {}).ok());
@@ -37,7 +37,8 @@ TEST(FuseConcatScaleTest, PartsAreScaledFromWhereTheyLie) {
   const Graph graph = Fused(kRelu);
   ASSERT_EQ(OpsOf(graph), Ops({"ConcatScale"}));
   const Node& node = graph.nodes[0];
-  EXPECT_EQ(std::vector(node.inputs.begin() + 2, node.inputs.end()), graph.inputs);
+  EXPECT_EQ(std::vector(node.inputs.begin() + 2, node.inputs.end()),
+            std::vector(graph.inputs.begin(), graph.inputs.begin() + 3));
   EXPECT_EQ(node.attributes.String("activation", ""), "Relu");
   EXPECT_EQ(graph.constant(node.input(0))->dims(), (Dims{6}));
 }
@@ -49,6 +50,30 @@ TEST(FuseConcatScaleTest, Bf16IsRoundedOnce) {
   ASSERT_EQ(OpsOf(graph), Ops({"ConcatScale"}));
   EXPECT_EQ(graph.type(graph.outputs[0]).dtype, DType::bf16);
   EXPECT_EQ(graph.nodes[0].attributes.String("activation", ""), "");
+}
+
+TEST(FuseConcatScaleTest, BytesAreDequantizedAndQuantizedOnTheWay) {
+  const char steps[] = R"(const p: f32 = [0.03] const i: u8 = [100]
+    const q: f32[1] = [0.07] const j: u8[1] = [9]
+    w = DequantizeLinear(bytes, p, i)
+    d = Concat(a, w) {axis=2} f = Mul(d, s5) g = Add(f, t5) )";
+  const Graph graph = Fused(std::string(steps) + "r = Relu(g) y = QuantizeLinear(r, q, j)");
+  ASSERT_EQ(OpsOf(graph), Ops({"ConcatScale"}));
+  const Attributes& attributes = graph.nodes[0].attributes;
+  EXPECT_EQ(attributes.Floats("x_scales"), (std::vector<float>{1, 0.03f}));
+  EXPECT_EQ(attributes.Ints("x_zero_points"), (std::vector<int64_t>{0, 100}));
+  EXPECT_EQ(attributes.Float("y_scale", 0), 0.07f);
+  EXPECT_EQ(attributes.Int("y_zero_point", 0), 9);
+  EXPECT_EQ(attributes.String("activation", ""), "Relu");
+  EXPECT_EQ(graph.type(graph.outputs[0]).dtype, DType::u8);
+  EXPECT_EQ(OpsOf(Fused(std::string(steps) + "y = Relu(g)")), Ops({"ConcatScale"}));
+  // By steps of each channel, or to another type.
+  EXPECT_EQ(OpsOf(Fused(std::string(steps) +
+                        "const k: f32[5] = [1, 2, 3, 4, 5] const l: u8[5] = [0, 0, 0, 0, 0]"
+                        "y = QuantizeLinear(g, k, l) {axis=2}")),
+            Ops({"ConcatScale", "QuantizeLinear"}));
+  EXPECT_EQ(OpsOf(Fused(std::string(steps) + "const l: i8 = [3] y = QuantizeLinear(g, q, l)")),
+            Ops({"DequantizeLinear", "Concat", "FusedElementwise"}));
 }
 
 TEST(FuseConcatScaleTest, AConcatThatOthersReadStaysBeside) {

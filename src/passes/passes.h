@@ -86,9 +86,10 @@ Result<bool> AssignLayouts(Graph& graph, const PassContext& context);
 /// makes y: to the same bits. Needs: layouts, fused chains.
 Result<bool> FuseShortcut(Graph& graph, const PassContext& context);
 
-/// x * scale + shift by constants for each place of the last axis, perhaps with a Relu after it,
-/// becomes one ConcatScale of x or, where x is a Concat along that axis, of its parts, with
-/// AVX-512. Needs: layouts, fused chains. Leaves the Concats that nothing else reads dead.
+/// x * scale + shift by constants for each place of the last axis, perhaps with a Relu and a
+/// QuantizeLinear after it, becomes one ConcatScale of x or, where x is a Concat along that axis,
+/// of its parts or of the bytes that these are dequantized from: to the same bits, with AVX-512.
+/// Needs: layouts, fused chains. Leaves what nothing else reads dead.
 Result<bool> FuseConcatScale(Graph& graph, const PassContext& context);
 
 /// Gradients of the scalar `loss` with respect to `wrt`, appended to the graph, in order; kNoValue

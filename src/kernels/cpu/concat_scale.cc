@@ -14,50 +14,92 @@ constexpr size_t kImages = 2;           // the first one's place among the input
 constexpr int64_t kGrain = 4096;        // elements worth another thread
 constexpr int64_t kBlockBytes = 16384;  // of the result, which leave L1 room for what is read
 
-template <typename T>
-struct Plan {
-  ScaleChannels<T> scale = nullptr;
-  std::vector<int64_t> channels;  // of each image
-  int64_t pixels = 0, all = 0;    // channels of all
-  float low = -std::numeric_limits<float>::infinity();
+struct Image {
+  DType dtype = DType::f32;
+  int64_t channels = 0;
+  float scale = 1;  // of bytes
+  int32_t zero = 0;
 };
 
-template <typename T>
-void RunPixels(const Plan<T>& p, const KernelArgs& args, int64_t first, int64_t last) {
-  const auto *scale = In<float>(args, 0), *shift = In<float>(args, 1);
-  const int64_t block =
-      std::max<int64_t>(1, kBlockBytes / (p.all * static_cast<int64_t>(sizeof(T))));
+struct Plan {
+  ConcatScaleLevel level;
+  std::vector<Image> images;
+  DType dtype = DType::f32;          // of the result
+  int64_t pixels = 0, channels = 0;  // of the result
+  float low = -std::numeric_limits<float>::infinity();
+  float y_scale = 1;
+  int32_t y_zero = 0;
+};
+
+// Pixels [first, first + pixels) of image `i`, whose channels are the result's from c on.
+template <typename X, typename Y>
+void RunPart(const Plan& p, ScalePart<X, Y> scale, const KernelArgs& args, size_t i, int64_t c,
+             int64_t first, int64_t pixels) {
+  const Image& image = p.images[i];
+  scale({.x = In<X>(args, kImages + i) + first * image.channels,
+         .y = Out<Y>(args, 0) + first * p.channels + c,
+         .scale = In<float>(args, 0) + c,
+         .shift = In<float>(args, 1) + c,
+         .channels = image.channels,
+         .pixels = pixels,
+         .stride = p.channels,
+         .low = p.low,
+         .x_scale = image.scale,
+         .x_zero = image.zero,
+         .y_scale = p.y_scale,
+         .y_zero = p.y_zero});
+}
+
+void RunPixels(const Plan& p, const KernelArgs& args, int64_t first, int64_t last) {
+  const int64_t bytes = p.channels * static_cast<int64_t>(SizeOf(p.dtype));
+  const int64_t block = std::max<int64_t>(1, kBlockBytes / bytes);
   for (; first < last; first += block) {
     int64_t c = 0;
-    for (size_t i = 0; i < p.channels.size(); c += p.channels[i++])
-      p.scale(In<T>(args, kImages + i) + first * p.channels[i], scale + c, shift + c, p.low,
-              p.channels[i], std::min(block, last - first), p.all,
-              Out<T>(args, 0) + first * p.all + c);
+    for (size_t i = 0; i < p.images.size(); c += p.images[i++].channels) {
+      const auto run = [&](auto scale) {
+        RunPart(p, scale, args, i, c, first, std::min(block, last - first));
+      };
+      const bool bytes_in = p.images[i].dtype == DType::u8;
+      if (p.dtype == DType::bf16)
+        run(p.level.bf16);
+      else if (p.dtype == DType::u8)
+        bytes_in ? run(p.level.u8) : run(p.level.f32_u8);
+      else
+        bytes_in ? run(p.level.u8_f32) : run(p.level.f32);
+    }
   }
 }
 
-template <typename T>
-BindResult Make(const KernelRequest& request, ScaleChannels<T> scale, std::string_view level) {
-  Plan<T> p{.scale = scale};
-  MINIM_TRY(RequireInputs(request, kImages, request.inputs.size(), kDTypeOf<T>));
-  for (const TensorDesc& image : request.inputs.subspan(kImages))
-    p.channels.push_back(image.dims[image.dims.rank() - 1]);
+BindResult Bind(const KernelRequest& request, const ConcatScaleLevel& level) {
+  Plan p{.level = level, .dtype = request.outputs[0].dtype};
+  const Attributes& attributes = AttributesOf(request);
+  const std::vector<float> scales = attributes.Floats("x_scales");
+  const std::vector<int64_t> zeros = attributes.Ints("x_zero_points");
+  for (size_t i = 0; i + kImages < request.inputs.size(); ++i) {
+    const TensorDesc& x = request.inputs[i + kImages];
+    const bool fits = p.dtype == DType::bf16 ? x.dtype == DType::bf16
+                                             : x.dtype == DType::f32 || x.dtype == DType::u8;
+    if (!fits) return Unsupported("{} to {}", Name(x.dtype), Name(p.dtype));
+    p.images.push_back({x.dtype, x.dims[x.dims.rank() - 1]});
+    if (x.dtype != DType::u8) continue;
+    p.images.back().scale = scales[i];
+    p.images.back().zero = static_cast<int32_t>(zeros[i]);
+  }
+  p.y_scale = attributes.Float("y_scale", 1);
+  p.y_zero = static_cast<int32_t>(attributes.Int("y_zero_point", 0));
+  if (!level.divides && !(p.y_scale > 1e-20f && p.y_scale < 1e30f))
+    return Unsupported("y_scale {}", p.y_scale);
   const Dims& y = request.outputs[0].dims;
-  p.all = y[y.rank() - 1];
-  p.pixels = p.all == 0 ? 0 : y.Elements() / p.all;
-  if (AttributesOf(request).String("activation", "") == "Relu") p.low = 0;
+  p.channels = y[y.rank() - 1];
+  p.pixels = p.channels == 0 ? 0 : y.Elements() / p.channels;
+  if (attributes.String("activation", "") == "Relu") p.low = 0;
   const std::string name =
-      fmt::format("{} images scaled, channels last, {}", p.channels.size(), level);
+      fmt::format("{} images scaled, channels last, {}", p.images.size(), level.name);
   return MakeKernel(name, [p = std::move(p)](const KernelArgs& args) {
-    const int64_t grain = kGrain / std::max<int64_t>(1, p.all) + 1;
+    const int64_t grain = kGrain / std::max<int64_t>(1, p.channels) + 1;
     args.threads.ParallelRange(
         p.pixels, grain, [&](int64_t first, int64_t last) { RunPixels(p, args, first, last); });
   });
-}
-
-BindResult Bind(const KernelRequest& request, const ConcatScaleLevel& level) {
-  if (request.inputs[kImages].dtype == DType::bf16) return Make(request, level.bf16, level.name);
-  return Make(request, level.f32, level.name);
 }
 
 }  // namespace

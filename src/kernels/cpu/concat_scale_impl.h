@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <type_traits>
 
 #include "kernels/cpu/concat_scale.h"
 #include "kernels/cpu/halves.h"
@@ -9,45 +11,122 @@
 namespace minim {
 namespace {
 
-// `vectors` of channels, of which `count` of each vector are there: their constants stay in
-// registers from pixel to pixel.
-template <int vectors, typename T>
-inline void ScaleColumn(const T* x, const float* scale, const float* shift, float low,
-                        int64_t count, int64_t channels, int64_t pixels, int64_t stride, T* y) {
-  const Vec least = Broadcast(low);
+template <typename X>
+class Reader {
+ public:
+  Reader(float scale, int32_t zero) : scale_(Broadcast(scale)), zero_(zero) {}
+
+  Vec operator()(const X* x, int64_t count) const {
+    if constexpr (!std::is_same_v<X, uint8_t>) {
+      return LoadWide(x, count);
+    } else {
+#ifdef __AVX512BW__
+      const auto mask = static_cast<__mmask16>(0xffffu >> (kLanes - count));
+      const __m512i words = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, x));
+      return _mm512_cvtepi32_ps(_mm512_sub_epi32(words, _mm512_set1_epi32(zero_))) * scale_;
+#else
+      Vec steps = {};
+      for (int64_t i = 0; i < count; ++i) steps[i] = static_cast<float>(x[i] - zero_);
+      return steps * scale_;
+#endif
+    }
+  }
+
+ private:
+  Vec scale_;
+  int32_t zero_;
+};
+
+template <typename Y>
+class Writer {
+ public:
+  Writer(float, int32_t) {}
+  void operator()(Y* y, Vec value, int64_t count) const { StoreNarrow(y, value, count); }
+};
+
+template <>
+class Writer<uint8_t> {
+ public:
+  Writer(float scale, int32_t zero)
+      : scale_(Broadcast(scale)),
+        inverse_(Broadcast(1.0f / scale)),
+        zero_(zero),
+        least_(static_cast<float>(-zero)),
+        most_(static_cast<float>(255 - zero)) {
+#ifdef __AVX512F__
+    rest_ = Broadcast(std::fma(-1.0f / scale, scale, 1.0f) * (1.0f / scale));
+    least_ *= scale;
+    most_ *= scale;
+#endif
+  }
+
+  void operator()(uint8_t* y, Vec value, int64_t count) const {
+#ifdef __AVX512BW__
+    // As ForEachStep divides (quotient.h).
+    const Vec bounded = Min(Max(value, Broadcast(least_)), Broadcast(most_));
+    const Vec first = MulAdd(bounded, inverse_, bounded * rest_);
+    const Vec steps = MulAdd(MulAdd(-first, scale_, bounded), inverse_, first);
+    const __m512i words = _mm512_add_epi32(_mm512_cvtps_epi32(steps), _mm512_set1_epi32(zero_));
+    const auto mask = static_cast<__mmask16>(0xffffu >> (kLanes - count));
+    _mm_mask_storeu_epi8(y, mask, _mm512_cvtepi32_epi8(words));
+#else
+    const Vec steps = Min(Max(value / scale_, Broadcast(least_)), Broadcast(most_));
+    for (int64_t i = 0; i < count; ++i)
+      y[i] = static_cast<uint8_t>(static_cast<int32_t>(std::nearbyint(steps[i])) + zero_);
+#endif
+  }
+
+ private:
+  Vec scale_, inverse_, rest_ = {};
+  int32_t zero_;
+  float least_, most_;  // steps; where this multiplies, values
+};
+
+// `vectors` of channels from c on, of which `count` of each vector are there: their constants stay
+// in registers from pixel to pixel.
+template <int vectors, typename X, typename Y>
+inline void ScaleColumn(const ScaledPart<X, Y>& p, int64_t c, int64_t count) {
+  const Reader<X> read(p.x_scale, p.x_zero);
+  const Writer<Y> write(p.y_scale, p.y_zero);
+  const Vec low = Broadcast(p.low);
   Vec factor[vectors], term[vectors];
   for (int i = 0; i < vectors; ++i) {
-    factor[i] = Held(LoadWide(scale + i * kLanes, count));
-    term[i] = Held(LoadWide(shift + i * kLanes, count));
+    factor[i] = Held(LoadWide(p.scale + c + i * kLanes, count));
+    term[i] = Held(LoadWide(p.shift + c + i * kLanes, count));
   }
-  for (int64_t pixel = 0; pixel < pixels; ++pixel, x += channels, y += stride) {
+  const X* x = p.x + c;
+  Y* y = p.y + c;
+  for (int64_t pixel = 0; pixel < p.pixels; ++pixel, x += p.channels, y += p.stride) {
     for (int i = 0; i < vectors; ++i) {
-      const Vec sum = MulAdd(LoadWide(x + i * kLanes, count), factor[i], term[i]);
-      StoreNarrow(y + i * kLanes, Max(least, sum), count);
+      const Vec sum = read(x + i * kLanes, count) * factor[i] + term[i];
+      write(y + i * kLanes, Max(low, sum), count);
     }
   }
 }
 
-template <typename T>
-void Scale(const T* x, const float* scale, const float* shift, float low, int64_t channels,
-           int64_t pixels, int64_t stride, T* y) {
-  constexpr int kVectors = 4;
+template <typename X, typename Y>
+void Scale(const ScaledPart<X, Y>& p) {
   int64_t c = 0;
-  for (; c + kVectors * kLanes <= channels; c += kVectors * kLanes)
-    ScaleColumn<kVectors>(x + c, scale + c, shift + c, low, kLanes, channels, pixels, stride,
-                          y + c);
-  for (; c + 2 * kLanes <= channels; c += 2 * kLanes)
-    ScaleColumn<2>(x + c, scale + c, shift + c, low, kLanes, channels, pixels, stride, y + c);
-  for (; c < channels; c += kLanes)
-    ScaleColumn<1>(x + c, scale + c, shift + c, low, std::min<int64_t>(kLanes, channels - c),
-                   channels, pixels, stride, y + c);
+  for (; c + 4 * kLanes <= p.channels; c += 4 * kLanes) ScaleColumn<4>(p, c, kLanes);
+  for (; c + 2 * kLanes <= p.channels; c += 2 * kLanes) ScaleColumn<2>(p, c, kLanes);
+  for (; c < p.channels; c += kLanes)
+    ScaleColumn<1>(p, c, std::min<int64_t>(kLanes, p.channels - c));
 }
 
 }  // namespace
 
 const ConcatScaleLevel& MINIM_CONCAT_SCALE() {
-  static constexpr ConcatScaleLevel kLevel = {MINIM_CONCAT_SCALE_NAME, Scale<float>,
-                                              Scale<BFloat16>};
+#ifdef __AVX512F__
+  constexpr bool kDivides = false;
+#else
+  constexpr bool kDivides = true;
+#endif
+  static constexpr ConcatScaleLevel kLevel = {
+      MINIM_CONCAT_SCALE_NAME, kDivides,
+      Scale<float, float>,     Scale<BFloat16, BFloat16>,
+      Scale<uint8_t, float>,   Scale<float, uint8_t>,
+      Scale<uint8_t, uint8_t>,
+  };
   return kLevel;
 }
 
