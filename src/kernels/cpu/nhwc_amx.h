@@ -15,7 +15,8 @@ namespace {
 constexpr int64_t kTilePixels = 16;
 constexpr int64_t kTileQuads = 16;
 constexpr int64_t kTileRowBytes = 64;
-constexpr int kSumTiles = 4;  // registers 0 to 3
+constexpr int64_t kAheadBytes = 8192;  // of weights; 2 to 32 KiB are as good
+constexpr int kSumTiles = 4;           // registers 0 to 3
 constexpr int64_t kSumsOfTile = kTilePixels * kPanel;
 static_assert(kSumTiles == 4);
 constexpr int kPixels = 4, kFilters = 5, kLastPixels = 6, kLastFilters = 7;
@@ -128,9 +129,16 @@ class TileRunner {
     LoadConfig(config);
     const int64_t steps = t.segment_count * ((t.quads + kTileQuads - 1) / kTileQuads);
     const int64_t panels = PanelsOf(t.filters);
-    next_lines_ = t.next_bytes / kTileRowBytes / (cuts_.tiles * panels * steps) + 1;
-    next_ = t.next_weights;
-    next_end_ = next_ + t.next_bytes;
+    const int64_t own_bytes = t.segment_count * t.quads * width_;
+    const std::byte* const own_end = t.weights + own_bytes;
+    // Weights that are read once come from memory, perhaps more than the caches hold, and those of
+    // the next run after them: what is brought near lies just ahead. Others wait while the next
+    // run's come.
+    const bool once = cuts_.tiles == 1 && (t.next_bytes == 0 || t.next_weights == own_end);
+    next_ = once ? std::min(t.weights + kAheadBytes, own_end) : t.next_weights;
+    next_end_ = (once ? own_end : next_) + t.next_bytes;
+    next_lines_ =
+        (once ? own_bytes : t.next_bytes) / kTileRowBytes / (cuts_.tiles * panels * steps) + 1;
   }
 
   // Four tiles of sums at once, as square as there are filters.
