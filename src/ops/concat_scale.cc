@@ -23,21 +23,33 @@ Status CheckSteps(const InferContext& op) {
   return zero < 0 || zero > 255 ? op.Error("y_zero_point {}", zero) : Status();
 }
 
+Status CheckDTypes(const InferContext& op, DType result) {
+  for (int i = 0; i < kImages; ++i)
+    if (op.dtype(i) != DType::f32)
+      return op.Error("input {} is {}, expected f32", i, Name(op.dtype(i)));
+  const bool narrow = op.dtype(kImages) == DType::bf16;
+  for (int i = kImages; i < op.input_count(); ++i) {
+    const DType dtype = op.dtype(i);
+    const bool fits = narrow ? dtype == DType::bf16 && result == DType::bf16
+                             : dtype == DType::f32 || dtype == DType::u8;
+    if (!fits)
+      return op.Error("image {} is {}, image 0 {}, the result {}", i - kImages, Name(dtype),
+                      Name(op.dtype(kImages)), Name(result));
+  }
+  return {};
+}
+
 Status Infer(InferContext& op) {
   const TensorType& first = op.input(kImages);
   DType dtype = first.dtype == DType::u8 ? DType::f32 : first.dtype;
   if (op.attributes().Has("y_scale")) dtype = DType::u8;
+  MINIM_TRY(CheckDTypes(op, dtype));
   if (!first.ranked()) return op.SetUnknown(0, dtype);
   const int rank = first.rank();
   if (rank < 1) return op.Error("image 0 is a scalar");
   Shape shape = *first.shape;
   int64_t channels = 0;
   for (int i = kImages; i < op.input_count(); ++i) {
-    if (!op.has_input(i)) return op.Error("image {} is missing", i - kImages);
-    if ((op.dtype(i) == DType::bf16) != (first.dtype == DType::bf16) ||
-        (op.dtype(i) == DType::bf16 && dtype == DType::u8))
-      return op.Error("image {} is {}, image 0 {}, the result {}", i - kImages, Name(op.dtype(i)),
-                      Name(first.dtype), Name(dtype));
     MINIM_TRY(op.HasRank(i, rank));
     if (!op.input(i).ranked()) return op.SetUnknown(0, dtype);
     const Shape& dims = *op.input(i).shape;

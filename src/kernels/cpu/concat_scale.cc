@@ -72,6 +72,7 @@ void RunPixels(const Plan& p, const KernelArgs& args, int64_t first, int64_t las
 
 BindResult Bind(const KernelRequest& request, const ConcatScaleLevel& level) {
   Plan p{.level = level, .dtype = request.outputs[0].dtype};
+  MINIM_TRY(RequireInputs(request, 0, kImages, DType::f32));
   const Attributes& attributes = AttributesOf(request);
   const std::vector<float> scales = attributes.Floats("x_scales");
   const std::vector<int64_t> zeros = attributes.Ints("x_zero_points");
