@@ -126,6 +126,31 @@ OpDef DefinePool(std::string name, std::string_view domain, std::string of, std:
       [of](ExpandContext& e) { return ExpandTurned(e, of, true); }, std::move(samples));
 }
 
+OpDef MaxPool() {
+  OpDef pool = DefinePool(
+      "NhwcMaxPool", kMicrosoftDomain, "MaxPool",
+      "NhwcMaxPool(x: u8[1,4,5,2]) {kernel_shape=[2,3], strides=[2,1], pads=[0,1,0,1]}\n"
+      "NhwcMaxPool(x: i8[1,5,2]) {kernel_shape=[2]}\n"
+      "NhwcMaxPool(x: f32[1,5,4,3]) {kernel_shape=[4,3], strides=[2,2], pads=[1,1,1,1]}\n"
+      "NhwcMaxPool(x: bf16[1,5,4,3]) {kernel_shape=[2,2]}\n");
+  pool.dtypes = {DType::u8, DType::i8, DType::f32, DType::bf16};
+  return pool;
+}
+
+OpDef AveragePool() {
+  OpDef pool = DefinePool(
+      "NhwcAveragePool", kMinimDomain, "AveragePool",
+      "NhwcAveragePool(x: f32[2,5,6,3]) {kernel_shape=[3,2], strides=[2,2], pads=[1,0,1,1]}\n"
+      "NhwcAveragePool(x: f32[1,7,20]) {kernel_shape=[3], strides=[3], pads=[1,1], ceil_mode=1, "
+      "count_include_pad=1}\n"
+      "NhwcAveragePool(x: bf16[1,5,5,35]) {kernel_shape=[2,2], dilations=[1,2], "
+      "auto_pad=\"SAME_LOWER\"}\n"
+      "NhwcAveragePool(x: bf16[1,2,4,4,16]) {kernel_shape=[2,2,2], strides=[1,2,2]}\n");
+  pool.dtypes = {DType::f32, DType::bf16};
+  pool.precision = PrecisionClass::kWidest;
+  return pool;
+}
+
 }  // namespace
 
 std::vector<OpDef> NhwcOps() {
@@ -144,27 +169,10 @@ std::vector<OpDef> NhwcOps() {
       "dilations=[2,1], activation=\"Clip\", activation_params=[-1.0,0.5]}\n");
   conv.dtypes = {DType::f32, DType::f16, DType::bf16};
   conv.precision = PrecisionClass::kLower;
-  OpDef average = DefinePool(
-      "NhwcAveragePool", kMinimDomain, "AveragePool",
-      "NhwcAveragePool(x: f32[2,5,6,3]) {kernel_shape=[3,2], strides=[2,2], pads=[1,0,1,1]}\n"
-      "NhwcAveragePool(x: f32[1,7,20]) {kernel_shape=[3], strides=[3], pads=[1,1], ceil_mode=1, "
-      "count_include_pad=1}\n"
-      "NhwcAveragePool(x: bf16[1,5,5,35]) {kernel_shape=[2,2], dilations=[1,2], "
-      "auto_pad=\"SAME_LOWER\"}\n"
-      "NhwcAveragePool(x: bf16[1,2,4,4,16]) {kernel_shape=[2,2,2], strides=[1,2,2]}\n");
-  average.dtypes = {DType::f32, DType::bf16};
-  average.precision = PrecisionClass::kWidest;
-  OpDef pool = DefinePool(
-      "NhwcMaxPool", kMicrosoftDomain, "MaxPool",
-      "NhwcMaxPool(x: u8[1,4,5,2]) {kernel_shape=[2,3], strides=[2,1], pads=[0,1,0,1]}\n"
-      "NhwcMaxPool(x: i8[1,5,2]) {kernel_shape=[2]}\n"
-      "NhwcMaxPool(x: f32[1,5,4,3]) {kernel_shape=[4,3], strides=[2,2], pads=[1,1,1,1]}\n"
-      "NhwcMaxPool(x: bf16[1,5,4,3]) {kernel_shape=[2,2]}\n");
-  pool.dtypes = {DType::u8, DType::i8, DType::f32, DType::bf16};
   return {
       std::move(conv),
-      std::move(pool),
-      std::move(average),
+      MaxPool(),
+      AveragePool(),
       Define(
           "QLinearConv", kMicrosoftDomain, 8, 9,
           [](InferContext& op) { return InferConv(op, IsChannelsLast(op.attributes())); },

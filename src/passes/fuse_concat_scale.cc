@@ -10,7 +10,9 @@
 namespace minim {
 namespace {
 
-// A scalar scale and a zero point, which may be left out.
+constexpr size_t kMostParts = 1024;  // beyond which lists within lists are images of their own
+
+// A scalar scale and a zero point.
 struct Steps {
   ValueId scale = kNoValue, zero = kNoValue;
 };
@@ -125,14 +127,16 @@ class ConcatScaleFuser {
     const Node* concat = near_.Producer(id);
     const int rank = graph_.type(id).rank();
     if (concat == nullptr || !concat->Is("Concat") ||
-        (concat->attributes.Int("axis", 0) + rank) % rank != rank - 1)
+        (concat->attributes.Int("axis", 0) + rank) % rank != rank - 1 ||
+        parts->size() + concat->inputs.size() > kMostParts)
       return parts->push_back(id);
     for (const ValueId part : concat->inputs) AppendParts(part, parts);
   }
-  // The DequantizeLinear that makes a part of bytes; null for others.
+  // The DequantizeLinear that makes a part of bytes in FP32; null for others.
   const Node* Dequantizing(ValueId part) const {
     const Node* node = near_.Producer(part);
     return node != nullptr && node->Is("DequantizeLinear") &&
+                   graph_.type(part).dtype == DType::f32 &&
                    AreSteps({node->input(1), node->input(2)})
                ? node
                : nullptr;

@@ -76,6 +76,35 @@ TEST(FuseConcatScaleTest, BytesAreDequantizedAndQuantizedOnTheWay) {
             Ops({"DequantizeLinear", "Concat", "FusedElementwise"}));
 }
 
+TEST(FuseConcatScaleTest, BytesDequantizedToBf16StayAnImageOfBf16) {
+  const Graph graph = Fused(R"(const p: bf16 = [0.03] const i: u8 = [100]
+    w = DequantizeLinear(bytes, p, i) d = Concat(a, w) {axis=2} e = Cast(d) {to=1}
+    f = Mul(e, s5) g = Add(f, t5) y = Cast(g) {to=16})",
+                            "bf16");
+  EXPECT_EQ(OpsOf(graph), Ops({"DequantizeLinear", "ConcatScale"}));
+  const Graph given = Fused(R"(const p: f32 = [0.03] const i: u8 = [100]
+    w = DequantizeLinear(bytes, p, i) {output_dtype=16} d = Concat(a, w) {axis=2}
+    e = Cast(d) {to=1} f = Mul(e, s5) g = Add(f, t5) y = Cast(g) {to=16})",
+                            "bf16");
+  EXPECT_EQ(OpsOf(given), Ops({"DequantizeLinear", "ConcatScale"}));
+}
+
+// Each level of a list of nothing but itself, twice, doubles what a model of few bytes asks for.
+TEST(FuseConcatScaleTest, ListsWithinListsAreTakenApartToAnEnd) {
+  std::string nodes = "none = Concat(nothing, nothing) {axis=2}\n";
+  for (int i = 0; i < 40; ++i)
+    nodes +=
+        fmt::format("n{} = Concat({}, {}) {{axis=2}}\n", i, i ? fmt::format("n{}", i - 1) : "none",
+                    i ? fmt::format("n{}", i - 1) : "none");
+  Graph graph = Parse(R"(graph "g"(a: f32[2,4,5], nothing: f32[2,4,0]) -> (y) {
+    const s: f32[5] = [1, -2, 3, 0.5, -0.25]
+    )" + nodes + "d = Concat(a, n39) {axis=2} f = Mul(d, s) y = Add(f, s) }");
+  ASSERT_TRUE(FuseElementwise(graph, {.has_kernel = HasAll}).ok());
+  graph = Apply(AtAvx512, graph);
+  ASSERT_TRUE(graph.nodes.back().Is("ConcatScale", kMinimDomain));
+  EXPECT_LE(graph.nodes.back().inputs.size(), 1100u);
+}
+
 TEST(FuseConcatScaleTest, AConcatThatOthersReadStaysBeside) {
   EXPECT_EQ(OpsOf(Fused(kRelu, "f32", "y, d")), Ops({"Concat", "ConcatScale"}));
   EXPECT_EQ(OpsOf(Fused(R"(d = Concat(a, a) {axis=1} e = Concat(d, d) {axis=2}

@@ -40,7 +40,9 @@ inline Graph Apply(PassFn pass, const Graph& before, double tolerance = 0) {
       for (size_t i = 0; i < input.bytes(); ++i)
         bytes[i] = static_cast<std::byte>(rng.Below(drawn++, 256));
     } else {
-      for (float& v : input.as<float>()) v = rng.Uniform(drawn++) * 2 - 1;
+      Tensor floats(DType::f32, input.dims());
+      for (float& v : floats.as<float>()) v = rng.Uniform(drawn++) * 2 - 1;
+      input = Converted(floats.view(), dtype);
     }
     inputs.push_back(std::move(input));
   }
