@@ -7,6 +7,10 @@
 
 #include "kernels/cpu/concat_scale.h"
 #include "kernels/cpu/halves.h"
+#include "kernels/cpu/quotient.h"
+#ifdef __AVX512BW__
+#include "kernels/cpu/requantizer.h"
+#endif
 
 namespace minim {
 namespace {
@@ -48,38 +52,29 @@ template <>
 class Writer<uint8_t> {
  public:
   Writer(float scale, int32_t zero)
-      : scale_(Broadcast(scale)),
-        inverse_(Broadcast(1.0f / scale)),
-        zero_(zero),
-        least_(static_cast<float>(-zero)),
-        most_(static_cast<float>(255 - zero)) {
-#ifdef __AVX512F__
-    rest_ = Broadcast(std::fma(-1.0f / scale, scale, 1.0f) * (1.0f / scale));
-    least_ *= scale;
-    most_ *= scale;
-#endif
-  }
+      : by_(StepDivisorOf(scale, static_cast<float>(-zero), static_cast<float>(255 - zero))),
+        zero_(zero) {}
 
   void operator()(uint8_t* y, Vec value, int64_t count) const {
 #ifdef __AVX512BW__
-    // As ForEachStep divides (quotient.h).
-    const Vec bounded = Min(Max(value, Broadcast(least_)), Broadcast(most_));
-    const Vec first = MulAdd(bounded, inverse_, bounded * rest_);
-    const Vec steps = MulAdd(MulAdd(-first, scale_, bounded), inverse_, first);
-    const __m512i words = _mm512_add_epi32(_mm512_cvtps_epi32(steps), _mm512_set1_epi32(zero_));
+    const __m512i words = _mm512_add_epi32(by_(value), _mm512_set1_epi32(zero_));
     const auto mask = static_cast<__mmask16>(0xffffu >> (kLanes - count));
     _mm_mask_storeu_epi8(y, mask, _mm512_cvtepi32_epi8(words));
 #else
-    const Vec steps = Min(Max(value / scale_, Broadcast(least_)), Broadcast(most_));
+    const float least = static_cast<float>(-zero_);
+    const Vec steps = Min(Max(value / by_.scale, Broadcast(least)), Broadcast(least + 255));
     for (int64_t i = 0; i < count; ++i)
       y[i] = static_cast<uint8_t>(static_cast<int32_t>(std::nearbyint(steps[i])) + zero_);
 #endif
   }
 
  private:
-  Vec scale_, inverse_, rest_ = {};
+#ifdef __AVX512BW__
+  Divider by_;
+#else
+  StepDivisor by_;
+#endif
   int32_t zero_;
-  float least_, most_;  // steps; where this multiplies, values
 };
 
 // `vectors` of channels from c on, of which `count` of each vector are there: their constants stay

@@ -84,17 +84,14 @@ Result<NhwcShortcut> ShortcutOf(const KernelRequest& request) {
   };
   NhwcShortcut s{.y_scale = scale(kYScale),
                  .z_scale = scale(kZScale),
-                 .scale = scale(kScale),
                  .z_zero = zero(kZZero),
                  .zero_point = zero(kZeroPoint),
                  .rectifies = AttributesOf(request).String("activation", "") == "Relu"};
   const auto usual = [](float x) { return std::fabs(x) < kMostScale; };
-  if (!usual(s.y_scale) || !usual(s.z_scale) || !usual(s.scale) || !(s.scale > kLeastStep))
-    return Unsupported("a sum of scales {} and {}, quantized by {}", s.y_scale, s.z_scale, s.scale);
-  s.low = s.rectifies ? 0 : -512 * s.scale;  // past every byte, whatever the zero point
-  s.high = 512 * s.scale;
-  s.inverse = 1 / s.scale;
-  s.rest = std::fma(-s.inverse, s.scale, 1.0f) * s.inverse;
+  const float by = scale(kScale);
+  if (!usual(s.y_scale) || !usual(s.z_scale) || !usual(by) || !(by > kLeastStep))
+    return Unsupported("a sum of scales {} and {}, quantized by {}", s.y_scale, s.z_scale, by);
+  s.divisor = StepDivisorOf(by, s.rectifies ? 0 : -512, 512);
   return s;
 }
 
@@ -156,7 +153,7 @@ int32_t Sum(const NhwcInts& ints, int32_t y, std::byte z, int32_t low, int32_t h
   const int32_t other = ints.is_signed ? static_cast<int8_t>(z) : static_cast<uint8_t>(z);
   const float sum = static_cast<float>(y - ints.zero_point) * s.y_scale +
                     static_cast<float>(other - s.z_zero) * s.z_scale;
-  return Requantize((s.rectifies && sum < 0 ? 0 : sum) / s.scale, s.zero_point, low, high);
+  return Requantize((s.rectifies && sum < 0 ? 0 : sum) / s.divisor.scale, s.zero_point, low, high);
 }
 
 template <bool sums>

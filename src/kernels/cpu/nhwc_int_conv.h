@@ -4,18 +4,17 @@
 #include <string_view>
 
 #include "kernels/cpu/nhwc_cuts.h"
+#include "kernels/cpu/quotient.h"
 
 namespace minim {
 
 /// What becomes of bytes y beside those of another image, z, of the same type: y * y_scale + z *
 /// z_scale, each less its zero point, no less than zero where it `rectifies`, quantized anew.
 struct NhwcShortcut {
-  float y_scale = 1, z_scale = 1, scale = 1;
+  float y_scale = 1, z_scale = 1;
   int32_t z_zero = 0, zero_point = 0;
   bool rectifies = false;
-  // For levels that divide as ForEachStep does (quotient.h): what sums are held to before, and by
-  // what they are multiplied.
-  float low = 0, high = 0, inverse = 1, rest = 0;
+  StepDivisor divisor;  // its bounds past every byte, whatever the zero point
 };
 
 /// dst[i, j] = Requantize(scales[j] * (starts[j] + sum)), in bytes.

@@ -88,11 +88,7 @@ struct ToSums : ToBytes {
           z_scale_(_mm512_set1_ps(args.shortcut->z_scale)),
           z_zero_(_mm512_set1_epi32(args.shortcut->z_zero - Least(args))),
           flip_(_mm_set1_epi8(args.is_signed ? -128 : 0)),
-          low_(_mm512_set1_ps(args.shortcut->low)),
-          high_(_mm512_set1_ps(args.shortcut->high)),
-          scale_(_mm512_set1_ps(args.shortcut->scale)),
-          inverse_(_mm512_set1_ps(args.shortcut->inverse)),
-          rest_(_mm512_set1_ps(args.shortcut->rest)) {}
+          divider_(args.shortcut->divisor) {}
 
     __m512i operator()(__m512i sums, __m512 scales, __m128i z) const {
       const __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scales);
@@ -101,23 +97,16 @@ struct ToSums : ToBytes {
       const __m512 steps = _mm512_sub_ps(_mm512_add_ps(bounded, whole), whole);
       const __m512i z_steps =
           _mm512_sub_epi32(_mm512_cvtepu8_epi32(_mm_xor_si128(z, flip_)), z_zero_);
-      return Quotient(_mm512_add_ps(_mm512_mul_ps(steps, y_scale_),
+      return divider_(_mm512_add_ps(_mm512_mul_ps(steps, y_scale_),
                                     _mm512_mul_ps(_mm512_cvtepi32_ps(z_steps), z_scale_)));
     }
 
    private:
     static int32_t Least(const Args& args) { return args.is_signed ? -128 : 0; }
-    // As ForEachStep divides (quotient.h).
-    __m512i Quotient(__m512 x) const {
-      const __m512 bounded = _mm512_min_ps(_mm512_max_ps(x, low_), high_);
-      const __m512 first = _mm512_fmadd_ps(bounded, inverse_, _mm512_mul_ps(bounded, rest_));
-      return _mm512_cvtps_epi32(
-          _mm512_fmadd_ps(_mm512_fnmadd_ps(first, scale_, bounded), inverse_, first));
-    }
     __m512 least_, most_, y_scale_, z_scale_;
     __m512i z_zero_;
     __m128i flip_;
-    __m512 low_, high_, scale_, inverse_, rest_;
+    Divider divider_;
   };
 };
 

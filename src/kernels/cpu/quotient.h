@@ -7,7 +7,21 @@
 #include <cstdint>
 
 namespace minim {
+
+/// What division by a scale takes where it is a multiplication, for scales between 1e-20 and 1e30:
+/// values are held between `low` and `high`, and multiplied by `inverse` + `rest`, which have twice
+/// a float's digits.
+struct StepDivisor {
+  float scale = 1, inverse = 1, rest = 0, low = 0, high = 0;
+};
+
 namespace {
+
+/// Of quotients bounded by `least` and `most`.
+inline StepDivisor StepDivisorOf(float scale, float least, float most) {
+  const float inverse = 1.0f / scale;
+  return {scale, inverse, std::fma(-inverse, scale, 1.0f) * inverse, least * scale, most * scale};
+}
 
 /// f(i, src[i] / divisor) for i in [0, n), rounded as division is; but a quotient beyond 2^22 may
 /// be another such, one of a value under 1e-30 may be an ulp off, and that of -0 is 0.
@@ -45,14 +59,14 @@ template <typename F>
                                                float most, int64_t n, F&& f) {
 #ifdef __FMA__
   if (scale > 1e-20f && scale < 1e30f) {
-    const float inverse = 1.0f / scale, rest = std::fma(-inverse, scale, 1.0f) * inverse;
-    const float low = least * scale, high = most * scale;
+    const StepDivisor by = StepDivisorOf(scale, least, most);
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; ++i) {
-      const float x = src[i], above = x > low ? x : low, bounded = above < high ? above : high;
+      const float x = src[i], above = x > by.low ? x : by.low;
+      const float bounded = above < by.high ? above : by.high;
       // Faithful, since the inverse has twice a float's digits; then rounded as above.
-      const float first = std::fma(bounded, inverse, bounded * rest);
-      const float last = std::fma(std::fma(-first, scale, bounded), inverse, first);
+      const float first = std::fma(bounded, by.inverse, bounded * by.rest);
+      const float last = std::fma(std::fma(-first, scale, bounded), by.inverse, first);
       f(i, last + kWholeShift);
     }
     return;

@@ -1,9 +1,11 @@
-// Sums to bytes, for the files compiled with 512-bit vectors.
+// Sums and floats to bytes, for the files compiled with 512-bit vectors.
 #pragma once
 
 #include <immintrin.h>
 
 #include <cstdint>
+
+#include "kernels/cpu/quotient.h"
 
 namespace minim {
 namespace {
@@ -40,6 +42,27 @@ class Requantizer {
 
  private:
   __m512i zero_, flip_;
+};
+
+/// ForEachStep()'s steps (quotient.h), 16 at once, to the same bits.
+class Divider {
+ public:
+  explicit Divider(const StepDivisor& by)
+      : low_(_mm512_set1_ps(by.low)),
+        high_(_mm512_set1_ps(by.high)),
+        scale_(_mm512_set1_ps(by.scale)),
+        inverse_(_mm512_set1_ps(by.inverse)),
+        rest_(_mm512_set1_ps(by.rest)) {}
+
+  __m512i operator()(__m512 x) const {
+    const __m512 bounded = _mm512_min_ps(_mm512_max_ps(x, low_), high_);  // low_ if NaN
+    const __m512 first = _mm512_fmadd_ps(bounded, inverse_, _mm512_mul_ps(bounded, rest_));
+    return _mm512_cvtps_epi32(
+        _mm512_fmadd_ps(_mm512_fnmadd_ps(first, scale_, bounded), inverse_, first));
+  }
+
+ private:
+  __m512 low_, high_, scale_, inverse_, rest_;
 };
 
 }  // namespace
